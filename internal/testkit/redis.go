@@ -1,0 +1,211 @@
+// Package testkit holds what the tests of every room need: a real Redis per
+// test, a TCP proxy that breaks on demand, waits with a deadline, and the check
+// that a package leaves no goroutine and no descriptor behind.
+//
+// It imports nothing of ours, so any room's tests may import it without a
+// cycle; production code never does. It needs a Unix system.
+package testkit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+const (
+	redisStart    = 10 * time.Second // longest wait for a new server to answer; it takes about 10 ms alone
+	redisAttempts = 20               // ports tried before a test gives up
+	redisPoll     = time.Millisecond
+)
+
+var errPortTaken = errors.New("port is taken")
+
+// A RedisServer is a redis-server process of one test. It keeps nothing on disk
+// and listens on the loopback only. Its methods fail the test instead of
+// returning errors, so they are for the test's own goroutine.
+type RedisServer struct {
+	Addr string // host:port; the same for the server's whole life, restarts included
+
+	tb   testing.TB
+	bin  string
+	dir  string
+	port int
+	args []string // as given to Redis
+
+	mu     sync.Mutex // guards the fields below; held while a process starts or ends
+	cmd    *exec.Cmd  // nil while stopped
+	exited chan struct{}
+}
+
+// Redis starts a redis-server that lives as long as the test. args are further
+// arguments of redis-server, which win over the defaults, for example
+// "--maxmemory", "1mb". A missing binary fails the test: it never skips.
+func Redis(t testing.TB, args ...string) *RedisServer {
+	t.Helper()
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("install redis-server (scripts/deps does it; Debian: apt-get install redis-server)")
+	}
+	s := &RedisServer{tb: t, bin: bin, dir: t.TempDir(), args: args}
+	t.Cleanup(s.Stop)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range redisAttempts {
+		if s.port, err = freePort(); err != nil {
+			break
+		}
+		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+		if err = s.startLocked(); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("start redis-server: %v", err)
+	}
+	return s
+}
+
+// URL is the address in the form that redis.ParseURL and our settings take.
+func (s *RedisServer) URL() string { return "redis://" + s.Addr + "/0" }
+
+// Client returns a new client of this server; it is closed when the test ends.
+// A deadline of a call's context is obeyed, and the maintenance handshake, which
+// Redis 7.0 does not know, is off.
+func (s *RedisServer) Client() *redis.Client {
+	c := redis.NewClient(&redis.Options{
+		Addr:                     s.Addr,
+		ContextTimeoutEnabled:    true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	s.tb.Cleanup(func() { _ = c.Close() }) // the test may have closed it already
+	return c
+}
+
+// Stop kills the server as a crash would and waits until it is gone. Stopping a
+// stopped server does nothing.
+func (s *RedisServer) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopLocked()
+}
+
+// Restart stops the server if it runs and starts an empty one on the same port:
+// its data, its scripts and its replication id are new.
+func (s *RedisServer) Restart() {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopLocked()
+	deadline := time.Now().Add(redisStart)
+	err := s.startLocked()
+	for errors.Is(err, errPortTaken) && time.Now().Before(deadline) {
+		time.Sleep(redisPoll)
+		err = s.startLocked()
+	}
+	if err != nil {
+		s.tb.Fatalf("restart redis-server: %v", err)
+	}
+}
+
+// Pause freezes the process: its connections stay open and nothing answers, as
+// with a stalled machine. Resume or Stop ends it.
+func (s *RedisServer) Pause() { s.tb.Helper(); s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (s *RedisServer) Resume() { s.tb.Helper(); s.signal(syscall.SIGCONT) }
+
+func (s *RedisServer) signal(sig syscall.Signal) {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		s.tb.Fatalf("signal redis-server %v: it is stopped", sig)
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.tb.Fatalf("signal redis-server: %v", err)
+	}
+}
+
+// startLocked starts the process and returns when it answers. The error is
+// errPortTaken when another process was faster to take the port.
+func (s *RedisServer) startLocked() error {
+	logPath := filepath.Join(s.dir, "redis.log")
+	log, err := os.Create(logPath)
+	if err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	defer log.Close()
+	args := []string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+		"--save", "", "--appendonly", "no", "--daemonize", "no"}
+	cmd := exec.Command(s.bin, append(args, s.args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", s.bin, err)
+	}
+	exited := make(chan struct{})
+	s.cmd, s.exited = cmd, exited
+	go func() { // ends with the process; stopLocked waits for it
+		_ = cmd.Wait()
+		close(exited)
+	}()
+	deadline := time.Now().Add(redisStart)
+	for time.Now().Before(deadline) {
+		if answersAs(s.Addr, cmd.Process.Pid) {
+			return nil
+		}
+		select {
+		case <-exited:
+			s.stopLocked()
+			text, _ := os.ReadFile(logPath)
+			if bytes.Contains(text, []byte("bind: Address already in use")) {
+				return errPortTaken
+			}
+			return fmt.Errorf("redis-server ended: %s", text)
+		case <-time.After(redisPoll):
+		}
+	}
+	s.stopLocked()
+	text, _ := os.ReadFile(logPath)
+	return fmt.Errorf("no answer within %v: %s", redisStart, text)
+}
+
+func (s *RedisServer) stopLocked() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // an error means that it has ended by itself
+	<-s.exited
+	s.cmd, s.exited = nil, nil
+}
+
+// answersAs reports whether the server at addr answers and is the process pid.
+// Two parallel tests may have chosen one port; the pid tells which of them got it.
+func answersAs(addr string, pid int) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return false
+	}
+	if _, err := io.WriteString(c, "INFO server\r\nQUIT\r\n"); err != nil {
+		return false
+	}
+	info, _ := io.ReadAll(c) // an answer that is cut short lacks the line and is asked again
+	return bytes.Contains(info, fmt.Appendf(nil, "\r\nprocess_id:%d\r\n", pid))
+}
