@@ -1,0 +1,76 @@
+# The commands of this repository; `make help` lists them. `make test` is what
+# the README tells a person to run and what .ci/run runs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Not every checkout may be asked for its revision (another owner, no git).
+export GOFLAGS := -buildvcs=false $(GOFLAGS)
+
+FUZZTIME ?= 20s
+BENCH ?= .
+STATICCHECK := go tool -modfile=tools/go.mod staticcheck
+
+# Go files of ours that a person wrote: known to git or new, never from node_modules.
+OURS = git ls-files -co --exclude-standard '*.go' ':!*.pb.go' | sort -u | while read -r f; do [[ ! -e $$f ]] || echo "$$f"; done
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install what the tests need and this machine lacks (redis-server, chromium, npm packages)
+	@scripts/deps
+
+.PHONY: test
+test: deps lint check-gen go-test js-test ## everything: lint, generated code, Go tests with -race, browser client tests
+
+.PHONY: go-test
+go-test: # vet ran in lint, in full
+	go test -race -vet=off -timeout 12m ./...
+
+.PHONY: js-test
+js-test:
+	@if [[ -f client/package.json ]]; then cd client && npm test; fi
+
+.PHONY: race
+race: ## only the Go tests, with -race, without installing anything
+	go test -race -timeout 12m ./...
+
+.PHONY: e2e
+e2e: deps ## only the tests that need several processes or a browser
+	go test -count=1 -timeout 12m ./test/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	@scripts/fuzz "$(FUZZTIME)"
+
+.PHONY: bench
+bench: ## micro-benchmarks; BENCH=regexp chooses
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: gen
+gen: ## make the generated code anew: protobuf, gRPC, the client's one-file build
+	cd proto && npx --no-install buf generate
+	@if [[ -f client/package.json ]]; then cd client && npm run --silent --if-present build; fi
+
+.PHONY: check-gen
+check-gen: ## fail if the generated code is not what `make gen` makes
+	@scripts/check-gen
+
+.PHONY: lint
+lint: ## formatting, go vet, staticcheck, buf lint
+	@bad=$$($(OURS) | xargs -r gofmt -l); [[ -z $$bad ]] || { printf 'not formatted (make fmt):\n%s\n' "$$bad"; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+	cd proto && npx --no-install buf lint
+
+.PHONY: fmt
+fmt: ## format Go and protobuf files
+	@$(OURS) | xargs -r gofmt -w
+	cd proto && npx --no-install buf format --write --path allim
+
+.PHONY: demo
+demo: ## the whole of Allim in one process with an example page
+	go run ./cmd/allim demo
