@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+// Recover returns at most limit messages, and about 128 KiB, after a position; limit 0 checks only. See notify.Recovery.
+func (s *Store) Recover(ctx context.Context, st notify.Stream, from notify.Position, limit int) (notify.Recovery, error) {
+	c := call{recoverScript, s.keys.Event(st).All(), nil}
+	life := metaLife(s.history(st.Topic))
+	if st.Topic.Kind() == notify.KindUser {
+		c.script, c.keys, life = recoverInboxScript, s.keys.Inbox(st).All(), s.inbox.Retention
+	}
+	c.args = []any{from.Epoch, from.Offset, limit, pageBytes, newEpoch(), life.Milliseconds()}
+	v, err := s.one(ctx, c, 5)
+	if err != nil {
+		return notify.Recovery{}, fmt.Errorf("recover %q: %w", st.Topic, err)
+	}
+	r, err := recovery(st, v)
+	if err != nil {
+		return notify.Recovery{}, fmt.Errorf("recover %q: %w", st.Topic, err)
+	}
+	return r, nil
+}
+
+func recovery(st notify.Stream, v []any) (r notify.Recovery, err error) {
+	epoch := text(v[1])
+	if r.Position, err = placeOf(epoch, text(v[2]), text(v[4])); err != nil {
+		return r, err
+	}
+	if r.Top, err = placeOf(epoch, text(v[3]), text(v[4])); err != nil {
+		return r, err
+	}
+	switch text(v[0]) {
+	case "empty":
+		r.Outcome = notify.Empty
+		if st.Topic.Kind() == notify.KindUser {
+			r.Badge = &notify.Badge{Revision: r.Top}
+		}
+		return r, nil
+	case "delta":
+		r.Outcome = notify.Delta
+	case "reset":
+		r.Outcome = notify.Reset
+	}
+	if r.Outcome == 0 || len(v) < 8 {
+		return r, fmt.Errorf("script answered %q with %d values", text(v[0]), len(v))
+	}
+	if st.Topic.Kind() == notify.KindUser {
+		r.Badge, err = keyspace.DecodeBadge(epoch, text(v[3]), text(v[5]), text(v[6]), text(v[7]))
+		if err != nil {
+			return r, err
+		}
+	}
+	const fields = 4
+	for rest := v[8:]; len(rest) >= fields; rest = rest[fields:] {
+		m, err := keyspace.DecodeEntry(epoch, text(rest[0]), text(rest[1]), text(rest[2]), []byte(text(rest[3])))
+		if err != nil {
+			return r, err
+		}
+		r.Messages = append(r.Messages, *m)
+	}
+	return r, nil
+}
+
+// Tops returns the last position of each stream, the zero Position where a stream does not exist. At most a few hundred streams a call.
+func (s *Store) Tops(ctx context.Context, streams []notify.Stream) ([]notify.Position, error) {
+	pipe := s.redis.Pipeline()
+	cmds := make([]*redis.SliceCmd, len(streams))
+	for i, st := range streams {
+		cmds[i] = pipe.HMGet(ctx, s.keys.Event(st).Meta, "e", "s")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read tops: %w", classify(err))
+	}
+	tops := make([]notify.Position, len(streams))
+	for i, c := range cmds {
+		v := c.Val()
+		if text(v[0]) == "" {
+			continue
+		}
+		o, err := strconv.ParseUint(text(v[1]), 10, 53)
+		if err != nil {
+			return nil, fmt.Errorf("read top of %q: %w", streams[i].Topic, err)
+		}
+		// go-redis reads replies into one shared buffer: a kept epoch must not keep it
+		tops[i] = notify.Position{Epoch: strings.Clone(text(v[0])), Offset: o}
+	}
+	return tops, nil
+}
+
+// Renew keeps the streams' memory of their positions alive. It creates nothing.
+func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
+	calls := make([]call, len(streams))
+	for i, st := range streams {
+		if st.Topic.Kind() == notify.KindUser {
+			calls[i] = call{renewScript, s.keys.Inbox(st).All(), []any{s.inbox.Retention.Milliseconds()}}
+		} else {
+			calls[i] = call{renewScript, []string{s.keys.Event(st).Meta}, []any{metaLife(s.history(st.Topic)).Milliseconds()}}
+		}
+	}
+	for i, c := range s.run(ctx, calls) {
+		if err := c.Err(); err != nil {
+			return fmt.Errorf("renew %q: %w", streams[i].Topic, classify(err))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+const (
+	defaultPage = 50
+	maxPage     = 100
+	pageBytes   = 128 << 10
+	maxMarkIDs  = 500
+)
+
+// Mark changes the state of items and tells every device of the user. It is idempotent. Errors: ErrInvalid, ErrStalePosition
+// where Upto is of another epoch.
+func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, error) {
+	if len(m.IDs) > maxMarkIDs {
+		return Marked{}, &notify.FieldError{Field: "ids", Want: fmt.Sprintf("at most %d", maxMarkIDs)}
+	}
+	how, upto := "ids", notify.Position{}
+	switch {
+	case m.All:
+		how = "all"
+	case m.Upto != nil:
+		how, upto = "upto", *m.Upto
+		if upto.Offset == 0 { // "0", and the position of an inbox that did not exist
+			return Marked{}, nil
+		}
+	}
+	body, err := keyspace.EncodeBody(&notify.Message{Origin: m.Origin})
+	if err != nil {
+		return Marked{}, err
+	}
+	args := []any{string(rune(m.Change)), how, upto.Epoch, upto.Offset, body, newEpoch(), inboxEvents,
+		s.inbox.Retention.Milliseconds(), s.publishCmd, member(st)}
+	for _, id := range m.IDs {
+		args = append(args, id)
+	}
+	v, err := s.one(ctx, call{markScript, s.inboxKeys(st), args}, 3)
+	if err != nil {
+		return Marked{}, fmt.Errorf("mark %q: %w", st.Topic, err)
+	}
+	out := Marked{Changed: number(v[0])}
+	if out.Changed < 0 {
+		return Marked{}, fmt.Errorf("mark %q up to %s: %w", st.Topic, upto, notify.ErrStalePosition)
+	}
+	if out.Changed > 0 {
+		o, err := strconv.ParseUint(text(v[1]), 10, 53)
+		if err != nil {
+			return Marked{}, fmt.Errorf("mark %q: script answered offset %q: %w", st.Topic, text(v[1]), err)
+		}
+		out.Position = notify.Position{Epoch: text(v[2]), Offset: o}
+	}
+	for _, id := range v[3:] {
+		out.Unknown = append(out.Unknown, text(id))
+	}
+	return out, nil
+}
+
+// Counts is the badge of a user's inbox.
+func (s *Store) Counts(ctx context.Context, st notify.Stream) (notify.Badge, error) {
+	p, err := s.list(ctx, st, Query{}, 0, "+inf")
+	return p.Badge, err
+}
+
+// List is one page of a user's inbox.
+func (s *Store) List(ctx context.Context, st notify.Stream, q Query) (Page, error) {
+	if q.Limit == 0 {
+		q.Limit = defaultPage
+	}
+	if q.Limit < 0 || q.Limit > maxPage {
+		return Page{}, &notify.FieldError{Field: "limit", Want: fmt.Sprintf("1 to %d", maxPage)}
+	}
+	if q.Status > All {
+		return Page{}, &notify.FieldError{Field: "status", Want: strings.Join(statuses[:], ", ")}
+	}
+	if err := notify.CheckCategory(q.Category); err != nil {
+		return Page{}, err
+	}
+	below := "+inf"
+	if q.Before != "" {
+		o, ok := parseBefore(q)
+		if !ok {
+			return Page{}, &notify.FieldError{Field: "before", Want: "the `before` of the previous page, with the same filters"}
+		}
+		below = o
+	}
+	return s.list(ctx, st, q, q.Limit, below)
+}
+
+var statuses = [...]string{"active", "unread", "unseen", "archived", "all"}
+
+// ParseStatus is the status that clients spell s; "" is Active.
+func ParseStatus(s string) (Status, error) {
+	if s == "" {
+		return Active, nil
+	}
+	for i, name := range statuses {
+		if s == name {
+			return Status(i), nil
+		}
+	}
+	return 0, &notify.FieldError{Field: "status", Want: "one of " + strings.Join(statuses[:], ", ")}
+}
+
+func (s *Store) list(ctx context.Context, st notify.Stream, q Query, limit int, below string) (Page, error) {
+	v, err := s.one(ctx, call{listScript, s.keys.Inbox(st).All(),
+		[]any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
+	if err != nil {
+		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+	}
+	at, err := placeOf(text(v[0]), text(v[1]), text(v[2]))
+	if err != nil {
+		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+	}
+	badge, err := keyspace.DecodeBadge(at.Epoch, strconv.FormatUint(at.Offset, 10), text(v[3]), text(v[4]), text(v[5]))
+	if err != nil {
+		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+	}
+	p := Page{At: at, Badge: *badge}
+	const fields = 6
+	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
+		item, err := keyspace.DecodeItem(text(rest[0]), []byte(text(rest[5])))
+		if err != nil {
+			return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+		}
+		o, err := strconv.ParseUint(text(rest[1]), 10, 53)
+		if err != nil {
+			return Page{}, fmt.Errorf("list %q: item %q: %w", st.Topic, item.ID, err)
+		}
+		item.Topic, item.Position = st.Topic, notify.Position{Epoch: at.Epoch, Offset: o}
+		item.Seen, item.Read, item.Archived = number(rest[2]) == 1, number(rest[3]) == 1, number(rest[4]) == 1
+		p.Items = append(p.Items, *item)
+	}
+	if number(v[6]) == 1 && len(p.Items) > 0 {
+		p.Before = formatBefore(q, p.Items[len(p.Items)-1].Position.Offset)
+	}
+	return p, nil
+}
+
+// placeOf is a position as the scripts answer it: of a stream, or of its absence at a time in Unix milliseconds.
+func placeOf(epoch, offset, now string) (notify.Position, error) {
+	if epoch == "" {
+		ms, err := strconv.ParseInt(now, 10, 64)
+		if err != nil {
+			return notify.Position{}, fmt.Errorf("script answered time %q: %w", now, err)
+		}
+		return notify.EmptyAt(ms), nil
+	}
+	o, err := strconv.ParseUint(offset, 10, 53)
+	if err != nil {
+		return notify.Position{}, fmt.Errorf("script answered offset %q: %w", offset, err)
+	}
+	return notify.Position{Epoch: epoch, Offset: o}, nil
+}
+
+// The token of a page is "<status>/<category>/<offset>" in base64url: offsets go on above everything visible whatever happens to the epoch, so
+// paging is stable under new arrivals.
+func formatBefore(q Query, offset uint64) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d/%s/%d", q.Status, q.Category, offset))
+}
+
+func parseBefore(q Query) (offset string, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(q.Before)
+	offset, ok = strings.CutPrefix(string(b), fmt.Sprintf("%d/%s/", q.Status, q.Category))
+	_, nerr := strconv.ParseUint(offset, 10, 53)
+	return offset, ok && err == nil && nerr == nil
+}

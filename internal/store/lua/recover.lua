@@ -1,0 +1,52 @@
+-- What follows a position? It creates nothing; where the Redis history changed and the position is not the top, it moves an
+-- existing meta to a new epoch, as a write would.
+-- ARGV 1 epoch, 2 offset, 3 messages at most (0: check only), 4 bytes at most, 5 new epoch, 6 meta's life ms
+-- Answers {'delta' | 'reset' | 'empty', epoch, position, top, now ms, unread, unseen, by, offset, change, ids, body, …}.
+local now = now_ms()
+local m = redis.call('HMGET', META, 'e', 's', 'r')
+if not m[1] then return { 'empty', '', '0', '0', int(now) } end
+local e, s, ce, co = m[1], tonumber(m[2]), ARGV[1], tonumber(ARGV[2])
+if not (ce == e and co == s) and m[3] ~= history_id() then e, s = position(ARGV[5], now) end
+
+local from = nil
+if ce == e then
+  if co <= s then from = co end
+elseif ce == '' then
+  from = 0
+elseif string.sub(ce, 1, 1) == '-' then
+  -- the listener of a topic that did not exist: nothing is missing if it came into being since then, once
+  local t = tonumber(string.sub(ce, 2)) * 1000 + 1767225600000
+  if tonumber(redis.call('HGET', META, 'b')) >= t and now - t < tonumber(ARGV[6]) then from = 0 end
+else
+  for old, base in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):(%d+)') do
+    if old == ce and co <= tonumber(base) then from = co end
+  end
+end
+if from and from < s then
+  local next = redis.call('XRANGE', EVENTS, int(from + 1) .. '-0', '+', 'COUNT', 1)
+  if not next[1] or next[1][1] ~= int(from + 1) .. '-0' then from = nil end
+end
+
+local unread, unseen, by = 0, 0, ''
+if counts then unread, unseen, by = counts() end
+if not from then
+  local start = s
+  if not counts then -- an inbox is listed anew; an event topic goes on with what is left of it
+    local oldest = redis.call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)[1]
+    if oldest then start = tonumber(string.match(oldest[1], '^(%d+)')) - 1 end
+  end
+  return { 'reset', e, int(start), int(s), int(now), unread, unseen, by }
+end
+local out, bytes = { 'delta', e, int(from), int(s), int(now), unread, unseen, by }, 0
+if tonumber(ARGV[3]) > 0 and from < s then
+  for _, entry in ipairs(redis.call('XRANGE', EVENTS, int(from + 1) .. '-0', '+', 'COUNT', ARGV[3])) do
+    local f = entry[2]
+    bytes = bytes + #f[4] + #f[6]
+    if bytes > tonumber(ARGV[4]) and #out > 8 then break end
+    local off = string.match(entry[1], '^(%d+)')
+    out[3] = off
+    out[#out + 1] = off
+    for i = 2, 6, 2 do out[#out + 1] = f[i] end
+  end
+end
+return out

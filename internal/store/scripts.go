@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"allim/pkg/notify"
+)
+
+//go:embed lua/*.lua
+var sources embed.FS
+
+// The scripts. They are constants: what callers send goes into ARGV only.
+var (
+	publishScript      = script("lib", "publish")
+	notifyScript       = script("lib", "inbox", "notify")
+	markScript         = script("lib", "inbox", "mark")
+	recoverScript      = script("lib", "recover")
+	recoverInboxScript = script("lib", "inbox", "recover")
+	listScript         = script("lib", "inbox", "list")
+	renewScript        = script("renew")
+)
+
+func script(parts ...string) *redis.Script {
+	var b strings.Builder
+	for _, p := range parts {
+		src, err := fs.ReadFile(sources, "lua/"+p+".lua")
+		if err != nil {
+			panic(err) // embedded at build time: it cannot be missing
+		}
+		b.Write(src)
+	}
+	return redis.NewScript(b.String())
+}
+
+// A call is one run of a script.
+type call struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+}
+
+// run runs the calls in one pipeline and returns their replies in order. A pipelined EVALSHA does not fall back by itself when Redis has forgotten the
+// script (restart, failover): those run again with their source.
+func (s *Store) run(ctx context.Context, calls []call) []*redis.Cmd {
+	cmds := s.pipeline(ctx, calls, (*redis.Script).EvalSha)
+	var again []call
+	var at []int
+	for i, c := range cmds {
+		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
+			again, at = append(again, calls[i]), append(at, i)
+		}
+	}
+	if len(again) > 0 {
+		for i, c := range s.pipeline(ctx, again, (*redis.Script).Eval) {
+			cmds[at[i]] = c
+		}
+	}
+	return cmds
+}
+
+type runner func(*redis.Script, context.Context, redis.Scripter, []string, ...any) *redis.Cmd
+
+func (s *Store) pipeline(ctx context.Context, calls []call, run runner) []*redis.Cmd {
+	pipe := s.redis.Pipeline()
+	cmds := make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		cmds[i] = run(c.script, ctx, pipe, c.keys, c.args...)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	return cmds
+}
+
+// one runs one script and returns its reply as a list of at least n values.
+func (s *Store) one(ctx context.Context, c call, n int) ([]any, error) {
+	return reply(s.run(ctx, []call{c})[0], n)
+}
+
+func reply(c *redis.Cmd, n int) ([]any, error) {
+	v, err := c.Slice()
+	if err != nil {
+		return nil, classify(err)
+	}
+	if len(v) < n {
+		return nil, fmt.Errorf("script answered %d values, not %d", len(v), n)
+	}
+	return v, nil
+}
+
+// Prefixes of Redis errors that pass by themselves: the server is starting, failing over, or loading.
+var passing = []string{"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOSCRIPT", "max number of clients"}
+
+// classify makes an error of go-redis one of notify's: ErrUnavailable for what passes, ErrBusy where memory is full.
+func classify(err error) error {
+	var re redis.Error
+	if !errors.As(err, &re) { // the network, the pool, or the caller's context
+		return fmt.Errorf("redis: %w: %w", notify.ErrUnavailable, hideAddr(err))
+	}
+	if redis.HasErrorPrefix(err, "OOM") {
+		return fmt.Errorf("redis: %w: out of memory", notify.ErrBusy)
+	}
+	for _, p := range passing {
+		if redis.HasErrorPrefix(err, p) {
+			return fmt.Errorf("redis: %w: %w", notify.ErrUnavailable, err)
+		}
+	}
+	return fmt.Errorf("redis: %w", err)
+}
+
+// hideAddr keeps the kind of a network error and drops addresses, which are no caller's business.
+func hideAddr(err error) error {
+	var oe *net.OpError
+	if errors.As(err, &oe) {
+		return fmt.Errorf("%s: %w", oe.Op, oe.Err)
+	}
+	return err
+}
+
+func text(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return fmt.Sprint(v)
+	}
+	return ""
+}
+
+func number(v any) int {
+	n, _ := v.(int64)
+	return int(n)
+}

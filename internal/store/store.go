@@ -1,0 +1,113 @@
+// Package store is what Allim does to Redis on both banks: atomic scripts that write streams and inboxes, and the reads that recover them. It
+// knows commands and scripts; names and bytes are keyspace's.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+// Options say where and how a Store keeps things.
+type Options struct {
+	Redis   redis.UniversalClient // its commands are bounded by their context (ContextTimeoutEnabled); the Store does not close it
+	Keys    *keyspace.Map
+	Classes []Class // history by topic prefix: the longest prefix wins; none: DefaultHistory
+	Inbox   Inbox
+}
+
+// A Class is the history of the event topics whose names begin with Prefix.
+type Class struct {
+	Prefix string
+	History
+}
+
+// A History bounds what an event topic keeps for those who come back.
+type History struct {
+	Size int           // messages; 0: DefaultHistory's
+	TTL  time.Duration // after the last write, at least; 0: DefaultHistory's
+}
+
+// DefaultHistory is kept by event topics without a class.
+var DefaultHistory = History{Size: 100, TTL: 5 * time.Minute}
+
+// Inbox bounds the inboxes.
+type Inbox struct {
+	Size      int           // newest items kept per user; 0: 200
+	Retention time.Duration // life of an inbox after its last write; 0: 90 days
+}
+
+// An Ack says what became of one write.
+type Ack struct {
+	Position  notify.Position // zero for ephemeral messages; a duplicate has the first call's
+	Duplicate bool
+	Receivers int // subscriptions that Redis handed it to, on one node
+	Unread    int // of a user's stream, after the write
+}
+
+// A Result is an Ack or an error: notify.ErrUnavailable, ErrBusy (Redis is out of memory), or ErrInvalid.
+type Result struct {
+	Ack
+	Err error
+}
+
+// A Mark changes the state of items, named by exactly one of IDs, Upto and All.
+type Mark struct {
+	Change notify.Change    // one of notify.Marks
+	IDs    []string         // at most 500
+	Upto   *notify.Position // every item up to this position of the user's stream
+	All    bool
+	Origin string
+}
+
+// Marked says what a Mark changed.
+type Marked struct {
+	Changed  int
+	Unknown  []string        // IDs that are not in the inbox
+	Position notify.Position // of the mark's last event; zero when nothing changed
+}
+
+// A Status selects items by their state.
+type Status byte
+
+// The statuses, in the order of the public enum.
+const (
+	Active Status = iota
+	Unread
+	Unseen
+	Archived
+	All
+)
+
+// A Query asks for one page of an inbox.
+type Query struct {
+	Status   Status
+	Category string // "" for all
+	Limit    int    // 1 to 100; 0 is 50
+	Before   string // of the previous page, with the same filters
+}
+
+// A Page is one page of an inbox, newest first.
+type Page struct {
+	Items  []notify.Item
+	Before string // "" when there is no more
+	At     notify.Position
+	Badge  notify.Badge
+}
+
+// writer is what publish needs of a Store; it stands here as the list of signatures, checked by the compiler.
+var _ interface {
+	Open(context.Context) error
+	Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []Result
+	Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []Result
+	Mark(ctx context.Context, s notify.Stream, m Mark) (Marked, error)
+	List(ctx context.Context, s notify.Stream, q Query) (Page, error)
+	Counts(ctx context.Context, s notify.Stream) (notify.Badge, error)
+	Recover(ctx context.Context, s notify.Stream, from notify.Position, limit int) (notify.Recovery, error)
+	Tops(ctx context.Context, s []notify.Stream) ([]notify.Position, error)
+	Renew(ctx context.Context, s []notify.Stream) error
+} = (*Store)(nil)
