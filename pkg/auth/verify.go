@@ -1,0 +1,76 @@
+package auth
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"allim/pkg/notify"
+)
+
+// A Verifier reads the tokens of clients.
+type Verifier struct{ verifier }
+
+// NewVerifier makes a Verifier. An audience of PublisherAudience is an error: those tokens are not for clients.
+func NewVerifier(o Options) (*Verifier, error) {
+	if o.Audience == PublisherAudience {
+		return nil, &notify.FieldError{Field: "audience", Want: "one of your own: " + PublisherAudience + " is for service tokens"}
+	}
+	return &Verifier{newVerifier(o)}, nil
+}
+
+// An Identity is who a client is and what it may do. It is read-only: connections share it.
+type Identity struct {
+	User      string           // the token's sub, as given; "" when Anonymous
+	Tenant    string           // from the credential only
+	Subscribe []notify.Pattern // of topics it may ask for
+	Hear      []notify.Topic   // heard without asking; event and page topics
+	Send      []notify.Pattern // of event names it may send
+	Segments  []string         // whose streams are heard without asking
+	Expires   time.Time        // the end of this identity; zero when Anonymous
+	IssuedAt  time.Time        // the token's iat; zero where it has none
+	ID        string           // the token's jti, may be ""
+	SessionID string           // the token's sid, may be ""
+	Anonymous bool             // no credential was shown
+
+	own notify.Topic // "" when Anonymous
+}
+
+// Verify reads a client's token. Every error is notify.ErrUnauthorized and tells a stranger no more; Why says more to a log.
+func (v *Verifier) Verify(token string) (*Identity, error) {
+	c, err := v.verify(token)
+	if err != nil {
+		return nil, refuse("%w", err)
+	}
+	if slices.Contains(c.audience, PublisherAudience) {
+		return nil, refuse("aud: a service token")
+	}
+	if v.Audience != "" && !slices.Contains(c.audience, v.Audience) {
+		return nil, refuse("aud: not ours")
+	}
+	tenant, err := c.tenant()
+	if err != nil {
+		return nil, refuse("allim.%w", err)
+	}
+	own, err := notify.UserTopic(c.subject)
+	if err != nil {
+		return nil, refuse("%w", err)
+	}
+	id := &Identity{User: c.subject, Tenant: tenant, Expires: c.expires, IssuedAt: c.issuedAt, ID: c.id, SessionID: c.session, own: own}
+	if err := id.readGrant(c.grant); err != nil {
+		return nil, refuse("allim.%w", err)
+	}
+	return id, nil
+}
+
+func (id *Identity) readGrant(o object) error {
+	var lists [4][]string
+	var errs [4]error
+	for i, name := range []string{"subscribe", "hear", "send", "segments"} {
+		lists[i], errs[i] = o.texts(name)
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	return id.grant(Grant{Subscribe: lists[0], Hear: lists[1], Send: lists[2], Segments: lists[3]})
+}
