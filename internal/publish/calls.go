@@ -1,0 +1,234 @@
+package publish
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"time"
+
+	"allim/internal/store"
+	"allim/pkg/auth"
+	"allim/pkg/notify"
+	pb "allim/proto/allim/v1"
+)
+
+const (
+	notifyChunk = 128                    // users written at once: one pipeline
+	reserve     = 100 * time.Millisecond // kept of the caller's deadline for the way back of an answer
+	retryFor    = time.Second            // the longest a call tries again by itself while Redis cannot be reached
+	retryFirst  = 20 * time.Millisecond  // the pauses between: full jitter up to this, doubled each time
+)
+
+// publisher is the service allim.v1.Publisher.
+type publisher struct {
+	pb.UnimplementedPublisherServer
+	s *Server
+}
+
+func (p publisher) Publish(ctx context.Context, r *pb.PublishRequest) (*pb.PublishResponse, error) {
+	return p.s.publish(ctx, principalOf(ctx), r)
+}
+
+func (p publisher) Notify(ctx context.Context, r *pb.NotifyRequest) (*pb.NotifyResponse, error) {
+	return p.s.notify(ctx, principalOf(ctx), r)
+}
+
+// publish writes to every topic or, where the request is bad or partly forbidden, to none. A topic that failed makes it fail with
+// that error and all results: the caller repeats the whole call with the same id.
+func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRequest) (*pb.PublishResponse, error) {
+	topics, err := checkPublish(r)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range topics {
+		if err := authorize(p, toPublish, string(t), fmt.Sprintf("topics[%d]", i)); err != nil {
+			return nil, err
+		}
+	}
+	m := s.message(notify.ChangeMessage, r.Id, r.Origin, r.Data)
+	m.Event = r.Event
+	if r.Mode == pb.PublishRequest_EPHEMERAL {
+		m.Change = notify.ChangeEphemeral
+	}
+	if m.ID == "" {
+		m.ID = rand.Text()
+	}
+	ctx, cancel := withReserve(ctx)
+	defer cancel()
+	streams, at := distinct(p.Tenant, topics)
+	results := s.write(ctx, time.Now().Add(retryFor), s.Store.Publish, streams, m)
+	reply := &pb.PublishResponse{Id: m.ID}
+	var failed error
+	for i := range topics {
+		got, again := at.result(results, i)
+		if failed == nil {
+			failed = got.Err
+		}
+		code, message := resultOf(got.Err)
+		reply.Results = append(reply.Results, &pb.PublishResult{Topic: r.Topics[i], Code: code, Message: message,
+			Pos: position(got.Position), Duplicate: got.Duplicate || again, Receivers: int32(got.Receivers)})
+		s.Metrics.wrote(r.Mode.String(), code)
+	}
+	if failed != nil {
+		return nil, &failedReply{failed, reply}
+	}
+	return reply, nil
+}
+
+// notify writes user after user, some at a time, until the caller's deadline is near; those left get ErrUnavailable. It fails only
+// where it is bad or partly forbidden, before anything is written, or where not one user could be written.
+func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequest) (*pb.NotifyResponse, error) {
+	topics, err := checkNotify(r)
+	if err != nil {
+		return nil, err
+	}
+	users := r.To.Users
+	for i, user := range users {
+		if err := authorize(p, toNotify, user, fmt.Sprintf("to.users[%d]", i)); err != nil {
+			return nil, err
+		}
+	}
+	m := s.message(notify.ChangeNotification, r.Id, r.Origin, r.Data)
+	m.Category = r.Category
+	ctx, cancel := withReserve(ctx)
+	defer cancel()
+	streams, at := distinct(p.Tenant, topics)
+	results := s.notifyAll(ctx, streams, m)
+	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
+	var failed error
+	written := 0
+	for i := range users {
+		got, again := at.result(results, i)
+		code, message := resultOf(got.Err)
+		if got.Err == nil {
+			written++
+		} else if failed == nil {
+			failed = got.Err
+		}
+		reply.Results[i] = &pb.NotifyResult{User: users[i], Code: code, Message: message, Pos: position(got.Position),
+			Duplicate: got.Duplicate || again, Unread: int32(got.Unread)}
+		s.Metrics.wrote("NOTIFICATION", code)
+	}
+	if written == 0 {
+		return nil, failed
+	}
+	return reply, nil
+}
+
+func (s *Server) notifyAll(ctx context.Context, streams []notify.Stream, m *notify.Message) []store.Result {
+	until := time.Now().Add(retryFor)
+	results := make([]store.Result, 0, len(streams))
+	for len(results) < len(streams) {
+		chunk := streams[len(results):min(len(results)+notifyChunk, len(streams))]
+		got := s.write(ctx, until, s.Store.Notify, chunk, m)
+		results = append(results, got...)
+		if ctx.Err() != nil || away(got) {
+			break
+		}
+	}
+	for len(results) < len(streams) {
+		results = append(results, store.Result{Err: fmt.Errorf("notify: not tried: %w", notify.ErrUnavailable)})
+	}
+	return results
+}
+
+// away tells whether Redis could not be reached for any of the results.
+func away(results []store.Result) bool {
+	for _, r := range results {
+		if !errors.Is(r.Err, notify.ErrUnavailable) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Server) message(c notify.Change, id, origin string, data []byte) *notify.Message {
+	return &notify.Message{Change: c, ID: id, Origin: origin, Data: data, Time: s.Now().UTC().Truncate(time.Millisecond)}
+}
+
+// withReserve ends the work of a call a little before its caller stops waiting, so that the answer is still heard.
+func withReserve(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-min(reserve, time.Until(end)/4)))
+}
+
+type writer func(context.Context, []notify.Stream, *notify.Message) []store.Result
+
+// write writes m to streams. Where Redis cannot be reached it tries those again until ctx or the given time ends: the id makes
+// that safe. An ephemeral message has no memory of ids and is sent once.
+func (s *Server) write(ctx context.Context, until time.Time, do writer, streams []notify.Stream, m *notify.Message) []store.Result {
+	results := do(ctx, streams, m)
+	if m.Change == notify.ChangeEphemeral {
+		return results
+	}
+	for pause := retryFirst; ; pause = min(2*pause, time.Second) {
+		var again []notify.Stream
+		var where []int
+		for i, r := range results {
+			if errors.Is(r.Err, notify.ErrUnavailable) {
+				again, where = append(again, streams[i]), append(where, i)
+			}
+		}
+		wait := mrand.N(pause)
+		if len(again) == 0 || time.Now().Add(wait).After(until) || !sleep(ctx, wait) {
+			return results
+		}
+		s.Metrics.retries.Inc()
+		for i, r := range do(ctx, again, m) {
+			results[where[i]] = r
+		}
+	}
+}
+
+// sleep waits for d; false where ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// places says for each topic of a call where its result is; a topic that stood there before shares the result of the first.
+type places struct {
+	at    []int
+	again []bool
+}
+
+func (p places) result(results []store.Result, i int) (r store.Result, again bool) {
+	r = results[p.at[i]]
+	return r, p.again[i] && r.Err == nil
+}
+
+// distinct makes the streams of a call's topics, each once.
+func distinct(tenant string, topics []notify.Topic) ([]notify.Stream, places) {
+	p := places{make([]int, len(topics)), make([]bool, len(topics))}
+	streams := make([]notify.Stream, 0, len(topics))
+	first := make(map[notify.Topic]int, len(topics))
+	for i, t := range topics {
+		at, seen := first[t]
+		if !seen {
+			at = len(streams)
+			first[t] = at
+			streams = append(streams, notify.Stream{Tenant: tenant, Topic: t})
+		}
+		p.at[i], p.again[i] = at, seen
+	}
+	return streams, p
+}
+
+// position is the text of a position; "" for the zero one, which a message without a place has.
+func position(p notify.Position) string {
+	if p == (notify.Position{}) {
+		return ""
+	}
+	return p.String()
+}

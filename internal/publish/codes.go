@@ -1,0 +1,182 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"allim/pkg/notify"
+	pb "allim/proto/allim/v1"
+)
+
+// Domain is the domain of every ErrorInfo.
+const Domain = "allim"
+
+const (
+	internalMessage = "internal error"
+	maxViolations   = 20
+	maxReplyDetail  = 6 << 10 // bytes: details travel in a trailer, of which some gRPC clients take 8 KiB
+)
+
+// table says what each error means to a caller; the first that an error is. A message here is all that is told; where there is
+// none, the error's own text is: it was written for the caller.
+var table = []struct {
+	err     error
+	code    codes.Code
+	reason  string // of ErrorInfo
+	message string
+	retry   time.Duration // 0: a retry will not help
+}{
+	{notify.ErrUnauthorized, codes.Unauthenticated, "UNAUTHORIZED", "an API key or a service token is needed: authorization: Bearer …", 0},
+	{notify.ErrForbidden, codes.PermissionDenied, "FORBIDDEN", "", 0},
+	{notify.ErrTooLarge, codes.InvalidArgument, "TOO_LARGE", "", 0},
+	{notify.ErrInvalid, codes.InvalidArgument, "INVALID", "", 0},
+	{notify.ErrStalePosition, codes.FailedPrecondition, "STALE_POSITION", "the position is of an older epoch: take a new one", 0},
+	{notify.ErrBusy, codes.ResourceExhausted, "BUSY", "too busy: again after a pause, with the same id", 500 * time.Millisecond},
+	{notify.ErrLimit, codes.ResourceExhausted, "LIMIT", "over a limit", 0},
+	{notify.ErrUnavailable, codes.Unavailable, "UNAVAILABLE", "the outcome is unknown: again after a pause, with the same id", time.Second},
+	{errBody, codes.ResourceExhausted, "TOO_LARGE", "", 0},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE", "the outcome is unknown: again with the same id", 0},
+	{context.Canceled, codes.Canceled, "CANCELED", "canceled by the caller", 0},
+}
+
+// errBody is a request over MaxRequest in the HTTP form. gRPC refuses those with the same code before we see them.
+var errBody = fmt.Errorf("request body: expected at most %d bytes", MaxRequest)
+
+// A fault is an error in the words of the callers: a gRPC status or a problem document.
+type fault struct {
+	cause   error // for logs
+	code    codes.Code
+	reason  string
+	message string
+	fields  []*notify.FieldError // bad input, at most maxViolations
+	retry   time.Duration        // a pause after which a retry may help; 0: none
+	reply   *pb.PublishResponse  // of a Publish that failed on some topics; nil else
+}
+
+func (f *fault) Error() string { return f.cause.Error() }
+func (f *fault) Unwrap() error { return f.cause }
+
+// A failedReply is a Publish that failed on a topic: the error of the first one, with the results of all.
+type failedReply struct {
+	error
+	reply *pb.PublishResponse
+}
+
+func (f *failedReply) Unwrap() error { return f.error }
+
+// faultOf translates an error. What is not in the table is ours, and no caller's business.
+func faultOf(err error) *fault {
+	if f, ok := err.(*fault); ok {
+		return f
+	}
+	f := &fault{cause: err, code: codes.Internal, reason: "INTERNAL", message: internalMessage}
+	for _, row := range table {
+		if errors.Is(err, row.err) {
+			f.code, f.reason, f.message, f.retry = row.code, row.reason, row.message, row.retry
+			break
+		}
+	}
+	if f.code == codes.InvalidArgument {
+		f.fields = fieldsOf(err)
+		f.message = fieldsMessage(f.fields)
+	}
+	if f.message == "" {
+		f.message = err.Error()
+	}
+	var again *notify.RetryError
+	if f.retry > 0 && errors.As(err, &again) && again.After > 0 {
+		f.retry = again.After
+	}
+	var failed *failedReply
+	if errors.As(err, &failed) {
+		f.reply = failed.reply
+	}
+	return f
+}
+
+// fieldsOf finds the FieldErrors in err, joined ones too.
+func fieldsOf(err error) (all []*notify.FieldError) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			all = append(all, fieldsOf(e)...)
+		}
+	} else {
+		var fe *notify.FieldError
+		if errors.As(err, &fe) {
+			all = append(all, fe)
+		}
+	}
+	return all[:min(len(all), maxViolations)]
+}
+
+func fieldsMessage(fields []*notify.FieldError) string {
+	switch len(fields) {
+	case 0:
+		return "invalid request"
+	case 1:
+		return fields[0].Error()
+	}
+	return fmt.Sprintf("%v (and %d more)", fields[0], len(fields)-1)
+}
+
+// status is f as gRPC says it, with the details of google.rpc.
+func (f *fault) status() *status.Status {
+	info := &errdetails.ErrorInfo{Reason: f.reason, Domain: Domain}
+	details := []protoadapt.MessageV1{info}
+	if len(f.fields) > 0 {
+		bad := &errdetails.BadRequest{}
+		for _, fe := range f.fields {
+			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: fe.Field, Description: "expected " + fe.Want})
+		}
+		details = append(details, bad)
+	}
+	if f.retry > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.retry)})
+	}
+	if f.reply != nil {
+		details = append(details, fit(f.reply))
+	}
+	s := status.New(f.code, strings.ToValidUTF8(f.message, "�"))
+	if with, err := s.WithDetails(details...); err == nil { // it fails only for OK
+		return with
+	}
+	return s
+}
+
+// fit makes a reply small enough for a trailer: without the results' messages, then without the topics, whose order says which
+// is which.
+func fit(reply *pb.PublishResponse) *pb.PublishResponse {
+	if proto.Size(reply) <= maxReplyDetail {
+		return reply
+	}
+	small := proto.CloneOf(reply)
+	for _, r := range small.Results {
+		r.Message = nil
+	}
+	if proto.Size(small) > maxReplyDetail {
+		for _, r := range small.Results {
+			r.Topic = ""
+		}
+	}
+	return small
+}
+
+// resultOf is what a result says of err: OK and no message where there is none.
+func resultOf(err error) (code.Code, *string) {
+	if err == nil {
+		return code.Code_OK, nil
+	}
+	f := faultOf(err)
+	return code.Code(f.code), proto.String(f.message)
+}

@@ -1,0 +1,68 @@
+package publish
+
+import (
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
+)
+
+// Metrics counts what a Server does. No label holds a name that a caller chose.
+type Metrics struct {
+	calls         *prometheus.CounterVec
+	seconds       *prometheus.HistogramVec
+	messages      *prometheus.CounterVec
+	refused       *prometheus.CounterVec
+	retries       prometheus.Counter
+	inFlight      prometheus.Gauge
+	inFlightBytes prometheus.Gauge
+}
+
+// NewMetrics makes Metrics and registers them; with nil, nobody sees them.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "allim", Subsystem: "publisher", Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "allim", Subsystem: "publisher", Name: name, Help: help})
+	}
+	m := &Metrics{
+		calls: counter("calls_total", "Calls by method and gRPC code, however they came.", "method", "code"),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "allim", Subsystem: "publisher", Name: "call_seconds",
+			Help: "Time to answer a call.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"method"}),
+		messages: counter("messages_total", "Messages by mode (NOTIFICATION for inbox items) and result: one for each topic or user.", "mode", "code"),
+		refused:  counter("refused_total", "Calls refused, by reason and, for bad input and passed limits, the first field.", "reason", "field"),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "allim", Subsystem: "publisher", Name: "retries_total",
+			Help: "Writes tried again because Redis could not be reached."}),
+		inFlight:      gauge("in_flight_calls", "Calls at work."),
+		inFlightBytes: gauge("in_flight_bytes", "Bytes of the requests at work."),
+	}
+	if r != nil {
+		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.retries, m.inFlight, m.inFlightBytes)
+	}
+	return m
+}
+
+// called counts a finished call; f is nil where it succeeded.
+func (m *Metrics) called(method string, f *fault, took time.Duration) {
+	result := codes.OK
+	if f != nil {
+		result = f.code
+		switch f.code {
+		case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted, codes.FailedPrecondition:
+			field := ""
+			if len(f.fields) > 0 {
+				field, _, _ = strings.Cut(f.fields[0].Field, "[") // "topics[7]" is topics: our names, not the caller's
+			}
+			m.refused.WithLabelValues(strings.ToLower(f.reason), field).Inc()
+		}
+	}
+	m.calls.WithLabelValues(method, code.Code(result).String()).Inc()
+	m.seconds.WithLabelValues(method).Observe(took.Seconds())
+}
+
+func (m *Metrics) wrote(mode string, result code.Code) {
+	m.messages.WithLabelValues(mode, result.String()).Inc()
+}

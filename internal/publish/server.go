@@ -1,0 +1,176 @@
+// Package publish is what backends call: the gRPC services of proto/allim/v1 and the same calls as JSON over HTTP. Both come
+// through one gate (guard.go) to one implementation: whoever may not do a thing on one way may not on the other.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"golang.org/x/time/rate"
+
+	"allim/internal/store"
+	"allim/pkg/auth"
+	pb "allim/proto/allim/v1"
+)
+
+// Defaults and bounds.
+const (
+	DefaultInFlight      = 1024     // calls at work at once
+	DefaultInFlightBytes = 64 << 20 // bytes of their requests
+	DefaultDeadline      = 10 * time.Second
+	MaxRequest           = 4 << 20 // bytes of one request, gRPC and HTTP alike
+
+	// StopBudget is how long RunGRPC and RunHTTP may take to let calls finish.
+	StopBudget = 20 * time.Second
+)
+
+// Options make a Server.
+type Options struct {
+	Store         *store.Store
+	Services      *auth.Services   // who may call
+	Log           *slog.Logger     // faults; nil: nowhere
+	Metrics       *Metrics         // nil: counted, but nobody sees it
+	InFlight      int              // calls at once, more are refused; 0: DefaultInFlight
+	InFlightBytes int              // bytes of their requests; 0: DefaultInFlightBytes
+	Deadline      time.Duration    // of calls that have none; 0: DefaultDeadline
+	Now           func() time.Time // the time of messages; nil: time.Now
+	NoReflection  bool             // true: callers need the .proto files
+}
+
+// A Server answers backends. It is safe for concurrent use.
+type Server struct {
+	Options
+	gate   gate
+	health *health.Server
+	warn   rate.Sometimes // one line a second of what happens per call
+
+	closing context.Context // ends when RunGRPC begins to stop: long streams end with it
+	close   context.CancelFunc
+}
+
+// New makes a Server. It starts nothing.
+func New(o Options) (*Server, error) {
+	if o.Store == nil || o.Services == nil {
+		return nil, errors.New("publish: options need Store and Services")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	if o.InFlight == 0 {
+		o.InFlight = DefaultInFlight
+	}
+	if o.InFlightBytes == 0 {
+		o.InFlightBytes = DefaultInFlightBytes
+	}
+	if o.Deadline == 0 {
+		o.Deadline = DefaultDeadline
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Server{Options: o, gate: gate{maxCalls: o.InFlight, maxBytes: o.InFlightBytes, metrics: o.Metrics},
+		health: health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// ServerOptions are the limits and the gate that a grpc.Server needs: its own defaults have no bound for streams, headers and
+// the life of a connection (pitfalls, F40).
+func (s *Server) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxConcurrentStreams(256),
+		grpc.MaxRecvMsgSize(MaxRequest),
+		grpc.MaxHeaderListSize(16 << 10),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second,
+			MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second, // or callers stay on old pods for ever
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
+		grpc.WaitForHandlers(true),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream),
+	}
+}
+
+// Register adds the services, health and reflection to g, which was made with ServerOptions.
+func (s *Server) Register(g *grpc.Server) {
+	pb.RegisterPublisherServer(g, publisher{s: s})
+	pb.RegisterInboxServer(g, inbox{s: s})
+	healthpb.RegisterHealthServer(g, s.health)
+	for _, name := range []string{pb.Publisher_ServiceDesc.ServiceName, pb.Inbox_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	if !s.NoReflection {
+		reflection.Register(g)
+	}
+}
+
+// RunGRPC serves on l, which it closes, until ctx ends. Then health says NOT_SERVING, calls at work get StopBudget to finish,
+// and what is left is cut off: its callers repeat it elsewhere with the same id. It is called once in a Server's life.
+func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
+	g := grpc.NewServer(s.ServerOptions()...)
+	s.Register(g)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	select {
+	case err := <-served:
+		g.Stop()
+		return fmt.Errorf("serve gRPC: %w", err)
+	case <-ctx.Done():
+	}
+	s.health.Shutdown()
+	s.close()
+	stopped := make(chan struct{})
+	go func() { g.GracefulStop(); close(stopped) }() // ends by itself or by Stop
+	select {
+	case <-stopped:
+	case <-time.After(StopBudget):
+		g.Stop()
+		<-stopped
+	}
+	return <-served
+}
+
+// RunHTTP serves the JSON form on l, which it closes, until ctx ends; then calls at work get StopBudget to finish.
+func (s *Server) RunHTTP(ctx context.Context, l net.Listener) error {
+	return runHTTP(ctx, l, &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      60 * time.Second, // from the end of the headers: longer than any call
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+	})
+}
+
+func runHTTP(ctx context.Context, l net.Listener, h *http.Server) error {
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(l) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopBudget)
+	defer cancel()
+	if err := h.Shutdown(budget); err != nil {
+		_ = h.Close() // what is left is cut off
+	}
+	<-served // ErrServerClosed: it was asked to
+	return nil
+}

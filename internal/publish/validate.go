@@ -1,0 +1,174 @@
+package publish
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"allim/internal/store"
+	"allim/pkg/notify"
+	pb "allim/proto/allim/v1"
+)
+
+// Bounds of a call (contract, section 4).
+const (
+	MaxData         = 64 << 10 // bytes of data of a Publish
+	MaxNotification = 16 << 10 // bytes of data of a Notify
+	MaxTopics       = 100      // of a Publish
+	MaxUsers        = 10_000   // of a Notify
+	MaxMarkIDs      = 500      // of a Mark
+)
+
+// A topic or user that stands twice in a call is no mistake: it is written once, and its second result is a duplicate of the
+// first, as if the call had been made twice. Callers put audiences together from several lists.
+
+// mistakes gathers what is wrong with a request, each with its field as the request spells it.
+type mistakes struct{ errs []error }
+
+func (m *mistakes) add(field string, err error) {
+	if err != nil && len(m.errs) < maxViolations {
+		m.errs = append(m.errs, notify.InField(field, err))
+	}
+}
+
+func (m *mistakes) want(ok bool, field, want string, args ...any) {
+	if !ok {
+		m.add(field, &notify.FieldError{Want: fmt.Sprintf(want, args...)})
+	}
+}
+
+func (m *mistakes) err() error { return errors.Join(m.errs...) }
+
+// checkPublish returns the topics of a good request, whose data it compacts.
+func checkPublish(r *pb.PublishRequest) ([]notify.Topic, error) {
+	var m mistakes
+	if r.Id != "" {
+		m.add("id", notify.CheckID(r.Id))
+	}
+	_, known := pb.PublishRequest_Mode_name[int32(r.Mode)]
+	m.want(known, "mode", "EVENT or EPHEMERAL")
+	m.want(len(r.Topics) > 0 && len(r.Topics) <= MaxTopics, "topics", "1 to %d topics, not %d", MaxTopics, len(r.Topics))
+	var topics []notify.Topic
+	if len(r.Topics) <= MaxTopics {
+		topics = make([]notify.Topic, len(r.Topics))
+		for i, name := range r.Topics {
+			var err error
+			topics[i], err = publishTopic(name, r.Mode)
+			m.add(fmt.Sprintf("topics[%d]", i), err)
+		}
+	}
+	m.add("event", notify.CheckEvent(r.Event))
+	m.add("origin", notify.CheckOrigin(r.Origin))
+	m.data(&r.Data, MaxData)
+	return topics, m.err()
+}
+
+func publishTopic(name string, mode pb.PublishRequest_Mode) (notify.Topic, error) {
+	t, err := notify.ParseTopic(name)
+	if err != nil {
+		return "", err
+	}
+	switch t.Kind() {
+	case notify.KindEvent:
+		return t, nil
+	case notify.KindUser:
+		if mode != pb.PublishRequest_EPHEMERAL {
+			return t, nil
+		}
+		return "", &notify.FieldError{Want: "an event topic: a user's stream takes no EPHEMERAL messages"}
+	}
+	return "", &notify.FieldError{Want: "an event topic or user:<id>"}
+}
+
+// checkNotify returns the streams' topics of a good request, whose data it compacts.
+func checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
+	var m mistakes
+	m.add("id", notify.CheckID(r.Id))
+	users := r.GetTo().GetUsers()
+	m.want(r.To != nil, "to", "an audience")
+	m.want(r.To == nil || len(users) > 0 && len(users) <= MaxUsers, "to.users", "1 to %d users, not %d", MaxUsers, len(users))
+	var topics []notify.Topic
+	if len(users) <= MaxUsers {
+		topics = make([]notify.Topic, len(users))
+		for i, user := range users {
+			var err error
+			if topics[i], err = notify.UserTopic(user); err != nil {
+				m.add(fmt.Sprintf("to.users[%d]", i), err)
+			}
+		}
+	}
+	m.add("category", notify.CheckCategory(r.Category))
+	m.add("origin", notify.CheckOrigin(r.Origin))
+	m.data(&r.Data, MaxNotification)
+	return topics, m.err()
+}
+
+// data checks data and takes the white space out of it; numbers, escapes and the order of members stay.
+func (m *mistakes) data(data *[]byte, limit int) {
+	if err := notify.CheckData(*data, limit); err != nil {
+		m.add("data", err)
+		return
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, *data); err != nil { // it was valid a moment ago
+		m.add("data", &notify.FieldError{Want: "one JSON value"})
+		return
+	}
+	*data = b.Bytes()
+}
+
+// checkUser returns the stream's topic of the user of an Inbox call.
+func (m *mistakes) user(user string) notify.Topic {
+	t, err := notify.UserTopic(user)
+	m.add("user", err)
+	return t
+}
+
+var statuses = map[pb.ListRequest_Status]store.Status{
+	pb.ListRequest_ACTIVE: store.Active, pb.ListRequest_UNREAD: store.Unread, pb.ListRequest_UNSEEN: store.Unseen,
+	pb.ListRequest_ARCHIVED: store.Archived, pb.ListRequest_ALL: store.All,
+}
+
+func checkList(r *pb.ListRequest) (notify.Topic, store.Query, error) {
+	var m mistakes
+	t := m.user(r.User)
+	m.want(r.Limit >= 0 && r.Limit <= 100, "limit", "1 to 100, or 0 for 50")
+	status, known := statuses[r.Status]
+	m.want(known, "status", "ACTIVE, UNREAD, UNSEEN, ARCHIVED or ALL")
+	m.add("category", notify.CheckCategory(r.Category))
+	return t, store.Query{Status: status, Category: r.Category, Limit: int(r.Limit), Before: r.Before}, m.err()
+}
+
+var marks = map[pb.MarkRequest_Mark]notify.Change{
+	pb.MarkRequest_SEEN: notify.ChangeSeen, pb.MarkRequest_READ: notify.ChangeRead, pb.MarkRequest_UNREAD: notify.ChangeUnread,
+	pb.MarkRequest_ARCHIVE: notify.ChangeArchive, pb.MarkRequest_UNARCHIVE: notify.ChangeUnarchive, pb.MarkRequest_DELETE: notify.ChangeDelete,
+}
+
+func checkMark(r *pb.MarkRequest) (notify.Topic, store.Mark, error) {
+	var m mistakes
+	t := m.user(r.User)
+	change, known := marks[r.Mark]
+	m.want(known, "mark", "SEEN, READ, UNREAD, ARCHIVE, UNARCHIVE or DELETE")
+	ways := 0
+	for _, given := range []bool{len(r.Ids) > 0, r.Upto != "", r.All} {
+		if given {
+			ways++
+		}
+	}
+	m.want(ways == 1, "ids", "exactly one of ids, upto and all")
+	m.want(len(r.Ids) <= MaxMarkIDs, "ids", "at most %d, not %d", MaxMarkIDs, len(r.Ids))
+	if len(r.Ids) <= MaxMarkIDs {
+		for i, id := range r.Ids {
+			m.add(fmt.Sprintf("ids[%d]", i), notify.CheckID(id))
+		}
+	}
+	mark := store.Mark{Change: change, IDs: r.Ids, All: r.All, Origin: r.Origin}
+	if r.Upto != "" {
+		p, err := notify.ParsePosition(r.Upto)
+		m.add("upto", err)
+		mark.Upto = &p
+	}
+	m.add("origin", notify.CheckOrigin(r.Origin))
+	return t, mark, m.err()
+}
