@@ -1,0 +1,139 @@
+package inbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	allimv1 "allim/proto/allim/v1"
+)
+
+const (
+	tellWithin = 3 * time.Second        // for all tries together: a person waits for the button
+	tryWithin  = time.Second            // for one
+	tryAgainIn = 150 * time.Millisecond // doubled after each try
+	mostTries  = 4
+)
+
+// A teller carries what happened in the shop to Allim. Every call has an id and is repeated with the same one when its
+// outcome is unknown: Allim takes each id once, so a repetition is never shown twice.
+type teller struct {
+	to  allimv1.PublisherClient
+	log *slog.Logger
+}
+
+// A notice is the data of a notification; these names are the conventional ones, and url is relative to the page.
+type notice struct {
+	Title string `json:"title"`
+	Body  string `json:"body,omitempty"`
+	URL   string `json:"url,omitempty"`
+	From  string `json:"from,omitempty"` // user id of who caused it
+}
+
+// publish sends an order's row to every page that shows the table.
+func (t teller) publish(ctx context.Context, event string, row order) error {
+	data, err := json.Marshal(row)
+	if err != nil {
+		return fmt.Errorf("encode order %d: %w", row.ID, err)
+	}
+	req := &allimv1.PublishRequest{
+		Id: orderID(row), Topics: []string{Topic}, Event: event, Data: data,
+	}
+	err = t.tries(ctx, func(ctx context.Context) error {
+		_, err := t.to.Publish(ctx, req)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", req.Id, err)
+	}
+	return nil
+}
+
+// notify puts a notification into the inbox of each user. A reply can be good for some and not for others: only those that
+// are left are tried again.
+func (t teller) notify(ctx context.Context, id string, users []string, category string, n notice) error {
+	if len(users) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("encode notification %s: %w", id, err)
+	}
+	left := users
+	err = t.tries(ctx, func(ctx context.Context) error {
+		reply, err := t.to.Notify(ctx, &allimv1.NotifyRequest{
+			Id: id, To: &allimv1.Audience{Users: left}, Category: category, Data: data,
+		})
+		if err != nil {
+			return err
+		}
+		left, err = remaining(reply)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("notify %s to %d of %d users: %w", id, len(left), len(users), err)
+	}
+	return nil
+}
+
+// remaining are the users whom a reply did not reach, with the reason of the last of them.
+func remaining(reply *allimv1.NotifyResponse) (left []string, err error) {
+	for _, r := range reply.GetResults() {
+		if r.GetCode() != code.Code_OK {
+			left = append(left, r.GetUser())
+			err = status.Error(codes.Code(r.GetCode()), r.GetMessage())
+		}
+	}
+	return left, err
+}
+
+// tries calls until it works, the time is over, or the answer says that repeating is of no use.
+func (t teller) tries(ctx context.Context, call func(context.Context) error) error {
+	pause := tryAgainIn
+	for n := 1; ; n++ {
+		once, cancel := context.WithTimeout(ctx, tryWithin)
+		err := call(once)
+		cancel()
+		if err == nil || !repeatable(err) || n == mostTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+			pause *= 2
+		}
+	}
+}
+
+func repeatable(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted:
+		return true
+	}
+	return false
+}
+
+// changed tells of a change of an order: the row to all pages, a notification to the colleagues. It tries both, whatever
+// becomes of the first. The change itself stands, so it is not given up when the person closes the page.
+func (t teller) changed(ctx context.Context, event string, row order, colleagues []string, n notice) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWithin)
+	defer cancel()
+	err := errors.Join(
+		t.publish(ctx, event, row),
+		t.notify(ctx, orderID(row), colleagues, "order", n))
+	if err != nil {
+		t.log.Error("tell of a changed order", "order", row.ID, "error", err)
+	}
+	return err
+}
+
+// orderID names one change of one order, and never another one (see openShop).
+func orderID(row order) string { return fmt.Sprintf("order-%d-%d", row.ID, row.Version) }

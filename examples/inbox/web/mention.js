@@ -1,0 +1,53 @@
+// The dialog with which one person mentions another.
+import * as api from "./api.js";
+import { byId, el } from "./dom.js";
+import { toast } from "./toast.js";
+
+const most = 280; // characters, as the backend counts them
+
+/** Returns the function that opens the dialog, about an order or about nothing. */
+export function mentionDialog({ me, users }) {
+  const dialog = byId("mention-dialog"), to = byId("mention-to"), text = byId("mention-text"), error = byId("mention-error"), send = byId("mention-send");
+  const colleagues = users.filter((user) => user.id !== me.id);
+  let about = 0;
+
+  to.replaceChildren(...colleagues.map((user) => el("option", { value: user.id }, user.name)));
+  byId("mention").disabled = colleagues.length === 0;
+  byId("mention-label").textContent = colleagues.length === 1 ? `Mention ${colleagues[0].name}` : "Mention a colleague";
+
+  const count = () => { byId("mention-left").textContent = `${most - [...text.value].length} left`; };
+  text.addEventListener("input", () => { count(); error.textContent = ""; });
+  // Enter sends, Shift+Enter is a new line; while an input method composes a word, Enter is its own.
+  text.addEventListener("keydown", (e) => {
+    if (e.key !== "Enter" || e.shiftKey || e.isComposing) return;
+    e.preventDefault();
+    byId("mention-form").requestSubmit();
+  });
+  byId("mention-cancel").addEventListener("click", () => dialog.close());
+  byId("mention-form").addEventListener("submit", async (e) => {
+    e.preventDefault();
+    if (send.disabled) return;
+    send.disabled = true;
+    try {
+      const { to: told } = await api.mention(me.id, to.value, text.value, about);
+      dialog.close();
+      text.value = "";
+      toast(`${told.name} was told`);
+    } catch (problem) {
+      error.textContent = problem.message;
+      text.focus();
+    } finally {
+      send.disabled = false;
+    }
+  });
+
+  return (order = 0) => {
+    about = order;
+    const who = colleagues.length === 1 ? colleagues[0].name : "a colleague";
+    byId("mention-title").textContent = order ? `Mention ${who} on order ${order}` : `Mention ${who}`;
+    error.textContent = "";
+    count();
+    dialog.showModal();
+    text.focus();
+  };
+}
