@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	pingEvery   = 2 * time.Second
+	pingFirst   = 100 * time.Millisecond // between PINGs until one came back
+	pingEvery   = 2 * time.Second        // after that
 	pingTimeout = time.Second
 	pingFresh   = 10 * time.Second // ready while a PING came back this recently: a short blip does not flap
 )
 
 // Ops is the operations port: health, metrics and profiles. It is for the inner network only.
 type Ops struct {
-	Ping    func(context.Context) error // asks Redis
+	Ping    func(context.Context) error // asks Redis, and may fail as well for what else is not ready
 	Metrics prometheus.Gatherer
 
 	answered atomic.Int64 // when the last PING came back, Unix nanoseconds; 0: never
@@ -41,18 +42,15 @@ func (o *Ops) Run(ctx context.Context, l net.Listener) error {
 }
 
 func (o *Ops) ping(ctx context.Context) {
-	tick := time.NewTicker(pingEvery)
-	defer tick.Stop()
-	for {
+	for pause := pingFirst; ; {
 		one, cancel := context.WithTimeout(ctx, pingTimeout)
 		if o.Ping(one) == nil {
 			o.answered.Store(time.Now().UnixNano())
+			pause = pingEvery
 		}
 		cancel()
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return
-		case <-tick.C:
 		}
 	}
 }

@@ -120,6 +120,18 @@ func (s *Server) Register(g *grpc.Server) {
 	}
 }
 
+// Run is RunGRPC and RunHTTP at once: when one ends, so does the other. Both stop at the same time, within StopBudget.
+func (s *Server) Run(ctx context.Context, rpc, web net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, 2) // one each, both received
+	go func() { ends <- s.RunGRPC(ctx, rpc) }()
+	go func() { ends <- s.RunHTTP(ctx, web) }()
+	first := <-ends
+	cancel()
+	return errors.Join(first, <-ends)
+}
+
 // RunGRPC serves on l, which it closes, until ctx ends. Then health says NOT_SERVING, calls at work get StopBudget to finish,
 // and what is left is cut off: its callers repeat it elsewhere with the same id. It is called once in a Server's life.
 func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
