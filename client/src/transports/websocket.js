@@ -1,0 +1,119 @@
+// websocket.js: one WebSocket from dial to end, with its time limits and its heartbeat. It never comes back: that is
+// connection.js.
+import { decode } from "../frames.js";
+
+const WELCOME_MS = 20_000; // from the dial to `welcome`: DNS, TLS, upgrade and the gateway's 5 s for `auth`
+const PONG_MS = 10_000; // from our `ping` to any frame
+
+/**
+ * @typedef {object} Clock
+ * @property {() => number} now milliseconds
+ * @property {(fn: () => void, ms: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {() => number} random uniform in [0, 1)
+ */
+/**
+ * @typedef {object} LinkEvents callbacks of one link; none comes after `close`, nor after our own Link.close
+ * @property {(link: Link) => void} open the upgrade succeeded
+ * @property {(link: Link, frame: import("../frames.js").Frame) => void} frame
+ * @property {(link: Link, end: {code: number, reason: string}) => void} close 1006 = without a close frame
+ * @property {(text: unknown) => void} bad a frame that can not be read; it is ignored
+ */
+
+export class Link {
+  #socket;
+  #on;
+  #clock;
+  #timer;
+  #heard;
+  #pinged = false;
+  #silenceMs = Infinity;
+  /** The token that this connection was opened with, or that replaced it. */
+  token;
+  /** The upgrade succeeded and the socket is not closing. */
+  open = false;
+
+  /**
+   * Dials at once. Throws what the WebSocket constructor throws (a URL or a token that it can not take).
+   * @param {{url: string, token: string, WebSocket: typeof globalThis.WebSocket, clock: Clock}} to
+   * @param {LinkEvents} on
+   */
+  constructor({ url, token, WebSocket, clock }, on) {
+    this.token = token;
+    this.#on = on;
+    this.#clock = clock;
+    this.#heard = clock.now();
+    // never in the URL: that stands in logs
+    this.#socket = new WebSocket(url, token ? ["allim.v1", "bearer." + token] : ["allim.v1"]);
+    this.#socket.onopen = () => {
+      this.open = true;
+      on.open(this);
+    };
+    this.#socket.onmessage = ({ data }) => this.#receive(data);
+    this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
+    this.#timer = clock.setTimeout(() => this.#end(1006, "no welcome"), WELCOME_MS);
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    this.#heard = this.#clock.now();
+    this.#pinged = false;
+    const frame = decode(data);
+    if (!frame) return this.#on.bad(data);
+    if (frame.type === "welcome") {
+      this.#silenceMs = (frame.ping > 0 ? frame.ping : 25) * 2000;
+      this.#watchIn(this.#silenceMs);
+    }
+    this.#on.frame(this, frame);
+  }
+
+  /** Asks now whether the gateway still answers: after a sleep, or when the network changed. */
+  probe() {
+    if (this.#pinged || this.#silenceMs === Infinity) return;
+    this.#pinged = true;
+    this.send({ type: "ping" });
+    this.#watchIn(PONG_MS);
+  }
+
+  /** @param {number} ms */
+  #watchIn(ms) {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = this.#clock.setTimeout(() => this.#watch(), ms);
+  }
+
+  #watch() {
+    const left = this.#heard + this.#silenceMs - this.#clock.now();
+    if (this.#pinged) this.#end(1006, "no pong");
+    else if (left > 0) this.#watchIn(left);
+    else this.probe();
+  }
+
+  /**
+   * Whether the frame was handed to the socket.
+   * @param {object} frame
+   */
+  send(frame) {
+    if (this.open) this.#socket.send(JSON.stringify(frame));
+    return this.open;
+  }
+
+  /** Leaves without a further callback. */
+  close() {
+    this.#on = { open() {}, frame() {}, close() {}, bad() {} };
+    this.#end(1000, "");
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #end(code, reason) {
+    const { close } = this.#on;
+    this.open = false;
+    this.#clock.clearTimeout(this.#timer);
+    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.onerror = () => {}; // closing while connecting reports an error that nobody waits for
+    this.#socket.close(1000);
+    close(this, { code, reason });
+  }
+}
