@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"allim/internal/transport/ws"
+	"allim/internal/wire"
+	"allim/pkg/auth"
+	"allim/pkg/notify"
+)
+
+const (
+	maxHeader  = 8 << 10 // request line and headers, in bytes (contract, section 4)
+	cookieName = "__Host-allim"
+)
+
+// An admit decides who may come in, before anything is read or upgraded.
+type admit struct {
+	opt     Options
+	hosts   map[string]bool
+	origins map[string]bool
+	verify  chan struct{} // a place for each token that is verified at once
+}
+
+// A statusError is a refusal that no error of notify stands for.
+type statusError struct {
+	status  int
+	code    string
+	message string
+}
+
+func (e *statusError) Error() string { return e.message }
+
+func newAdmit(o Options) (*admit, error) {
+	a := &admit{opt: o, hosts: map[string]bool{}, origins: map[string]bool{}, verify: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	for i, h := range o.Hosts {
+		if h == "" || strings.ContainsAny(h, "/*:@ ") {
+			return nil, &notify.FieldError{Field: fmt.Sprintf("hosts[%d]", i), Want: "a host name without port, such as push.example.com"}
+		}
+		a.hosts[strings.ToLower(h)] = true
+	}
+	for i, text := range o.Origins {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != text || strings.Contains(text, "*") {
+			return nil, &notify.FieldError{Field: fmt.Sprintf("origins[%d]", i), Want: "an exact origin such as https://app.example.com"}
+		}
+		a.origins[strings.ToLower(text)] = true
+	}
+	return a, nil
+}
+
+// request checks what holds for every request: the size of its head, and Host and Origin against the lists, so that neither a page from
+// elsewhere nor a name that was rebound to us gets in (pitfalls C27).
+func (a *admit) request(r *http.Request) error {
+	if headSize(r) > maxHeader {
+		a.opt.Metrics.Limit("header_bytes")
+		return &statusError{http.StatusRequestEntityTooLarge, wire.CodeTooLarge, fmt.Sprintf("expected at most %d bytes of request line and headers", maxHeader)}
+	}
+	if !a.hostAllowed(r.Host) {
+		return &statusError{http.StatusForbidden, wire.CodeForbidden, "this gateway does not answer to that host name: add it to `hosts` or set `public_url`"}
+	}
+	if o := r.Header.Get("Origin"); o != "" && !a.originAllowed(o) {
+		return &statusError{http.StatusForbidden, wire.CodeForbidden, "pages of that origin are not allowed here: add it to `origins`"}
+	}
+	return nil
+}
+
+func headSize(r *http.Request) int {
+	n := len(r.Method) + len(r.RequestURI) + len(r.Proto) + len("  \r\n") + len("Host: \r\n") + len(r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(": \r\n") + len(v)
+		}
+	}
+	return n
+}
+
+func (a *admit) hostAllowed(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.ToLower(strings.Trim(name, "[]"))
+	return isLoopback(name) || a.hosts[name]
+}
+
+func (a *admit) originAllowed(origin string) bool {
+	if a.origins[strings.ToLower(origin)] {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && isLoopback(u.Hostname())
+}
+
+func isLoopback(name string) bool {
+	ip := net.ParseIP(name)
+	return name == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// identity is who a request comes from: the first credential found decides alone, explicit ones before the ambient cookie. Nil: none was shown.
+func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
+	token, ambient := credential(r)
+	if token == "" && !ambient {
+		return nil, nil
+	}
+	if ambient && !a.originAllowed(r.Header.Get("Origin")) { // not empty either: only a page can have sent the cookie
+		return nil, notify.ErrForbidden
+	}
+	if len(token) > auth.MaxToken {
+		a.opt.Metrics.Limit("token_bytes")
+	}
+	select {
+	case a.verify <- struct{}{}:
+		defer func() { <-a.verify }()
+	case <-r.Context().Done():
+		return nil, notify.ErrUnavailable
+	}
+	id, err := a.opt.Verify(token)
+	if err != nil {
+		a.opt.Log.Info("token_refused", "why", auth.Why(err))
+		return nil, notify.ErrUnauthorized
+	}
+	return id, nil
+}
+
+// credential finds the token of a request; ambient says that the browser sent it by itself. A header or cookie that is there but no good is still the one that
+// decides: it stands as a token that nothing verifies.
+func credential(r *http.Request) (token string, ambient bool) {
+	const none = "none" // no JWT
+	if h := r.Header.Get("Authorization"); h != "" {
+		scheme, t, _ := strings.Cut(h, " ")
+		if t = strings.TrimSpace(t); !strings.EqualFold(scheme, "Bearer") || t == "" {
+			return none, false
+		}
+		return t, false
+	}
+	if t, ok := ws.Token(r); ok {
+		if t == "" {
+			return none, false
+		}
+		return t, false
+	}
+	if c, err := r.Cookie(cookieName); err == nil {
+		return c.Value, true
+	}
+	return "", false
+}
+
+// retryAfter spreads those who come back over ten seconds.
+func retryAfter() time.Duration { return time.Second + rand.N(10*time.Second) }

@@ -1,0 +1,175 @@
+// Package gateway is the front door of the delivery bank: its routes, who is let in from where, and the operations port.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"allim/client"
+	"allim/internal/session"
+	"allim/internal/transport/ws"
+	"allim/internal/wire"
+	"allim/pkg/auth"
+	"allim/pkg/notify"
+)
+
+// Options make a Gateway.
+type Options struct {
+	Sessions *session.Sessions
+	Metrics  *session.Metrics
+	Verify   func(token string) (*auth.Identity, error)
+	Hosts    []string     // names this gateway answers to, besides loopback
+	Origins  []string     // exact origins that pages may come from, such as https://app.example.com, besides loopback's
+	Fallback http.Handler // answers what is not the gateway's, on loopback demos; nil: 404
+	Log      *slog.Logger
+	Pong     time.Duration // see ws.Options
+}
+
+// A Gateway answers HTTP on the public port.
+type Gateway struct {
+	opt   Options
+	admit *admit
+	mux   *http.ServeMux
+}
+
+// New makes a gateway. The error names the origin or host that is none.
+func New(o Options) (*Gateway, error) {
+	a, err := newAdmit(o)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{opt: o, admit: a, mux: http.NewServeMux()}
+	g.mux.HandleFunc("/v1/ws", g.socket)
+	g.mux.Handle("GET /allim.js", client.Handler())
+	g.mux.HandleFunc("/v1/", g.unknown)
+	g.mux.HandleFunc("/", g.root)
+	return g, nil
+}
+
+// ServeHTTP checks what holds for every request, then routes it.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := g.admit.request(r); err != nil {
+		g.refuse(w, err)
+		return
+	}
+	g.mux.ServeHTTP(w, r)
+}
+
+// root is a WebSocket too, so that `new WebSocket("ws://host")` works.
+func (g *Gateway) root(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == "/" && ws.IsUpgrade(r):
+		g.socket(w, r)
+	case g.opt.Fallback != nil:
+		g.opt.Fallback.ServeHTTP(w, r)
+	default:
+		g.unknown(w, r)
+	}
+}
+
+func (g *Gateway) unknown(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusNotFound, &wire.Error{Code: wire.CodeBadFrame, Message: "no such endpoint: the WebSocket is at /v1/ws, the browser client at /allim.js"})
+}
+
+// socket lets a WebSocket in, or says why not before the upgrade.
+func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
+	if !ws.IsUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		answer(w, http.StatusUpgradeRequired, &wire.Error{Code: wire.CodeBadFrame, Message: "this endpoint speaks WebSocket: new WebSocket(url)"})
+		return
+	}
+	if g.opt.Sessions.Full() {
+		g.opt.Metrics.Limit("sessions")
+		g.refuse(w, &notify.RetryError{Err: notify.ErrUnavailable, After: retryAfter()})
+		return
+	}
+	identity, err := g.admit.identity(r)
+	if err != nil {
+		g.refuse(w, err)
+		return
+	}
+	hello, err := hello(r)
+	if err != nil {
+		g.refuse(w, err)
+		return
+	}
+	ws.Serve(w, r, ws.Options{Sessions: g.opt.Sessions, Metrics: g.opt.Metrics, Pong: g.opt.Pong}, hello, identity)
+}
+
+// hello reads what the URL asks for.
+func hello(r *http.Request) (session.Hello, error) {
+	q := r.URL.Query()
+	h := session.Hello{Topics: q["topic"], Cursor: q.Get("cursor"), HasCursor: q.Has("cursor"), Origin: q.Get("origin")}
+	if err := notify.CheckOrigin(h.Origin); err != nil {
+		return h, err
+	}
+	if n := q.Get("inbox"); n != "" {
+		i, err := strconv.Atoi(n)
+		if err != nil || i < 0 || i > maxInbox {
+			return h, &notify.FieldError{Field: "inbox", Want: fmt.Sprintf("0 to %d", maxInbox)}
+		}
+		h.Inbox = i
+	}
+	return h, nil
+}
+
+const maxInbox = 100
+
+// refuse answers before an upgrade: the body is the error frame.
+func (g *Gateway) refuse(w http.ResponseWriter, err error) {
+	f, status := wire.ErrorOf(err)
+	var se *statusError
+	if errors.As(err, &se) {
+		status, f.Code, f.Message = se.status, se.code, se.message
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
+	}
+	answer(w, status, f)
+}
+
+func answer(w http.ResponseWriter, status int, f *wire.Error) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	b, err := wire.Encode(f)
+	if err != nil {
+		status, b = http.StatusInternalServerError, nil
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // a client that does not wait for its refusal has gone
+}
+
+// Serve answers on a listener until ctx ends, then lets requests under way finish. WebSockets are the business of Sessions.Run, which ends before.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    maxHeader, // net/http adds 4 KiB of its own: admit.request is exact
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	done := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		err := srv.Shutdown(stop)
+		if err != nil {
+			err = errors.Join(err, srv.Close())
+		}
+		done <- err
+	}()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return <-done
+}

@@ -1,0 +1,326 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"allim/internal/store"
+	"allim/internal/wire"
+	"allim/pkg/auth"
+	"allim/pkg/fanout"
+	"allim/pkg/notify"
+)
+
+// Client frames per second and at once, and refused ones before the connection ends.
+const (
+	frameRate, frameBurst = 50, 200
+	abuseRate, abuseBurst = 1, 30
+)
+
+// Handle takes one frame of the client. It is called by one goroutine of the transport, one frame after the other; it waits where
+// the client asks faster than it reads, and for Redis.
+func (s *Session) Handle(frame []byte) {
+	c, err := wire.Decode(frame)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.await(func() bool { return s.out.full() || s.batch != nil && needsPlace[c.Type] })
+	if s.end != nil {
+		return
+	}
+	s.shared.metrics.command(c.Type)
+	switch {
+	case !s.bucket.take(frameRate, frameBurst):
+		s.refuse(c.Ref, &notify.RetryError{Err: s.limit("frames"), After: time.Second})
+	case s.identity == nil && c.Type != "auth":
+		s.refuse(c.Ref, notify.ErrUnauthorized)
+	case err != nil:
+		s.refuse(c.Ref, err)
+	default:
+		s.do(&c)
+	}
+}
+
+// needsPlace are the commands that wait for a welcome or subscribed under way: they build on where topics begin.
+var needsPlace = map[string]bool{"auth": true, "subscribe": true, "unsubscribe": true, "inbox": true}
+
+// await lets go of the lock while the condition holds and the session lives.
+func (s *Session) await(cond func() bool) {
+	for s.end == nil && cond() {
+		if s.waiting == nil {
+			s.waiting = make(chan struct{})
+		}
+		ch := s.waiting
+		s.mu.Unlock()
+		<-ch
+		s.mu.Lock()
+	}
+}
+
+func (s *Session) do(c *wire.Command) {
+	switch c.Type {
+	case "ping":
+		s.send(&wire.Pong{Ref: c.Ref}, item{})
+	case "auth":
+		s.auth(c)
+	case "subscribe":
+		s.subscribe(c)
+	case "unsubscribe":
+		s.unsubscribe(c)
+	case "inbox":
+		s.inbox(c)
+	case "send":
+		s.sendUp(c)
+	case "visible":
+		s.ok(c.Ref)
+	default:
+		if notify.Marks[c.Type] != 0 {
+			s.mark(c)
+		} // else a frame of a later version: passed over
+	}
+}
+
+// ok answers who asked for an answer.
+func (s *Session) ok(ref wire.Ref) {
+	if ref != nil {
+		s.send(&wire.OK{Ref: ref}, item{})
+	}
+}
+
+// refuse answers what could not be done; who does nothing else is sent away.
+func (s *Session) refuse(ref wire.Ref, err error) {
+	f, _ := wire.ErrorOf(err)
+	f.Ref = ref
+	s.shared.metrics.refuse(f.Code)
+	if f.Code == wire.CodeUnavailable {
+		s.shared.opt.Log.Warn("command_failed", "session", s.id, "error", err)
+	}
+	s.send(f, item{})
+	if !s.abuse.take(abuseRate, abuseBurst) {
+		s.shared.metrics.limit("abuse")
+		s.finish(wire.CloseTooMany, "too many bad frames")
+	}
+}
+
+func (s *Session) limit(name string) error {
+	s.shared.metrics.limit(name)
+	return notify.ErrLimit
+}
+
+// auth shows a token: the first one, or the next. A wrong one never makes a connection anonymous.
+func (s *Session) auth(c *wire.Command) {
+	if err := notify.CheckOrigin(c.Origin); err != nil {
+		s.refuse(c.Ref, err)
+		return
+	}
+	s.mu.Unlock() // a signature takes a while
+	id, err := s.shared.opt.Verify(c.Token)
+	s.mu.Lock()
+	switch {
+	case s.end != nil:
+	case err != nil:
+		s.shared.opt.Log.Info("token_refused", "session", s.id, "why", auth.Why(err))
+		s.refuse(c.Ref, notify.ErrUnauthorized)
+		s.finish(wire.CloseExpired, "unauthorized")
+	case s.identity != nil && !sameClient(s.identity, id):
+		s.refuse(c.Ref, notify.ErrForbidden)
+	default:
+		if c.Origin != "" {
+			s.origin = c.Origin
+		}
+		s.send(&wire.OK{Ref: c.Ref}, item{})
+		s.open(id)
+		s.plan()
+	}
+}
+
+// sameClient tells whether a connection may go from one identity to the next: the same user, or an anonymous one of the same tenant becoming somebody.
+func sameClient(was, is *auth.Identity) bool {
+	return was.Tenant == is.Tenant && (was.Anonymous || was.User == is.User)
+}
+
+func (s *Session) subscribe(c *wire.Command) {
+	if err := notify.CheckOrigin(c.Origin); err != nil {
+		s.refuse(c.Ref, err)
+		return
+	}
+	if c.Origin != "" {
+		s.origin = c.Origin
+	}
+	var cursor *notify.Cursor
+	if c.Cursor != nil {
+		cursor = readCursor(*c.Cursor)
+	}
+	b := &batch{s: s, ref: c.Ref, known: map[notify.Topic]string{}}
+	s.batch = b
+	for name, text := range c.Topics {
+		if err := s.subscribeOne(b, name, text, cursor); err != nil {
+			b.fail(name, err)
+		}
+	}
+	b.finish()
+}
+
+func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *notify.Cursor) error {
+	t, err := s.topic(name)
+	if err != nil {
+		return err
+	}
+	from, here := s.from(t, cursor), s.find(t)
+	if text != nil {
+		pos, err := notify.ParsePosition(*text)
+		if err != nil {
+			return err
+		}
+		from = fanout.From{Position: pos}
+	}
+	switch {
+	case here != nil && here.batch != nil: // named twice, as me and in full: the first one counts
+	case here != nil && from.Live:
+		b.known[t] = here.queued.String()
+	case here != nil:
+		b.move(here, from)
+	case len(s.subs) >= maxTopics:
+		return s.limit("topics")
+	default:
+		b.attach(t, from)
+	}
+	return nil
+}
+
+func (s *Session) unsubscribe(c *wire.Command) {
+	for _, name := range c.Leave {
+		t, err := s.topic(name)
+		if err == nil && s.isGiven(t) {
+			err = &notify.FieldError{Field: "topics", Want: "topics that you subscribed to: this one is heard without asking"}
+		}
+		if err != nil {
+			f, _ := wire.ErrorOf(err)
+			f.Ref, f.Topic = c.Ref, name
+			s.send(f, item{})
+			continue
+		}
+		if here := s.find(t); here != nil {
+			s.leave(here)
+		}
+	}
+	s.ok(c.Ref)
+}
+
+// isGiven tells whether a topic is heard without asking.
+func (s *Session) isGiven(t notify.Topic) bool {
+	for _, given := range s.identity.Heard() {
+		if given == t {
+			return true
+		}
+	}
+	return false
+}
+
+// user is the stream of the user's own inbox.
+func (s *Session) user() (notify.Stream, error) {
+	own, ok := s.identity.Own()
+	if !ok {
+		return notify.Stream{}, notify.ErrForbidden
+	}
+	return s.stream(own), nil
+}
+
+// inbox lists a page. While it is under way no message of the own stream overtakes it.
+func (s *Session) inbox(c *wire.Command) {
+	stream, err := s.user()
+	q := store.Query{Limit: c.Limit, Before: c.Before, Category: c.Filter}
+	if err == nil {
+		q.Status, err = store.ParseStatus(c.Status)
+	}
+	if err != nil || s.own == nil {
+		s.refuse(c.Ref, errors.Join(err, s.noStream()))
+		return
+	}
+	own := s.own
+	own.holds++
+	s.mu.Unlock()
+	s.list(own, stream, q, c.Ref)
+	s.mu.Lock()
+}
+
+func (s *Session) noStream() error {
+	if s.own == nil && !s.identity.Anonymous {
+		return notify.ErrUnavailable
+	}
+	return nil
+}
+
+func (s *Session) mark(c *wire.Command) {
+	stream, err := s.user()
+	m := store.Mark{Change: notify.Marks[c.Type], IDs: c.IDs, All: c.All, Origin: s.origin}
+	if err == nil && c.Upto != nil {
+		var pos notify.Position
+		pos, err = notify.ParsePosition(*c.Upto)
+		m.Upto = &pos
+		err = notify.InField("upto", err)
+	}
+	if err == nil && c.Origin != "" {
+		m.Origin, err = c.Origin, notify.CheckOrigin(c.Origin)
+	}
+	for i, id := range c.IDs {
+		if err == nil {
+			err = notify.InField(fmt.Sprintf("ids[%d]", i), notify.CheckID(id))
+		}
+	}
+	if err != nil {
+		s.refuse(c.Ref, err)
+		return
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), s.shared.opt.RedisWait)
+	got, err := s.shared.opt.Store.Mark(ctx, stream, m)
+	cancel()
+	s.mu.Lock()
+	if err != nil {
+		if len(c.IDs) > maxMarkIDs {
+			s.shared.metrics.limit("mark_ids")
+		}
+		s.refuse(c.Ref, err)
+		return
+	}
+	ok := &wire.OK{Ref: c.Ref, Changed: &got.Changed, Unknown: got.Unknown}
+	if got.Changed > 0 {
+		ok.Pos = got.Position.String()
+	}
+	s.send(ok, item{})
+}
+
+const maxMarkIDs = 500
+
+// sendUp is a message for the backends. None listens yet: there is no group to store it for.
+func (s *Session) sendUp(c *wire.Command) {
+	err := notify.ErrUnavailable
+	if !s.identity.MaySend(c.Event) {
+		err = notify.ErrForbidden
+	}
+	f, _ := wire.ErrorOf(err)
+	f.Ref = c.Ref
+	if errors.Is(err, notify.ErrUnavailable) {
+		f.Message = "no backend listens for client messages"
+	}
+	s.send(f, item{})
+}
+
+// A bucket is a token bucket in 16 bytes. The zero value is full.
+type bucket struct {
+	used float64
+	at   int64 // nanoseconds
+}
+
+func (b *bucket) take(perSecond, burst float64) bool {
+	now := time.Now().UnixNano()
+	b.used = max(0, b.used-float64(now-b.at)/float64(time.Second)*perSecond)
+	b.at = now
+	if b.used+1 > burst {
+		return false
+	}
+	b.used++
+	return true
+}

@@ -1,0 +1,212 @@
+package session
+
+import (
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"allim/internal/wire"
+	"allim/pkg/auth"
+	"allim/pkg/notify"
+)
+
+// maxTopics is how many topics a connection hears, those it never asked for included (contract, section 4).
+const maxTopics = 100
+
+// A Session is one client. A transport makes it with Sessions.Open, feeds it with Handle, empties it with Pull, and calls Gone at the end.
+type Session struct {
+	shared *Sessions // constant
+	conn   Conn      // constant
+	id     string    // constant
+	begun  time.Time // constant
+
+	mu       sync.Mutex // guards the rest
+	identity *auth.Identity
+	origin   string
+	page     int // items of an inbox that is listed anew; 0: the store's default
+	hello    Hello
+	subs     []*sub
+	own      *sub          // of subs: the user's own stream; nil for the anonymous
+	badge    *notify.Badge // the newest counts in the outbox or beyond it
+	out      outbox
+	end      *End          // set once: what is pulled after the last frame
+	batch    *batch        // the welcome or subscribed under way
+	waiting  chan struct{} // closed when the outbox is low, the batch is done or the session ends; nil: nobody waits
+	due      time.Time     // of the next look of the sweep
+	ping     time.Time     // of the next ping
+	accepted time.Time     // of the identity
+	expiring bool          // was told so
+	gone     bool          // Gone was called
+	bucket   bucket        // of client frames
+	abuse    bucket        // of frames that were refused
+}
+
+// Open begins a session. identity is nil where no token was found: then the anonymous identity counts, or the client has until
+// Options.AuthTimeout to show one. It never blocks.
+func (ss *Sessions) Open(conn Conn, h Hello, identity *auth.Identity) *Session {
+	now := time.Now()
+	s := &Session{shared: ss, conn: conn, id: rand.Text()[:16], begun: now, hello: h, accepted: now, origin: h.Origin}
+	if s.origin == "" {
+		s.origin = rand.Text()[:20]
+	}
+	if identity == nil {
+		identity = ss.opt.Anonymous
+	}
+	s.ping = now.Add(jitter(ss.opt.Ping))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !ss.add(s) {
+		s.finish(wire.CloseRestart, "shutting down")
+		return s
+	}
+	if identity != nil {
+		s.open(identity)
+	}
+	s.plan()
+	return s
+}
+
+// ID names the session.
+func (s *Session) ID() string { return s.id }
+
+// Gone ends the session when its connection is no more. It may be called several times.
+func (s *Session) Gone() {
+	s.mu.Lock()
+	if s.gone {
+		s.mu.Unlock()
+		return
+	}
+	s.gone = true
+	s.finish(wire.CloseGoingAway, "gone")
+	code := s.end.Code
+	s.out = outbox{}
+	s.mu.Unlock()
+	s.shared.remove(s, code)
+}
+
+// finish ends the session: nothing new is taken, what waits is still pulled, then the end.
+func (s *Session) finish(code int, reason string) {
+	if s.end != nil {
+		return
+	}
+	s.end = &End{Code: code, Reason: reason}
+	for len(s.subs) > 0 {
+		s.leave(s.subs[len(s.subs)-1])
+	}
+	s.wakeWaiting()
+	s.conn.Wake()
+}
+
+// leave ends one topic.
+func (s *Session) leave(c *sub) {
+	c.gone, c.batch = true, nil
+	for i, x := range s.subs {
+		if x == c {
+			s.subs = append(s.subs[:i], s.subs[i+1:]...)
+			break
+		}
+	}
+	if c == s.own {
+		s.own = nil
+	}
+	if c.feed != nil {
+		c.feed.Detach()
+	}
+}
+
+func (s *Session) find(t notify.Topic) *sub {
+	for _, c := range s.subs {
+		if c.topic == t {
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *Session) stream(t notify.Topic) notify.Stream {
+	return notify.Stream{Tenant: s.identity.Tenant, Topic: t}
+}
+
+// send puts a frame of the session's own into the outbox; with says what it moves.
+func (s *Session) send(f wire.Frame, with item) {
+	b, err := wire.Encode(f)
+	if err != nil { // a frame of ours that does not encode is a fault of ours
+		s.shared.opt.Log.Error("frame_lost", "session", s.id, "error", err)
+		return
+	}
+	with.own = b
+	s.enqueue(with)
+}
+
+func (s *Session) enqueue(i item) {
+	if s.end != nil {
+		return
+	}
+	empty := s.out.len() == 0
+	s.out.push(i)
+	if empty {
+		s.conn.Wake()
+	}
+}
+
+func (s *Session) sendWelcome(topics map[string]string, recovered []string, carry item) {
+	w := &wire.Welcome{Session: s.id, User: s.identity.User, Origin: s.origin, Ping: int(s.shared.opt.Ping / time.Second),
+		Topics: topics, Recovered: recovered}
+	if !s.identity.Anonymous {
+		in := max(0, int(time.Until(s.identity.Expires)/time.Second))
+		w.ExpiresIn = &in
+		w.Badge = wire.BadgeOf(s.badge)
+	}
+	s.send(w, carry)
+}
+
+// Pull returns the next frame for the socket, or nil when there is none; end is set once, after the last frame. The bytes are shared and read-only.
+func (s *Session) Pull() (frame []byte, end *End) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.out.pop()
+	if !ok {
+		return nil, s.end
+	}
+	cursor := ""
+	if s.hello.HasCursor && (i.sub != nil || i.begins != nil) {
+		cursor = s.cursorAfter(&i)
+	}
+	if s.out.low() {
+		s.wakeWaiting()
+		for _, c := range s.subs {
+			if c.lags && c.holds == 0 {
+				c.lags = false
+				c.feed.Resume()
+			}
+		}
+	}
+	s.shared.metrics.frames.Inc()
+	return i.frame(cursor), nil
+}
+
+// cursorAfter moves the positions that a frame moves, and is the cursor after it.
+func (s *Session) cursorAfter(i *item) string {
+	if i.sub != nil {
+		i.sub.sent = i.pos
+	}
+	if i.begins != nil {
+		for _, at := range i.begins.at {
+			at.sub.sent = at.pos
+		}
+	}
+	at := make([]notify.TopicPosition, 0, len(s.subs))
+	for _, c := range s.subs {
+		if c.sent != (notify.Position{}) {
+			at = append(at, notify.TopicPosition{Topic: c.topic, Position: c.sent})
+		}
+	}
+	return notify.EncodeCursor(at)
+}
+
+func (s *Session) wakeWaiting() {
+	if s.waiting != nil {
+		close(s.waiting)
+		s.waiting = nil
+	}
+}

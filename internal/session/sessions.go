@@ -1,0 +1,256 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"allim/internal/store"
+	"allim/internal/wire"
+	"allim/pkg/auth"
+	"allim/pkg/fanout"
+	"allim/pkg/notify"
+)
+
+// Options say what sessions share. Zero durations and bounds mean the default that is named.
+type Options struct {
+	Hub       *fanout.Hub
+	Store     *store.Store
+	Verify    func(token string) (*auth.Identity, error)
+	Anonymous *auth.Identity // nil: everybody needs a token
+	Log       *slog.Logger   // nil: none
+	Metrics   *Metrics       // nil: counted by nobody
+
+	Ping        time.Duration // between two pings of one connection, ± 20 %; 25 s
+	AuthTimeout time.Duration // to show a token; 5 s
+	RedisWait   time.Duration // of one command in Redis; 4 s
+	Tick        time.Duration // step of everything that waits for time to pass; 1 s
+	Grace       time.Duration // for transports to let go when Run ends; 3 s
+	MaxSessions int           // 0: 100,000
+}
+
+// Warn is how long before its end a token's client is told.
+const Warn = 60 * time.Second
+
+// leastLife is how long an accepted token is good for at least: one that is taken within the leeway of clocks must not end at once.
+const leastLife = 10 * time.Second
+
+// Sessions are all sessions of a gateway. Make them with New, Run them once.
+type Sessions struct {
+	opt     Options
+	metrics *Metrics
+	lists   chan struct{} // a place for each inbox that is listed without being asked for by a command
+
+	mu      sync.Mutex // guards the rest
+	all     map[*Session]struct{}
+	closing bool
+	wg      sync.WaitGroup // lists under way
+}
+
+// New makes sessions; Run must be running for them to live.
+func New(o Options) *Sessions {
+	for _, d := range []struct {
+		p *time.Duration
+		d time.Duration
+	}{{&o.Ping, 25 * time.Second}, {&o.AuthTimeout, 5 * time.Second}, {&o.RedisWait, 4 * time.Second},
+		{&o.Tick, time.Second}, {&o.Grace, 3 * time.Second}} {
+		if *d.p == 0 {
+			*d.p = d.d
+		}
+	}
+	if o.MaxSessions == 0 {
+		o.MaxSessions = 100_000
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(nil)
+	}
+	return &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)), all: map[*Session]struct{}{}}
+}
+
+// Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it ends every session with 1012 and returns when their
+// transports have let go of them, at the latest after Grace.
+func (ss *Sessions) Run(ctx context.Context) error {
+	tick := time.NewTicker(ss.opt.Tick)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case now := <-tick.C:
+			for _, s := range ss.snapshot() {
+				s.sweep(now)
+			}
+		}
+	}
+	ss.mu.Lock()
+	ss.closing = true
+	ss.mu.Unlock()
+	for _, s := range ss.snapshot() {
+		s.End(wire.CloseRestart, "restart")
+	}
+	tick.Reset(10 * time.Millisecond)
+	for over := time.Now().Add(ss.opt.Grace); ss.Len() > 0 && time.Now().Before(over); {
+		<-tick.C
+	}
+	for _, s := range ss.snapshot() {
+		s.conn.Abort()
+	}
+	ss.wg.Wait()
+	return nil
+}
+
+// Len is how many sessions there are.
+func (ss *Sessions) Len() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.all)
+}
+
+// Full tells whether there is no place for another session.
+func (ss *Sessions) Full() bool { return ss.Len() >= ss.opt.MaxSessions }
+
+func (ss *Sessions) snapshot() []*Session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	all := make([]*Session, 0, len(ss.all))
+	for s := range ss.all {
+		all = append(all, s)
+	}
+	return all
+}
+
+func (ss *Sessions) add(s *Session) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.closing {
+		return false
+	}
+	ss.all[s] = struct{}{}
+	ss.metrics.sessions.Inc()
+	return true
+}
+
+func (ss *Sessions) remove(s *Session, code int) {
+	ss.mu.Lock()
+	_, there := ss.all[s]
+	delete(ss.all, s)
+	ss.mu.Unlock()
+	if there {
+		ss.metrics.sessions.Dec()
+		ss.metrics.closed(code)
+	}
+}
+
+// End ends the session with a close code after what waits for it.
+func (s *Session) End(code int, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finish(code, reason)
+}
+
+// sweep does what time asks for.
+func (s *Session) sweep(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Before(s.due) || s.end != nil {
+		return
+	}
+	if !now.Before(s.ping) {
+		s.ping = now.Add(jitter(s.shared.opt.Ping))
+		s.conn.Ping()
+	}
+	switch {
+	case s.identity == nil:
+		if now.Sub(s.begun) >= s.shared.opt.AuthTimeout {
+			s.shared.metrics.limit("auth_timeout")
+			s.send(&wire.Error{Code: wire.CodeUnauthorized, Message: "no token came in time"}, item{})
+			s.finish(wire.CloseExpired, "no token")
+		}
+	case !s.identity.Anonymous:
+		if !now.Before(s.expiry()) {
+			s.finish(wire.CloseExpired, "expired")
+		} else if left := s.expiry().Sub(now); left <= Warn && !s.expiring {
+			s.expiring = true
+			s.send(&wire.Expiring{In: int(left / time.Second)}, item{})
+		}
+	}
+	s.plan()
+}
+
+func (s *Session) expiry() time.Time {
+	if least := s.accepted.Add(leastLife); least.After(s.identity.Expires) {
+		return least
+	}
+	return s.identity.Expires
+}
+
+// plan sets when the sweep looks at the session again.
+func (s *Session) plan() {
+	s.due = s.ping
+	at := s.begun.Add(s.shared.opt.AuthTimeout)
+	if s.identity != nil {
+		if s.identity.Anonymous {
+			return
+		}
+		at = s.expiry()
+		if !s.expiring {
+			at = at.Add(-Warn)
+		}
+	}
+	if at.Before(s.due) {
+		s.due = at
+	}
+}
+
+// listAnew lists the inbox without having been asked: after a welcome that wants it (n items), and after a reset (as many as then). Until
+// the frame is in the outbox no message of the own stream is.
+func (s *Session) listAnew(n int) {
+	if n > 0 {
+		s.page = n
+	}
+	own, q := s.own, store.Query{Limit: s.page}
+	stream := s.stream(own.topic)
+	own.holds++
+	s.shared.wg.Add(1)
+	go func() {
+		defer s.shared.wg.Done()
+		s.shared.lists <- struct{}{}
+		defer func() { <-s.shared.lists }()
+		s.list(own, stream, q, nil)
+	}()
+}
+
+// list asks the store for a page of the inbox and sends it. own.holds was raised for it.
+func (s *Session) list(own *sub, stream notify.Stream, q store.Query, ref wire.Ref) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.shared.opt.RedisWait)
+	defer cancel()
+	p, err := s.shared.opt.Store.List(ctx, stream, q)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.refuse(ref, err)
+	} else {
+		if newer(&p.Badge, s.badge) {
+			s.badge = &p.Badge
+		}
+		f := &wire.Inbox{Ref: ref, Items: make([]wire.Item, len(p.Items)), Before: p.Before,
+			At: map[string]string{string(stream.Topic): p.At.String()}, Badge: wire.BadgeOf(&p.Badge)}
+		for i := range p.Items {
+			f.Items[i] = wire.ItemOf(&p.Items[i])
+		}
+		s.send(f, item{})
+	}
+	if own.holds--; own.holds == 0 && own.lags && s.out.low() {
+		own.lags = false
+		own.feed.Resume()
+	}
+}
+
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(2*d/5+1)
+}

@@ -1,0 +1,187 @@
+package session_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"allim/internal/embedded"
+	"allim/internal/keyspace"
+	"allim/internal/session"
+	"allim/internal/store"
+	"allim/internal/testkit"
+	"allim/pkg/auth"
+	"allim/pkg/fanout"
+)
+
+// A stage is one gateway's delivery bank without its transport, on a Redis of its own.
+type stage struct {
+	t        *testing.T
+	ctx      context.Context
+	store    *store.Store
+	hub      *fanout.Hub
+	sessions *session.Sessions
+	strict   *session.Sessions // without an anonymous identity
+	wipe     func()
+	clients  map[string]*peer
+	order    []string
+	names    map[string]string // what stands for epochs
+	out      strings.Builder
+	cursors  map[string]string
+	lastPos  map[string]string // client.topic to position
+}
+
+func newStage(t *testing.T, backend string) *stage {
+	t.Helper()
+	st := &stage{t: t, ctx: testkit.Context(t, time.Minute), clients: map[string]*peer{}, names: map[string]string{},
+		cursors: map[string]string{}, lastPos: map[string]string{}}
+	url := ""
+	if backend == "embedded" {
+		srv, err := embedded.Listen(embedded.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, srv.Run)
+		url = srv.URL()
+	} else {
+		url = testkit.Redis(t).URL()
+	}
+	rdb, err := store.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	st.wipe = func() { rdb.FlushAll(st.ctx) }
+	keys, err := keyspace.NewMap(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	classes := []store.Class{{Prefix: "short/", History: store.History{Size: 3}}}
+	if st.store, err = store.New(store.Options{Redis: rdb, Keys: keys, Classes: classes}); err != nil {
+		t.Fatal(err)
+	}
+	st.hub = fanout.New(fanout.Options{Redis: rdb, Keys: keys, History: st.store, Gateway: "g1", RingSize: 2, Sweep: 20 * time.Millisecond, CheckEvery: 200 * time.Millisecond})
+	run(t, st.hub.Run)
+	anonymous, err := auth.Anonymous(auth.Grant{Subscribe: []string{"public/*"}, Hear: []string{"public/chat"}, Send: []string{"chat message"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, AuthTimeout: 500 * time.Millisecond}
+	st.strict = session.New(o)
+	o.Anonymous = anonymous
+	st.sessions = session.New(o)
+	run(t, st.sessions.Run)
+	run(t, st.strict.Run)
+	t.Cleanup(func() {
+		for _, p := range st.clients {
+			p.s.Gone()
+		}
+	})
+	return st
+}
+
+// run runs a part until the test ends.
+func run(t *testing.T, part func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- part(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// storyKey signs the tokens of the stories' users.
+var storyKey = []byte("a secret of stories, 32 bytes long")
+
+func verifier(t *testing.T) func(string) (*auth.Identity, error) {
+	t.Helper()
+	keys, err := auth.NewKeys([]auth.Key{{Algorithm: "HS256", Secret: storyKey, Tenants: []string{"default", "acme"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := auth.NewVerifier(auth.Options{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Verify
+}
+
+func (st *stage) connect(name string, args []string) {
+	st.t.Helper()
+	h := session.Hello{}
+	wait, sessions := true, st.sessions
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		switch k {
+		case "topic":
+			h.Topics = append(h.Topics, v)
+		case "inbox":
+			h.Inbox = atoi(v)
+		case "origin":
+			h.Origin = v
+		case "cursor":
+			h.HasCursor, h.Cursor = true, st.cursors[v]
+			if v != "" && h.Cursor == "" {
+				h.Cursor = v
+			}
+		case "silent":
+			wait = false
+		case "noanon":
+			sessions = st.strict
+		}
+	}
+	var id *auth.Identity
+	if text, ok := st.token(args); ok {
+		var err error
+		if id, err = verifier(st.t)(text); err != nil {
+			st.t.Fatal(auth.Why(err))
+		}
+	}
+	p := &peer{wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	p.s = sessions.Open(p, h, id)
+	go p.pull()
+	st.t.Cleanup(func() { close(p.stop); <-p.done })
+	st.clients[name] = p
+	if !slices.Contains(st.order, name) {
+		st.order = append(st.order, name)
+	}
+	if wait {
+		testkit.Eventually(st.t, 10*time.Second, func() bool { return p.waiting() > 0 }, "the first frame for "+name)
+	}
+}
+
+// token is what the arguments ask for; ok is false where they name no user.
+func (st *stage) token(args []string) (token string, ok bool) {
+	st.t.Helper()
+	grant := map[string]any{}
+	claims := map[string]any{"exp": time.Now().Add(time.Hour).Unix(), "allim": grant}
+	for _, a := range args {
+		switch k, v, _ := strings.Cut(a, "="); k {
+		case "user":
+			claims["sub"], ok = v, true
+		case "subscribe", "hear", "segments", "send":
+			grant[k] = strings.Split(v, ",")
+		case "tenant":
+			grant[k] = v
+		case "exp":
+			claims["exp"] = time.Now().Add(time.Duration(atoi(v)) * time.Second).Unix()
+		}
+	}
+	token, err := auth.Sign(auth.SigningKey{Algorithm: "HS256", Secret: storyKey}, claims)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	return token, ok
+}
+
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}

@@ -1,0 +1,99 @@
+package session
+
+import (
+	"allim/internal/wire"
+	"allim/pkg/fanout"
+	"allim/pkg/notify"
+)
+
+const resetReason = "history_gone"
+
+// A sub is one topic that a session hears. It is the Sink of its subscription: those methods run in the hub's loops.
+// Everything is guarded by the session's lock.
+type sub struct {
+	s      *Session
+	feed   *fanout.Subscription
+	topic  notify.Topic
+	queued notify.Position // after the last frame in the outbox
+	sent   notify.Position // after the last frame that was pulled
+	batch  *batch          // waits for its Begin
+	holds  int             // inbox lists under way: nothing may overtake them
+	lags   bool            // refused a message: to be resumed
+	gone   bool            // left: whatever still comes is dropped
+}
+
+// Begin is the first answer of the hub: it completes a batch.
+func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.gone || c.batch == nil {
+		return
+	}
+	batch := c.batch
+	c.batch = nil
+	batch.begun(c, b)
+}
+
+// Deliver takes a message into the outbox, or refuses it when that is full.
+func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool) bool {
+	s, m := c.s, d.Message
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.gone || s.end != nil {
+		return true // nobody is there to miss it
+	}
+	if s.out.full() {
+		s.shared.metrics.limit("queue")
+	}
+	if s.out.full() || c.holds > 0 && m.Change != notify.ChangeEphemeral {
+		c.lags = c.lags || m.Change != notify.ChangeEphemeral
+		return false
+	}
+	i := item{d: d, mine: m.Origin != "" && m.Origin == s.origin}
+	if m.Change != notify.ChangeEphemeral {
+		i.sub, i.pos = c, m.Position
+		c.queued = m.Position
+	}
+	if m.Badge != nil && !recovered && newer(m.Badge, s.badge) {
+		i.counts, s.badge = true, m.Badge
+	}
+	s.enqueue(i)
+	return true
+}
+
+// Reset tells the client that its topic begins anew; an inbox is listed again.
+func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, _ *notify.Badge) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.gone || c.s.end != nil {
+		return
+	}
+	c.reset(pos)
+}
+
+func (c *sub) reset(pos notify.Position) {
+	s := c.s
+	c.queued = pos
+	s.shared.metrics.resets.Inc()
+	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: resetReason}, item{sub: c, pos: pos})
+	if c == s.own {
+		s.listAnew(0)
+	}
+}
+
+// CaughtUp sends the counts that recovered messages did not carry.
+func (c *sub) CaughtUp(_ *fanout.Subscription, badge *notify.Badge) {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.gone || s.end != nil || badge == nil || c != s.own || !newer(badge, s.badge) {
+		return
+	}
+	s.badge = badge
+	s.send(&wire.BadgeNow{Topic: string(c.topic), Badge: wire.BadgeOf(badge)}, item{})
+}
+
+// newer tells whether counts may follow others on one connection: those of another epoch, or of a higher offset.
+func newer(b, than *notify.Badge) bool {
+	return than == nil || b.Revision.Epoch != than.Revision.Epoch || b.Revision.Offset > than.Revision.Offset
+}
