@@ -32,27 +32,34 @@
 /** @typedef {Record<string, any> & {type: string}} Frame any frame, checked by decode */
 
 /** What must (or, with "?", may) stand in each known type for this client to use it. */
-const shapes = /** @type {Record<string, Record<string, string>>} */ ({
-  welcome: { session: "string?", user: "string?", topics: "object?", badge: "object?", ping: "number?" },
-  message: { topic: "string", pos: "string?", id: "string?" },
-  notification: { topic: "string", id: "string", pos: "string?", replaces: "string?", badge: "object?" },
-  badge: { badge: "object", pos: "string?", topic: "string?", change: "object?" },
-  update: { topic: "string", id: "string", pos: "string?" },
-  retract: { topic: "string", id: "string", pos: "string?", badge: "object?" },
-  inbox: { items: "array?", before: "string?", at: "object?", badge: "object?" },
-  preferences: { topic: "string?", pos: "string?", mute: "array?" },
-  refresh: { topic: "string", pos: "string?" },
-  state: { topic: "string", pos: "string?", key: "string?" },
-  reset: { topic: "string", pos: "string?" },
-  subscribed: { topics: "object?", recovered: "array?" },
-  ok: {},
-  error: { code: "string", topic: "string?", retry_after: "number?" },
-  pong: {},
-  expiring: { in: "number?" },
-  move: { after_ms: "number?" },
-  degraded: {},
-  restored: {},
-  close: { code: "number?", retry_after: "number?" },
+const shapes = /** @type {Record<string, string>} */ ({
+  welcome: "session? user? topics? badge? ping?",
+  message: "topic pos? id?",
+  notification: "topic id pos? replaces? badge?",
+  badge: "badge pos? topic? change?",
+  update: "topic id pos?",
+  retract: "topic id pos? badge?",
+  inbox: "items? before? at? badge?",
+  preferences: "topic? pos?",
+  refresh: "topic pos?",
+  state: "topic pos?",
+  reset: "topic pos?",
+  subscribed: "topics?",
+  ok: "pos? unknown?",
+  error: "code topic? retry_after?",
+  pong: "",
+  expiring: "",
+  move: "after_ms?",
+  degraded: "",
+  restored: "",
+  close: "retry_after?",
+});
+
+/** The kinds of those fields that are no strings. */
+const kinds = /** @type {Record<string, string>} */ ({
+  topics: "object", badge: "object", change: "object", at: "object",
+  items: "array", unknown: "array",
+  ping: "number", after_ms: "number", retry_after: "number",
 });
 
 /** The types this client knows. */
@@ -73,10 +80,9 @@ export function decode(text) {
   }
   if (kind(frame) !== "object" || typeof frame.type !== "string") return null;
   if (!known.has(frame.type)) return frame;
-  for (const [field, want] of Object.entries(shapes[frame.type])) {
-    const optional = want.endsWith("?");
+  for (const [, field, optional] of shapes[frame.type].matchAll(/(\w+)(\??)/g)) {
     const got = kind(frame[field]);
-    if (got === "undefined" ? !optional : got !== want.replace("?", "")) return null;
+    if (got === "undefined" ? !optional : got !== (kinds[field] ?? "string")) return null;
   }
   return frame;
 }

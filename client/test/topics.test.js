@@ -152,6 +152,52 @@ test("a second handler that asks for history gets it, the first hears nothing tw
   assert.equal(sub.position, "k.4");
 });
 
+test("a handler that catches up is not given again what it was at when the connection dropped", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client, clock } = page();
+  const first = [];
+  const { held, handler } = slow();
+  client.subscribe("a", (m) => first.push(m.id));
+  let peer = await gateway.welcome();
+  await peer.subscribed();
+  peer.send(...[1, 2, 3].map((n) => message("a", n)));
+  await until("live", () => first.length === 3);
+  client.subscribe("a", handler, { from: "0" });
+  await peer.subscribed({ a: "k.0" });
+  peer.send(...[1, 2, 3].map((n) => message("a", n)));
+  await until("it is at the first", () => held.length === 1);
+  peer.socket.terminate();
+  await until("waiting", () => client.state === "waiting");
+  clock.pass(500);
+  peer = await gateway.welcome();
+  assert.equal((await peer.subscribed({ a: "k.0" })).topics.a, "k.0");
+  peer.send(...[1, 2, 3, 4].map((n) => message("a", n)));
+  for (let n = 1; n <= 4; n++) {
+    await until(`message ${n}`, () => held.length === n);
+    held[n - 1].release();
+  }
+  await until("the first handler too", () => first.length === 4);
+  assert.deepEqual([ids(held), first], [["m1", "m2", "m3", "m4"], ["m1", "m2", "m3", "m4"]]);
+});
+
+test("history that is longer than the ids remembered is still not handled twice: its places are known", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client } = page();
+  const first = [];
+  let second = 0;
+  client.subscribe("a", (m) => first.push(m.id));
+  const peer = await gateway.welcome();
+  await peer.subscribed();
+  const all = Array.from({ length: 600 }, (_, i) => message("a", i + 1));
+  peer.send(...all);
+  await until("live", () => first.length === 600);
+  client.subscribe("a", () => second++, { from: "0" });
+  await peer.subscribed({ a: "k.0" });
+  peer.send(...all);
+  await until("history", () => second === 600);
+  assert.equal(first.length, 600);
+});
+
 test("the last handler that closes unsubscribes; streams that are heard without asking stay", async (t) => {
   const { gateway, page } = await world(t);
   const { client } = page();
@@ -302,6 +348,8 @@ test("another user on the next connection does not go on with the first one's st
   peer = await gateway.welcome({ user: "7", topics: { "user:7": "v.3" }, badge: { unread: 2, unseen: 0, rev: "v.3" } });
   await pending;
   assert.deepEqual([client.user, client.inbox.items, client.inbox.badge.unread], ["7", [], 2]);
+  client.inbox.seen("n1").catch(() => {});
+  await peer.take("seen"); // and nothing before it: no subscribe for user:42
   peer.send({ type: "message", topic: "user:7", pos: "v.4", id: "m4" });
   await until("the other stream", () => own.length === 1);
   assert.deepEqual(own, ["user:7"]);
