@@ -59,7 +59,7 @@ var (
 	deliveryBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "pkg/fanout", "internal/wire",
 		"internal/session", "internal/transport/ws", "internal/gateway", "client"}
 
-	process = []string{"internal/lifecycle", "internal/settings"} // what every program is made of
+	process = []string{"internal/lifecycle", "internal/settings", "internal/boot"} // what every program is made of
 )
 
 var rooms = []room{
@@ -88,7 +88,11 @@ var rooms = []room{
 	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "client"}, // wire: a refusal's body is a frame
 		outside: []string{prometheus, rate, xsys}, tests: []string{coderWS}},
 
+	{path: "internal/deliver", ours: join(deliveryBank, []string{"internal/boot", "internal/lifecycle"}), // the bank put together, for gateway and demo
+		outside: []string{goRedis, prometheus}},
+
 	// What every program is made of.
+	{path: "internal/boot", ours: []string{"pkg/auth", "internal/store", "internal/settings"}, outside: []string{prometheus}},
 	{path: "internal/lifecycle", standalone: true},
 	{path: "internal/settings", outside: []string{kong, yaml}, standalone: true},
 	{path: "internal/embedded", outside: []string{miniredis}, standalone: true},
@@ -96,10 +100,10 @@ var rooms = []room{
 	{path: "internal/archtest", standalone: true},
 
 	// The programs.
-	{path: "cmd/gateway", ours: join(deliveryBank, process), outside: []string{goRedis, prometheus, kong, xsys},
+	{path: "cmd/gateway", ours: join(deliveryBank, process, []string{"internal/deliver"}), outside: []string{goRedis, prometheus, kong, xsys},
 		tests: []string{coderWS}},
 	{path: "cmd/publisher", ours: join(writingBank, process), outside: []string{goRedis, grpc, protobuf, prometheus, kong, xsys}},
-	{path: "cmd/allim", ours: join(writingBank, deliveryBank, process, []string{"internal/embedded", "examples/inbox"}),
+	{path: "cmd/allim", ours: join(writingBank, deliveryBank, process, []string{"internal/deliver", "internal/embedded", "examples/inbox"}),
 		outside: []string{goRedis, grpc, protobuf, prometheus, kong, goJWT, xsys}, tests: []string{coderWS}},
 
 	// Strangers: they see what is public.

@@ -111,6 +111,9 @@ func (b *batch) finish() {
 		s.sendErrors(b.errs)
 		s.send(&wire.Subscribed{Ref: b.ref, Topics: topics, Recovered: b.again}, carry)
 	}
+	if b.inbox > 0 {
+		s.page = b.inbox
+	}
 	relist := false
 	for _, c := range b.resets {
 		if !c.gone {
@@ -119,7 +122,7 @@ func (b *batch) finish() {
 		}
 	}
 	if b.inbox > 0 && s.own != nil && !relist {
-		s.listAnew(b.inbox)
+		s.listAnew()
 	}
 	for _, at := range b.begins {
 		if !at.sub.gone {

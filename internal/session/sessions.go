@@ -207,12 +207,9 @@ func (s *Session) plan() {
 	}
 }
 
-// listAnew lists the inbox without having been asked: after a welcome that wants it (n items), and after a reset (as many as then). Until
-// the frame is in the outbox no message of the own stream is.
-func (s *Session) listAnew(n int) {
-	if n > 0 {
-		s.page = n
-	}
+// listAnew lists the inbox without having been asked: after a welcome that wants it, and after a reset. Until the frame is in the
+// outbox no message of the own stream is.
+func (s *Session) listAnew() {
 	own, q := s.own, store.Query{Limit: s.page}
 	stream := s.stream(own.topic)
 	own.holds++

@@ -77,7 +77,7 @@ func (c *sub) reset(pos notify.Position) {
 	s.shared.metrics.resets.Inc()
 	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: resetReason}, item{sub: c, pos: pos})
 	if c == s.own {
-		s.listAnew(0)
+		s.listAnew()
 	}
 }
 

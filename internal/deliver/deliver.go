@@ -1,0 +1,103 @@
+// Package deliver is the delivery bank put together, from Redis to the public port: what cmd/gateway runs, and the demo beside a
+// publisher.
+package deliver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"allim/internal/boot"
+	"allim/internal/gateway"
+	"allim/internal/keyspace"
+	"allim/internal/lifecycle"
+	"allim/internal/session"
+	"allim/internal/store"
+	"allim/pkg/auth"
+	"allim/pkg/fanout"
+)
+
+// Options make a Bank.
+type Options struct {
+	Redis     *redis.Client
+	Keys      *keyspace.Map
+	Store     *store.Store
+	Verifier  *auth.Verifier
+	Anonymous *auth.Identity // nil: everybody needs a token
+	Hosts     []string
+	Origins   []string
+	Fallback  http.Handler // see gateway.Options
+	Registry  *prometheus.Registry
+	Log       *slog.Logger
+	Public    net.Listener // closed when the bank stops, as is Ops
+	Ops       net.Listener
+}
+
+// A Bank is the parts of a gateway.
+type Bank struct {
+	opt      Options
+	hub      *fanout.Hub
+	sessions *session.Sessions
+	front    *gateway.Gateway
+	open     atomic.Bool // the store is open
+	stopping atomic.Bool
+}
+
+// New puts the parts together; it starts nothing.
+func New(o Options) (*Bank, error) {
+	b := &Bank{opt: o}
+	metrics := session.NewMetrics(o.Registry)
+	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
+	o.Registry.MustRegister(newHubMetrics(b.hub))
+	b.sessions = session.New(session.Options{Hub: b.hub, Store: o.Store, Verify: o.Verifier.Verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})
+	var err error
+	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: o.Verifier.Verify,
+		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Log: o.Log})
+	return b, err
+}
+
+// Ready tells whether messages really flow through this gateway.
+func (b *Bank) Ready() bool { return b.open.Load() && !b.stopping.Load() && b.hub.Ready() }
+
+// Parts are what lifecycle.Run runs, in their order: the feed first, the front door last, which is stopped first.
+func (b *Bank) Parts() []lifecycle.Part {
+	return []lifecycle.Part{
+		{Name: "operations", Run: b.ops, Budget: 5 * time.Second},
+		{Name: "feed", Run: b.feed, Budget: 5 * time.Second},
+		{Name: "sessions", Run: b.sessions.Run, Budget: 8 * time.Second},
+		{Name: "front", Run: b.serve, Budget: 5 * time.Second},
+	}
+}
+
+func (b *Bank) ops(ctx context.Context) error {
+	return gateway.Serve(ctx, b.opt.Ops, gateway.Ops(b.Ready, b.opt.Registry), b.opt.Log)
+}
+
+// feed runs the hub at once, so that who comes before Redis does is answered, and ends if the Redis that comes is not ours.
+func (b *Bank) feed(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	opened := make(chan error, 1)
+	go func() {
+		err := boot.Open(ctx, b.opt.Store, b.opt.Log)
+		if b.open.Store(err == nil); err != nil {
+			stop()
+		}
+		opened <- err
+	}()
+	err := b.hub.Run(ctx)
+	stop()
+	return errors.Join(err, <-opened)
+}
+
+func (b *Bank) serve(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { b.stopping.Store(true) })()
+	return gateway.Serve(ctx, b.opt.Public, b.front, b.opt.Log)
+}
