@@ -112,7 +112,7 @@ export class Topic {
     const pos = parse(frame.pos);
     if (!pos || this.name.startsWith("page:")) return "new"; // a page's state comes as it is now, older places too
     if (covers(this.#head, pos)) return "repeat";
-    if (this.heard && !this.live && this.#head && !follows(this.#head, pos)) return "later";
+    if (this.heard && !this.live && !follows(this.#head, pos)) return "later";
     this.#head = pos;
     return "new";
   }

@@ -242,6 +242,37 @@ test("the own stream goes on where it stood: what comes before the gateway has m
   assert.deepEqual(own, ["m11", "m12", "m13", "m14", "m15", "m16"]);
 });
 
+test("all of the own stream's history can be asked for, and a place that is none yet is gone on from", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client, said } = page();
+  const own = [];
+  client.subscribe("me", (m) => own.push(m.id), { from: "0" });
+  const event = (n) => ({ type: "message", topic: "user:42", pos: `u.${n}`, id: `m${n}` });
+  let peer = await gateway.welcome({ topics: { "user:42": "0" } });
+  peer.send(event(3)); // live, before the gateway has moved the stream to its beginning
+  await until("heard", () => said.frame.some(({ id }) => id === "m3"));
+  await peer.subscribed({ "user:42": "0" });
+  peer.send(...[1, 2, 3].map(event));
+  await until("all", () => own.includes("m3"));
+  assert.deepEqual(own, ["m1", "m2", "m3"]);
+
+  const other = page(); // a stream that nobody has written to stands at "0", or at a time
+  other.client.subscribe("a", () => {});
+  peer = await gateway.welcome({ topics: { "user:42": "0" } });
+  await peer.subscribed({ a: "-28000000.0" });
+  await until("both", () => other.client.state === "open");
+  peer.socket.terminate();
+  await until("waiting", () => other.client.state === "waiting");
+  other.clock.pass(500);
+  peer = await gateway.welcome({ topics: { "user:42": "u.1" } });
+  peer.send(event(2));
+  await until("heard", () => other.said.frame.some(({ id }) => id === "m2"));
+  assert.deepEqual((await peer.subscribed({}, { recovered: ["a", "user:42"] })).topics, { a: "-28000000.0", "user:42": "0" });
+  peer.send(message("a", 1), event(1), event(2));
+  await until("all", () => other.said.message.length === 3);
+  assert.deepEqual(other.said.message.map(({ pos }) => pos), ["k.1", "u.1", "u.2"]);
+});
+
 test("a refused topic rejects ready and is not asked for again on this connection; a busy one is, after retry_after", async (t) => {
   const { gateway, page } = await world(t);
   const { client, clock, said } = page();
