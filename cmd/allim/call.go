@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"allim/pkg/notify"
+	allimv1 "allim/proto/allim/v1"
+)
+
+// publisherFlags say where the publisher is and who calls.
+type publisherFlags struct {
+	Publisher string        `default:"127.0.0.1:50051" env:"ALLIM_PUBLISHER" placeholder:"ADDR" help:"The publisher's gRPC address (${default})."`
+	Key       string        `required:"" env:"ALLIM_KEY" help:"API key of the caller."`
+	Timeout   time.Duration `default:"5s" help:"How long to wait (${default})."`
+	ID        string        `name:"id" help:"Idempotency key: the same one again changes nothing. Made up when absent."`
+}
+
+// call calls the publisher once.
+func (f *publisherFlags) call(ctx context.Context, do func(context.Context, allimv1.PublisherClient) error) error {
+	conn, err := dial(f.Publisher, f.Key)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
+	defer cancel()
+	if err := do(ctx, allimv1.NewPublisherClient(conn)); err != nil {
+		s := status.Convert(err)
+		return fmt.Errorf("%s: %s", s.Code(), s.Message())
+	}
+	return nil
+}
+
+// dial makes a connection whose calls carry a key. It is not encrypted: for a publisher on this machine or behind a mesh.
+func dial(addr, key string) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, req, reply, cc, opts...)
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("publisher %s: %w", addr, err)
+	}
+	return conn, nil
+}
+
+type notifyCommand struct {
+	publisherFlags `embed:""`
+	To             []string `required:"" placeholder:"USER" help:"Users, as in the sub of their tokens; may be repeated."`
+	Category       string   `help:"Category, counted for itself in the badge."`
+	Title          string   `help:"Title."`
+	Body           string   `help:"Text below the title."`
+	URL            string   `name:"url" help:"Where a click leads."`
+	Data           string   `help:"The whole data as JSON, instead of title, body and url."`
+}
+
+// Run notifies and prints what became of it, a line a user.
+func (c *notifyCommand) Run(ctx context.Context) error {
+	data, err := c.data()
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, func(ctx context.Context, p allimv1.PublisherClient) error {
+		r, err := p.Notify(ctx, &allimv1.NotifyRequest{Id: orNew(c.ID), To: &allimv1.Audience{Users: c.To}, Category: c.Category, Data: data})
+		if err != nil {
+			return err
+		}
+		for _, u := range r.GetResults() {
+			fmt.Printf("%s: %s, %d unread, position %s%s\n", u.GetUser(), u.GetCode(), u.GetUnread(), u.GetPos(), again(u.GetDuplicate()))
+		}
+		return nil
+	})
+}
+
+func (c *notifyCommand) data() ([]byte, error) {
+	if c.Data != "" {
+		return []byte(c.Data), nil
+	}
+	if c.Title == "" {
+		return nil, errors.New("--title or --data is needed")
+	}
+	return json.Marshal(struct {
+		Title string `json:"title"`
+		Body  string `json:"body,omitempty"`
+		URL   string `json:"url,omitempty"`
+	}{c.Title, c.Body, c.URL})
+}
+
+type publishCommand struct {
+	publisherFlags `embed:""`
+	Topic          []string `required:"" help:"Topics; may be repeated."`
+	Event          string   `help:"Name of the event."`
+	Data           string   `required:"" help:"Data as JSON."`
+	Ephemeral      bool     `help:"To those who are connected, and not stored."`
+}
+
+// Run publishes and prints what became of it, a line a topic.
+func (c *publishCommand) Run(ctx context.Context) error {
+	return c.call(ctx, func(ctx context.Context, p allimv1.PublisherClient) error {
+		r := &allimv1.PublishRequest{Id: orNew(c.ID), Topics: c.Topic, Event: c.Event, Data: []byte(c.Data)}
+		if c.Ephemeral {
+			r.Mode = allimv1.PublishRequest_EPHEMERAL
+		}
+		reply, err := p.Publish(ctx, r)
+		if err != nil {
+			return err
+		}
+		for _, t := range reply.GetResults() {
+			fmt.Printf("%s: %s, position %s, %d receivers%s\n", t.GetTopic(), t.GetCode(), or(t.GetPos(), "none"), t.GetReceivers(), again(t.GetDuplicate()))
+		}
+		return nil
+	})
+}
+
+func again(duplicate bool) string {
+	if duplicate {
+		return ", sent before under this id"
+	}
+	return ""
+}
+
+func orNew(id string) string { return or(id, rand.Text()[:min(26, notify.MaxID)]) }
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

@@ -1,0 +1,59 @@
+// Command allim is for people: the demo that needs nothing but Go, and the calls of the publisher from a shell.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker: -X main.version=v1.2.3.
+var version = "devel"
+
+type commands struct {
+	Demo    demo             `cmd:"" help:"Run publisher, gateway, Redis and an example page in one process, and say what to try."`
+	Notify  notifyCommand    `cmd:"" help:"Put a notification into users' inboxes."`
+	Publish publishCommand   `cmd:"" help:"Publish a message on topics."`
+	Version kong.VersionFlag `help:"Show the version."`
+}
+
+func main() { os.Exit(start(os.Args[1:])) }
+
+// Exit codes.
+const (
+	failed   = 1
+	mistaken = 2 // in flags or environment
+)
+
+func start(args []string) (code int) {
+	var c commands
+	shown := false
+	parser, err := kong.New(&c, kong.Name("allim"), kong.Description("알림: what happened, on the page at once."), kong.UsageOnError(), kong.Exit(func(int) { shown = true }),
+		kong.Vars{"version": fmt.Sprintf("allim %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)})
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "allim: %v\n", err)
+		return failed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	parsed, err := parser.Parse(args)
+	if shown {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "allim: %v\n", err)
+		return mistaken
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "allim: %v\n", err)
+		return failed
+	}
+	return 0
+}
