@@ -95,7 +95,7 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := s.notifyAll(ctx, streams, m)
+	results := s.notifyAll(ctx, s.Store.Notify, streams, m)
 	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
 	var failed error
 	written := 0
@@ -117,12 +117,12 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	return reply, nil
 }
 
-func (s *Server) notifyAll(ctx context.Context, streams []notify.Stream, m *notify.Message) []store.Result {
+func (s *Server) notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message) []store.Result {
 	until := time.Now().Add(retryFor)
 	results := make([]store.Result, 0, len(streams))
 	for len(results) < len(streams) {
 		chunk := streams[len(results):min(len(results)+notifyChunk, len(streams))]
-		got := s.write(ctx, until, s.Store.Notify, chunk, m)
+		got := s.write(ctx, until, do, chunk, m)
 		results = append(results, got...)
 		if ctx.Err() != nil || away(got) {
 			break

@@ -25,7 +25,14 @@ import (
 	pb "allim/proto/allim/v1"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{}) // what it would say of a Redis that a test took away
+	testkit.Main(m)
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // The credentials of the tests and vectors, by name.
 var credentials = map[string]string{

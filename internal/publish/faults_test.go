@@ -1,0 +1,329 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"allim/internal/store"
+	"allim/internal/testkit"
+	"allim/pkg/notify"
+	pb "allim/proto/allim/v1"
+)
+
+func TestEveryErrorOfNotifyHasACode(t *testing.T) {
+	known := map[string]error{"ErrInvalid": notify.ErrInvalid, "ErrUnauthorized": notify.ErrUnauthorized, "ErrForbidden": notify.ErrForbidden,
+		"ErrStalePosition": notify.ErrStalePosition, "ErrTooLarge": notify.ErrTooLarge, "ErrLimit": notify.ErrLimit, "ErrBusy": notify.ErrBusy, "ErrUnavailable": notify.ErrUnavailable}
+	file, err := parser.ParseFile(token.NewFileSet(), "../../pkg/notify/errors.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.VAR {
+			continue
+		}
+		for _, s := range g.Specs {
+			name := s.(*ast.ValueSpec).Names[0].Name
+			if known[name] == nil {
+				t.Errorf("notify.%s: not in this test", name)
+			} else if f := faultOf(known[name]); f.code == codes.Internal || httpStatus[f.code] == 0 || f.reason == "" || f.message == "" {
+				t.Errorf("notify.%s: %+v", name, f)
+			}
+		}
+	}
+	if f := faultOf(errors.New("dial tcp 10.0.0.7:6379")); f.code != codes.Internal || strings.Contains(f.message, "10.0.0.7") {
+		t.Errorf("an unknown error: got %+v", f)
+	}
+	for _, row := range table {
+		if httpStatus[row.code] == 0 {
+			t.Errorf("%v has no HTTP status", row.code)
+		}
+	}
+}
+
+func TestRedisAwayIsUnavailableWithinTheDeadline(t *testing.T) {
+	t.Parallel()
+	for name, away := range map[string]func(*testkit.RedisServer){
+		"gone": (*testkit.RedisServer).Stop, "mute": (*testkit.RedisServer).Pause,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if _, err := b.publisher().Publish(b.as("all"), &pb.PublishRequest{Topics: []string{"a"}, Data: []byte("1")}); err != nil {
+				t.Fatal(err)
+			}
+			away(b.redis)
+			for call, c := range calls {
+				_, reply := c.new()
+				start := time.Now()
+				err := b.conn.Invoke(b.asWithin("all", 800*time.Millisecond), c.method, good(call), reply)
+				if status.Code(err) != codes.Unavailable || detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration() == 0 {
+					t.Errorf("%s: got %v after %v", call, err, time.Since(start))
+				}
+				if strings.Contains(status.Convert(err).Message(), "127.0.0.1") {
+					t.Errorf("%s: an address shows in %v", call, err)
+				}
+			}
+		})
+	}
+}
+
+func TestAFailingPublishCarriesItsResults(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	broken := b.keys.Event(notify.Stream{Tenant: "default", Topic: "broken"})
+	if err := b.rdb.Set(b.as("all"), broken.Meta, "not a hash", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	q := &pb.PublishRequest{Id: "a", Topics: []string{"fine", "broken"}, Data: []byte("1")}
+	_, err := b.publisher().Publish(b.as("all"), q)
+	reply := detail[*pb.PublishResponse](err)
+	if status.Code(err) != codes.Internal || reply.GetId() != "a" || len(reply.GetResults()) != 2 ||
+		reply.Results[0].Code != code.Code_OK || reply.Results[0].Pos == "" || reply.Results[1].Code != code.Code_INTERNAL || reply.Results[1].Message == nil {
+		t.Errorf("got %v with %v", err, reply)
+	}
+	if strings.Contains(status.Convert(err).Message(), "WRONGTYPE") || !strings.Contains(b.log.String(), "WRONGTYPE") {
+		t.Errorf("the caller is told %v, the log %s", err, b.log)
+	}
+	httpCode, _, body := b.post("/v1/publish", "all", `{"id":"a","topics":["fine","broken"],"data":1}`)
+	if httpCode != 500 || !strings.Contains(body, `"id":"a","results":[{"topic":"fine","code":"OK","pos":"`) ||
+		!strings.Contains(body, `"duplicate":true,"receivers":0},{"topic":"broken","code":"INTERNAL","message":"internal error","pos":"","duplicate":false,"receivers":0}]}`) {
+		t.Errorf("HTTP: got %d %s", httpCode, body)
+	}
+	b.rdb.Del(b.as("all"), broken.Meta)
+	again, err := b.publisher().Publish(b.as("all"), q) // the whole call, with the same id
+	if err != nil || !again.Results[0].Duplicate || again.Results[1].Duplicate {
+		t.Errorf("repeated: got %v, %v", again, err)
+	}
+}
+
+func TestTheResultsOfAFailingPublishFitIntoATrailer(t *testing.T) {
+	reply := &pb.PublishResponse{Id: strings.Repeat("i", 64)}
+	for range MaxTopics {
+		reply.Results = append(reply.Results, &pb.PublishResult{Topic: strings.Repeat("t", 255), Code: code.Code_UNAVAILABLE,
+			Message: proto.String(strings.Repeat("m", 60)), Pos: "abcdef.9007199254740991", Duplicate: true, Receivers: 1000})
+	}
+	small := fit(reply)
+	if proto.Size(small) > maxReplyDetail || len(small.Results) != MaxTopics || small.Results[99].Code != code.Code_UNAVAILABLE {
+		t.Errorf("got %d bytes", proto.Size(small))
+	}
+	if reply.Results[0].Topic == "" {
+		t.Error("the reply itself was changed")
+	}
+}
+
+func TestNotifyGivesEachUserItsOwnResult(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	broken := b.keys.Inbox(notify.Stream{Tenant: "default", Topic: "user:b"})
+	if err := b.rdb.Set(b.as("all"), broken.Meta, "not a hash", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	q := &pb.NotifyRequest{Id: "n", To: &pb.Audience{Users: []string{"a", "b", "c", "b"}}, Data: []byte("1")}
+	got, err := b.publisher().Notify(b.as("all"), q)
+	if err != nil || len(got.Results) != 4 {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	for i, want := range []code.Code{code.Code_OK, code.Code_INTERNAL, code.Code_OK, code.Code_INTERNAL} {
+		if r := got.Results[i]; r.Code != want || r.User != q.To.Users[i] || r.Duplicate || (want == code.Code_OK) != (r.Unread == 1) {
+			t.Errorf("result %d: got %v, want %v", i, r, want)
+		}
+	}
+	q.To.Users = []string{"b"}
+	if _, err = b.publisher().Notify(b.as("all"), q); status.Code(err) != codes.Internal {
+		t.Errorf("nobody could be notified: got %v", err)
+	}
+}
+
+func TestNotifyStopsBeforeTheDeadlineAndSaysWhoIsLeft(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	streams, _ := distinct("default", topicsOf(t, names(1000, "u%d")))
+	ctx, cancel := context.WithCancel(b.as("all"))
+	written := 0
+	slow := func(ctx context.Context, to []notify.Stream, m *notify.Message) []store.Result {
+		if written += len(to); written >= 3*notifyChunk {
+			cancel() // the time is over while the third chunk is at work
+		}
+		return make([]store.Result, len(to))
+	}
+	results := b.srv.notifyAll(ctx, slow, streams, &notify.Message{})
+	for i, r := range results {
+		if tried := i < 3*notifyChunk; (r.Err == nil) != tried || !tried && !errors.Is(r.Err, notify.ErrUnavailable) {
+			t.Fatalf("result %d: got %v", i, r.Err)
+		}
+	}
+	if len(results) != 1000 || written != 3*notifyChunk {
+		t.Errorf("got %d results of %d written", len(results), written)
+	}
+}
+
+func TestATopicThatStandsTwiceIsWrittenOnce(t *testing.T) {
+	streams, at := distinct("acme", []notify.Topic{"a", "b", "a"})
+	if len(streams) != 2 || streams[0] != (notify.Stream{Tenant: "acme", Topic: "a"}) {
+		t.Errorf("got %v", streams)
+	}
+	results := []store.Result{{Ack: store.Ack{Receivers: 1}}, {Err: notify.ErrBusy}}
+	if r, again := at.result(results, 2); r.Receivers != 1 || !again {
+		t.Errorf("got %+v, %v", r, again)
+	}
+	results[0].Err = notify.ErrBusy
+	if r, again := at.result(results, 2); r.Err == nil || again {
+		t.Errorf("a failure is no duplicate: got %+v, %v", r, again)
+	}
+}
+
+func topicsOf(t *testing.T, users []string) []notify.Topic {
+	all := make([]notify.Topic, len(users))
+	for i, u := range users {
+		var err error
+		if all[i], err = notify.UserTopic(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func TestTheReserveIsKeptOfEveryDeadline(t *testing.T) {
+	for within, least := range map[time.Duration]time.Duration{10 * time.Second: 99 * time.Millisecond, 200 * time.Millisecond: 45 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		inner, cancelInner := withReserve(ctx)
+		outerEnd, _ := ctx.Deadline()
+		innerEnd, ok := inner.Deadline()
+		if got := outerEnd.Sub(innerEnd); !ok || got < least || got > reserve+time.Millisecond {
+			t.Errorf("of %v: kept %v", within, got)
+		}
+		cancelInner()
+		cancel()
+	}
+}
+
+func TestABlipIsBridgedByOurOwnRetries(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	tries := 0
+	flaky := func(_ context.Context, to []notify.Stream, _ *notify.Message) []store.Result {
+		r := make([]store.Result, len(to))
+		if tries++; tries < 3 {
+			r[len(r)-1].Err = notify.ErrUnavailable
+		} else if len(to) != 1 {
+			t.Errorf("what succeeded was tried again: %v", to)
+		}
+		return r
+	}
+	streams := []notify.Stream{{Topic: "a"}, {Topic: "b"}}
+	got := b.srv.write(b.as("all"), time.Now().Add(5*time.Second), flaky, streams, &notify.Message{Change: notify.ChangeMessage})
+	if tries != 3 || got[0].Err != nil || got[1].Err != nil {
+		t.Errorf("after %d tries: %v", tries, got)
+	}
+	tries = 0
+	got = b.srv.write(b.as("all"), time.Now().Add(5*time.Second), flaky, streams, &notify.Message{Change: notify.ChangeEphemeral})
+	if tries != 1 || got[1].Err == nil {
+		t.Errorf("ephemeral, at most once: %d tries, %v", tries, got)
+	}
+}
+
+func TestAPanicEndsOneCallAndNothingElse(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(o *Options) { o.Now = func() time.Time { panic("secret detail") } })
+	for range 3 {
+		_, err := b.publisher().Publish(b.as("all"), &pb.PublishRequest{Topics: []string{"a"}, Data: []byte("1")})
+		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "secret") {
+			t.Errorf("gRPC: got %v", err)
+		}
+		httpCode, _, body := b.post("/v1/publish", "all", `{"topics":["a"],"data":1}`)
+		if httpCode != http.StatusInternalServerError || strings.Contains(body, "secret") {
+			t.Errorf("HTTP: got %d %s", httpCode, body)
+		}
+	}
+	if !strings.Contains(b.log.String(), "secret detail") {
+		t.Error("the log says nothing of it")
+	}
+	if b.srv.gate.calls != 0 || b.srv.gate.bytes != 0 {
+		t.Errorf("the gate still counts %d calls, %d bytes", b.srv.gate.calls, b.srv.gate.bytes)
+	}
+}
+
+func TestCallsBeyondTheGateAreRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	b := newBench(t, func(o *Options) { o.InFlight = 1; o.Metrics = NewMetrics(registry) })
+	b.redis.Pause()
+	first := make(chan error, 1)
+	go func() {
+		_, err := b.publisher().Publish(b.asWithin("all", 20*time.Second), &pb.PublishRequest{Id: "a", Topics: []string{"a"}, Data: []byte("1")})
+		first <- err
+	}()
+	atWork := func() int { b.srv.gate.mu.Lock(); defer b.srv.gate.mu.Unlock(); return b.srv.gate.calls }
+	testkit.Eventually(t, 5*time.Second, func() bool { return atWork() == 1 }, "have a call at work")
+	_, err := b.publisher().Publish(b.as("all"), &pb.PublishRequest{Topics: []string{"a"}, Data: []byte("1")})
+	if status.Code(err) != codes.ResourceExhausted || detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration() < 100*time.Millisecond {
+		t.Errorf("gRPC: got %v", err)
+	}
+	httpCode, header, body := b.post("/v1/publish", "all", `{"topics":["a"],"data":1}`)
+	if httpCode != http.StatusTooManyRequests || header.Get("Retry-After") != "1" || !strings.Contains(body, `"reason":"BUSY"`) {
+		t.Errorf("HTTP: got %d %s", httpCode, body)
+	}
+	if _, err := healthpb.NewHealthClient(b.conn).Check(b.as("none"), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	b.redis.Resume()
+	if err := testkit.Receive(t, 10*time.Second, first, "the first call's end"); err != nil {
+		t.Errorf("the call at work: %v", err)
+	}
+	if got := metric(t, registry, "allim_publisher_refused_total", "busy"); got != 2 {
+		t.Errorf("refused_total: got %v, want 2", got)
+	}
+	g := gate{maxCalls: 10, maxBytes: 100, metrics: NewMetrics(nil)}
+	if !g.enter(60) || g.enter(41) || !g.enter(40) || g.enter(1) {
+		t.Error("the bound in bytes does not hold")
+	}
+}
+
+// metric sums the values of a metric that have the label value.
+func metric(t *testing.T, r *prometheus.Registry, name, label string) (sum float64) {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				if f.GetName() == name && l.GetValue() == label {
+					sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				}
+			}
+		}
+	}
+	return sum
+}
+
+func TestRefusalsAreCountedByReasonAndField(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	b := newBench(t, func(o *Options) { o.Metrics = NewMetrics(registry) })
+	_, _ = b.publisher().Publish(b.as("none"), good("Publish").(*pb.PublishRequest))
+	_, _ = b.publisher().Publish(b.as("orders"), good("Publish").(*pb.PublishRequest))
+	_, _ = b.publisher().Publish(b.as("all"), &pb.PublishRequest{Topics: []string{"a b"}, Data: []byte("1")})
+	_, _ = b.publisher().Publish(b.as("all"), &pb.PublishRequest{Topics: []string{"a"}, Data: text(64<<10 + 1)})
+	for _, label := range []string{"unauthorized", "forbidden", "invalid", "topics", "too_large", "data"} {
+		if got := metric(t, registry, "allim_publisher_refused_total", label); got != 1 {
+			t.Errorf("%s: got %v, want 1", label, got)
+		}
+	}
+}

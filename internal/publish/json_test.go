@@ -1,0 +1,176 @@
+package publish
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"allim/pkg/notify"
+	pb "allim/proto/allim/v1"
+)
+
+// TestWhatIsWrittenIsProtobufsMapping compares with protojson, as values: only bytes fields differ, so there are none here.
+func TestWhatIsWrittenIsProtobufsMapping(t *testing.T) {
+	odd := "<&> \u2028 \x01 \"\\ é 한"
+	for _, m := range []proto.Message{
+		&pb.PublishResponse{},
+		&pb.PublishResponse{Id: odd, Results: []*pb.PublishResult{{}, {Topic: "a", Code: code.Code_UNAVAILABLE, Message: proto.String(""), Pos: "a.1", Duplicate: true, Receivers: -1}, {Code: 99}}},
+		&pb.NotifyResponse{Results: []*pb.NotifyResult{{User: odd, Unread: math.MaxInt32, Muted: true}}},
+		&pb.NotifyRequest{To: &pb.Audience{Users: []string{"b", "a"}}},
+		&pb.ListResponse{Before: proto.String("x"), At: map[string]string{"b": "1", "a": odd}, Badge: &pb.Badge{Unread: 3, By: map[string]int32{"z": 1, "": 2}}},
+		&pb.ListRequest{Status: pb.ListRequest_ALL, Limit: 7},
+		&pb.CountsResponse{},
+		&pb.MarkResponse{Unknown: []string{"a"}, Pos: proto.String("p")},
+	} {
+		got, err := encodeJSON(nil, m.ProtoReflect())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(value(t, got), value(t, dataAsValue(t, m, want))) {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if bytes.ContainsAny(got, "\n\t") {
+			t.Errorf("white space in %s", got)
+		}
+	}
+}
+
+// dataAsValue puts null where protojson writes the empty bytes field of a request.
+func dataAsValue(t *testing.T, m proto.Message, text []byte) []byte {
+	t.Helper()
+	if m.ProtoReflect().Descriptor().Fields().ByName("data") != nil {
+		text = bytes.Replace(text, []byte(`"data":""`), []byte(`"data":null`), 1)
+	}
+	return text
+}
+
+func value(t *testing.T, text []byte) (v any) {
+	t.Helper()
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return v
+}
+
+func TestTimesAndDataAreWrittenAsTheyStand(t *testing.T) {
+	got, err := encodeJSON(nil, (&pb.Item{Id: "a", Time: &timestamppb.Timestamp{Seconds: 1_800_000_000, Nanos: 120_000_000}, Data: []byte(`{"b":1.0,"a":"<"}`)}).ProtoReflect())
+	want := `{"id":"a","topic":"","pos":"","category":"","time":"2027-01-15T08:00:00.120Z","data":{"b":1.0,"a":"<"},"seen":false,"read":false,"archived":false}`
+	if err != nil || string(got) != want {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
+	}
+}
+
+func TestWhatIsRead(t *testing.T) {
+	for _, c := range []struct {
+		body string
+		want proto.Message
+	}{
+		{`{}`, &pb.PublishRequest{}},
+		{" \n{ }\t", &pb.PublishRequest{}},
+		{`{"mode":"EPHEMERAL","data":{"a" : 1}}`, &pb.PublishRequest{Mode: 1, Data: []byte(`{"a" : 1}`)}},
+		{`{"mode":1,"topics":[],"id":null}`, &pb.PublishRequest{Mode: 1}},
+		{`{"mode":7}`, &pb.PublishRequest{Mode: 7}},
+		{`{"x":1,"x":2,"topics":["a","b"]}`, &pb.PublishRequest{Topics: []string{"a", "b"}}},
+		{`{"to":{"users":["a"],"later":{}}}`, &pb.NotifyRequest{To: &pb.Audience{Users: []string{"a"}}}},
+		{`{"to":null}`, &pb.NotifyRequest{}},
+		{`{"user":"a","all":true,"mark":"DELETE"}`, &pb.MarkRequest{User: "a", All: true, Mark: pb.MarkRequest_DELETE}},
+		{`{"limit":5.0,"status":"ALL"}`, &pb.ListRequest{Limit: 5, Status: pb.ListRequest_ALL}},
+	} {
+		got := c.want.ProtoReflect().New().Interface()
+		if err := decodeJSON([]byte(c.body), got.ProtoReflect(), ""); err != nil || !proto.Equal(got, c.want) {
+			t.Errorf("%s: got %v, %v, want %v", c.body, got, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		body  string
+		m     proto.Message
+		field string
+		want  string
+	}{
+		{``, &pb.PublishRequest{}, "body", "object"},
+		{`[]`, &pb.PublishRequest{}, "body", "object"},
+		{`null`, &pb.PublishRequest{}, "body", "object"},
+		{`{}{}`, &pb.PublishRequest{}, "body", "object"},
+		{`{"id":"a"`, &pb.PublishRequest{}, "body", "object"},
+		{`{"id":"a",}`, &pb.PublishRequest{}, "body", "object"},
+		{`{"data":{x}}`, &pb.PublishRequest{}, "body", "object"},
+		{`{"data":1,"data":2}`, &pb.PublishRequest{}, "data", "one value"},
+		{`{"id":"a","id":"b"}`, &pb.PublishRequest{}, "id", "one value"},
+		{`{"id":7}`, &pb.PublishRequest{}, "id", "a string"},
+		{`{"id":"` + "\xff" + `"}`, &pb.PublishRequest{}, "id", "UTF-8"},
+		{`{"id":"\ud800"}`, &pb.PublishRequest{}, "id", "a string"},
+		{`{"topics":"a"}`, &pb.PublishRequest{}, "topics", "a list"},
+		{`{"topics":["a",7]}`, &pb.PublishRequest{}, "topics[1]", "a string"},
+		{`{"topics":["a",null]}`, &pb.PublishRequest{}, "topics[1]", "a string"},
+		{`{"mode":"EPHEMERL"}`, &pb.PublishRequest{}, "mode", "one of EVENT, EPHEMERAL"},
+		{`{"mode":"ephemeral"}`, &pb.PublishRequest{}, "mode", "one of EVENT, EPHEMERAL"},
+		{`{"to":["a"]}`, &pb.NotifyRequest{}, "to", "object"},
+		{`{"to":{"users":["a",{}]}}`, &pb.NotifyRequest{}, "to.users[1]", "a string"},
+		{`{"to":{"users":["a"],"users":["b"]}}`, &pb.NotifyRequest{}, "to.users", "one value"},
+		{`{"all":1}`, &pb.MarkRequest{}, "all", "true or false"},
+		{`{"limit":1.5}`, &pb.ListRequest{}, "limit", "int32"},
+		{`{"limit":3000000000}`, &pb.ListRequest{}, "limit", "int32"},
+	} {
+		err := decodeJSON([]byte(c.body), c.m.ProtoReflect(), "")
+		var fe *notify.FieldError
+		if !errors.As(err, &fe) || fe.Field != c.field || !strings.Contains(fe.Want, c.want) {
+			t.Errorf("%s: got %v, want %s: %s", c.body, err, c.field, c.want)
+		}
+	}
+}
+
+// FuzzJSON reads any body as any request: what is accepted comes out again as it went in, and says the same to the checks.
+func FuzzJSON(f *testing.F) {
+	f.Add([]byte(`{"id":"a","topics":["orders/1","user:42"],"data":{"a":[1,2.50,null]},"mode":"EPHEMERAL","event":"x","origin":"abcdefghijklmnop"}`))
+	f.Add([]byte(`{"id":"n","to":{"users":["42"]},"category":"c","data":"é","x":{}}`))
+	f.Add([]byte(`{"user":"42","status":"ALL","limit":5,"before":"x","mark":3,"ids":["a"],"upto":"abcdef.1","all":true}`))
+	f.Add([]byte(`{"data":"\ud800","to":{"users":[]},"to":{}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for name, c := range calls {
+			m, _ := c.new()
+			err := decodeJSON(body, m.ProtoReflect(), "")
+			var fe *notify.FieldError
+			if err != nil {
+				if !errors.As(err, &fe) || fe.Field == "" || fe.Want == "" {
+					t.Fatalf("%s: %v", name, err)
+				}
+				continue
+			}
+			text, err := encodeJSON(nil, m.ProtoReflect())
+			if err != nil || !json.Valid(text) {
+				t.Fatalf("%s: %s, %v", name, text, err)
+			}
+			again, _ := c.new()
+			if err := decodeJSON(text, again.ProtoReflect(), ""); err != nil {
+				t.Fatalf("%s: %s: %v", name, text, err)
+			}
+			switch m := m.(type) { // must not panic, and leaves only data that is one compact value
+			case *pb.PublishRequest:
+				if _, err := checkPublish(m); err == nil && notify.CheckData(m.Data, MaxData) != nil {
+					t.Fatalf("accepted: %q", m.Data)
+				}
+			case *pb.NotifyRequest:
+				if _, err := checkNotify(m); err == nil && notify.CheckData(m.Data, MaxNotification) != nil {
+					t.Fatalf("accepted: %q", m.Data)
+				}
+			case *pb.ListRequest:
+				_, _, _ = checkList(m)
+			case *pb.MarkRequest:
+				_, _, _ = checkMark(m)
+			}
+		}
+	})
+}

@@ -1,0 +1,143 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"allim/internal/store"
+	"allim/internal/testkit"
+	pb "allim/proto/allim/v1"
+)
+
+// idle is a server on a Redis of its own that does not run yet.
+func idle(t *testing.T) (*Server, *testkit.RedisServer) {
+	t.Helper()
+	b := newBench(t)
+	st, err := New(Options{Store: b.srv.Store, Services: b.srv.Services})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st, b.redis
+}
+
+func TestStoppingLetsCallsFinishAndEndsWatches(t *testing.T) {
+	t.Parallel()
+	s, redis := idle(t)
+	b := &bench{T: t, srv: s}
+	ctx, cancel := context.WithCancel(context.Background())
+	rpc, web := listen(t), listen(t)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, rpc, web) }()
+	b.conn, b.url = dial(t, rpc.Addr().String()), "http://"+web.Addr().String()
+	watch, err := healthpb.NewHealthClient(b.conn).Watch(b.as("none"), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := watch.Recv(); err != nil || got.Status != healthpb.HealthCheckResponse_SERVING {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	redis.Pause()
+	calls := make(chan error, 1)
+	go func() {
+		_, err := b.publisher().Publish(b.asWithin("all", 20*time.Second), &pb.PublishRequest{Id: "a", Topics: []string{"a"}, Data: []byte("1")})
+		calls <- err
+	}()
+	testkit.Eventually(t, 5*time.Second, func() bool { s.gate.mu.Lock(); defer s.gate.mu.Unlock(); return s.gate.calls == 1 }, "have a call at work")
+	cancel()
+	for err = error(nil); err == nil; { // NOT_SERVING, then its end: a watcher does not hold the server
+		_, err = watch.Recv()
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended with a call at work: %v", err)
+	default:
+	}
+	redis.Resume()
+	if err := testkit.Receive(t, 10*time.Second, calls, "the call's end"); err != nil {
+		t.Errorf("the call at work: %v", err)
+	}
+	if err := testkit.Receive(t, 10*time.Second, ended, "the server's end"); err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
+func TestATakenListenerEndsBoth(t *testing.T) {
+	t.Parallel()
+	s, _ := idle(t)
+	rpc, web := listen(t), listen(t)
+	_ = web.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context(), rpc, web) }()
+	if err := testkit.Receive(t, 10*time.Second, ended, "the end"); err == nil {
+		t.Error("no error from a closed listener")
+	}
+}
+
+func TestANewServerNeedsItsParts(t *testing.T) {
+	if _, err := New(Options{Store: &store.Store{}}); err == nil {
+		t.Error("a server without anybody who may call")
+	}
+}
+
+func TestReadyIsAFreshPing(t *testing.T) {
+	t.Parallel()
+	var fail atomic.Bool
+	o := &Ops{Metrics: prometheus.NewRegistry(), Ping: func(context.Context) error {
+		if fail.Load() {
+			return errors.New("away")
+		}
+		return nil
+	}}
+	if o.ready() == nil {
+		t.Error("ready before the first answer")
+	}
+	fail.Store(true)
+	ctx, cancel := context.WithCancel(context.Background())
+	l := listen(t)
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(ctx, l) }()
+	get := func(path string) int {
+		w, err := http.Get("http://" + l.Addr().String() + path)
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		defer w.Body.Close()
+		_, _ = io.Copy(io.Discard, w.Body)
+		return w.StatusCode
+	}
+	if got := get("/healthz/ready"); got != http.StatusServiceUnavailable {
+		t.Errorf("ready without Redis: got %d", got)
+	}
+	if got := get("/healthz/live"); got != http.StatusOK {
+		t.Errorf("live: got %d", got)
+	}
+	fail.Store(false)
+	testkit.Eventually(t, 5*time.Second, func() bool { return get("/healthz/ready") == http.StatusOK }, "be ready")
+	o.answered.Store(time.Now().Add(-pingFresh - time.Second).UnixNano())
+	if o.ready() == nil {
+		t.Error("ready on an old answer")
+	}
+	o.answered.Store(time.Now().UnixNano())
+	o.Stopping()
+	if got := get("/healthz/ready"); got != http.StatusServiceUnavailable {
+		t.Errorf("ready while stopping: got %d", got)
+	}
+	for path, want := range map[string]int{"/metrics": 200, "/debug/pprof/": 200, "/": 404} {
+		if got := get(path); got != want {
+			t.Errorf("%s: got %d, want %d", path, got, want)
+		}
+	}
+	cancel()
+	if err := testkit.Receive(t, 5*time.Second, ended, "the end"); err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
