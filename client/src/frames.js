@@ -36,7 +36,7 @@ const shapes = /** @type {Record<string, string>} */ ({
   welcome: "session? user? topics? badge? ping?",
   message: "topic pos? id?",
   notification: "topic id pos? replaces? badge?",
-  badge: "badge pos? topic? change?",
+  badge: "badge? pos? topic? change?",
   update: "topic id pos?",
   retract: "topic id pos? badge?",
   inbox: "items? before? at? badge?",

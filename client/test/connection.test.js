@@ -174,6 +174,19 @@ test("silence for two pings is asked about, and no answer within 10 s is a lost 
   assert.deepEqual([said.state.at(-1).code, said.state.at(-1).reason], [1006, "no pong"]);
 });
 
+test("a gateway that is not there is dialled again and again", async (t) => {
+  const { gateway, page } = await world(t);
+  const { url } = gateway;
+  await new Promise((resolve) => gateway.server.close(resolve));
+  const { client, clock, said } = page({ url });
+  for (const wait of [250, 500, 1000]) {
+    await until("waiting", () => client.state === "waiting");
+    assert.equal(said.state.at(-1).retryInMs, wait);
+    clock.pass(wait);
+    assert.equal(client.state, "connecting");
+  }
+});
+
 test("a gateway that accepts and says nothing is left after 20 s", async (t) => {
   const { gateway, page } = await world(t);
   const { client, clock } = page();

@@ -296,12 +296,15 @@ test("notifications missed while away come in order after the place; those that 
   await until("waiting", () => client.state === "waiting");
   clock.pass(500);
   const next = await gateway.welcome({ topics: { "user:42": "u.12" }, badge: badge(5, 5, 12) });
-  next.send(notification(13, { badge: badge(6, 6, 13) })); // live, with 11 and 12 missing before it
+  next.send(notification(13, { pos: "u.14", badge: badge(6, 6, 14) })); // live, with 11 and 12 missing before it
   await until("its badge, at once", () => inbox.badge.unread === 6);
   assert.equal(inbox.items.length, 3);
   await next.subscribed({}, { recovered: ["user:42"] });
-  next.send(notification(11), notification(12), notification(13));
+  // recovered frames carry no badge, marks of another device among them: it follows the batch
+  next.send(notification(11), { type: "badge", topic: "user:42", pos: "u.12", change: { read: ["n1"] } });
+  next.send(notification(12, { pos: "u.13" }), notification(13, { pos: "u.14" }), { type: "badge", topic: "user:42", badge: badge(5, 5, 14) });
   await handled(next, said);
+  assert.deepEqual([inbox.items.at(-1).read, inbox.badge.unread], [true, 5]);
   assert.deepEqual(ids(inbox.items), ["n13", "n12", "n11", "n3", "n2", "n1"]);
   assert.deepEqual(ids(said.notification), ["n11", "n12", "n13"]);
 });

@@ -50,6 +50,7 @@ export class Link {
       on.open(this);
     };
     this.#socket.onmessage = ({ data }) => this.#receive(data);
+    this.#socket.onerror = () => {}; // a close follows; Node's ws throws what nobody listens to
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#timer = clock.setTimeout(() => this.#end(1006, "no welcome"), WELCOME_MS);
   }
@@ -112,7 +113,6 @@ export class Link {
     this.open = false;
     this.#clock.clearTimeout(this.#timer);
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket.onerror = () => {}; // closing while connecting reports an error that nobody waits for
     this.#socket.close(1000);
     close(this, { code, reason });
   }

@@ -46,7 +46,9 @@ class Gateway {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.server.address().port}/v1/ws`;
+    const address = this.server.address(); // null once it is closed
+    if (address) this.lastUrl = `http://127.0.0.1:${address.port}/v1/ws`;
+    return this.lastUrl;
   }
 
   /** The next connection, as it comes. */
