@@ -1,6 +1,7 @@
 // Against a real gateway: runs when ALLIM_URL (its /v1/ws) and ALLIM_TOKEN (of a user who may hear ALLIM_TOPIC) are
 // set. The Go test that starts the gateway publishes one message with id ALLIM_MESSAGE to ALLIM_TOPIC and one
-// notification with id ALLIM_NOTIFICATION to the user, when this test has printed `ready` on a line of its own.
+// notification with id ALLIM_NOTIFICATION to the user, when this test has printed `ready` on a line of its own. Run it as
+// `node test/gateway.test.js`: under `node --test` the line becomes `# ready`.
 import assert from "node:assert/strict";
 import { writeSync } from "node:fs";
 import { test } from "node:test";
