@@ -60,7 +60,7 @@ func (o *Ops) ready() error {
 		return errors.New("stopping")
 	}
 	if time.Since(time.Unix(0, o.answered.Load())) > pingFresh {
-		return errors.New("Redis does not answer")
+		return errors.New("no fresh answer from Redis")
 	}
 	return nil
 }
