@@ -1,0 +1,187 @@
+package ws_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"allim/internal/session"
+	"allim/internal/testkit"
+	"allim/internal/transport/ws"
+	"allim/pkg/auth"
+	"allim/pkg/notify"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// serve is a server of sessions that know nobody: what a transport does by itself needs no Redis.
+func serve(t *testing.T, o session.Options, w ws.Options) (url string, sessions *session.Sessions) {
+	t.Helper()
+	o.Verify = func(string) (*auth.Identity, error) { return nil, notify.ErrUnauthorized }
+	o.Tick, o.Grace = 10*time.Millisecond, time.Second
+	w.Sessions = session.New(o)
+	w.Metrics = session.NewMetrics(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Sessions.Run(ctx) }()
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { ws.Serve(rw, r, w, session.Hello{}, nil) }))
+	t.Cleanup(func() { cancel(); <-done; srv.Close() })
+	return "ws" + strings.TrimPrefix(srv.URL, "http"), w.Sessions
+}
+
+func dial(t *testing.T, url string) *websocket.Conn {
+	t.Helper()
+	c, _, err := websocket.Dial(testkit.Context(t, 5*time.Second), url, &websocket.DialOptions{Subprotocols: []string{ws.Subprotocol, "bearer.x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.CloseNow() })
+	return c
+}
+
+func wantFrame(t *testing.T, c *websocket.Conn, code string) {
+	t.Helper()
+	_, b, err := c.Read(testkit.Context(t, 5*time.Second))
+	var f struct{ Type, Code string }
+	if err != nil || json.Unmarshal(b, &f) != nil || f.Code != code {
+		t.Fatalf("got %s, %v; want an error %s", b, err, code)
+	}
+}
+
+func wantClose(t *testing.T, c *websocket.Conn, code websocket.StatusCode) {
+	t.Helper()
+	for {
+		_, b, err := c.Read(testkit.Context(t, 5*time.Second))
+		if err == nil {
+			t.Logf("before the close: %s", b)
+			continue
+		}
+		if got := websocket.CloseStatus(err); got != code {
+			t.Fatalf("closed with %d (%v), want %d", got, err, code)
+		}
+		return
+	}
+}
+
+func send(t *testing.T, c *websocket.Conn, typ websocket.MessageType, text string) {
+	t.Helper()
+	if err := c.Write(testkit.Context(t, 5*time.Second), typ, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFramesAreAnsweredAndTheSilentAreSentAway(t *testing.T) {
+	url, sessions := serve(t, session.Options{AuthTimeout: 300 * time.Millisecond}, ws.Options{})
+	c := dial(t, url)
+	if c.Subprotocol() != ws.Subprotocol {
+		t.Fatalf("subprotocol %q", c.Subprotocol())
+	}
+	send(t, c, websocket.MessageText, `{"type":"ping"}`)
+	wantFrame(t, c, "unauthorized")
+	send(t, c, websocket.MessageBinary, `{"type":"ping"}`)
+	wantFrame(t, c, "unauthorized")
+	wantFrame(t, c, "unauthorized") // no token came in time
+	wantClose(t, c, 4401)
+	testkit.Eventually(t, 5*time.Second, func() bool { return sessions.Len() == 0 }, "the session ends")
+}
+
+func TestFrameOfTheLimitPassesAndOneByteMoreCloses(t *testing.T) {
+	url, _ := serve(t, session.Options{}, ws.Options{})
+	c := dial(t, url)
+	send(t, c, websocket.MessageText, `"`+strings.Repeat("x", ws.MaxFrame-2)+`"`)
+	wantFrame(t, c, "unauthorized")
+	send(t, c, websocket.MessageText, `"`+strings.Repeat("x", ws.MaxFrame-1)+`"`)
+	wantClose(t, c, websocket.StatusMessageTooBig)
+}
+
+func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
+	url, sessions := serve(t, session.Options{Ping: 20 * time.Millisecond, AuthTimeout: time.Minute}, ws.Options{Pong: 100 * time.Millisecond})
+	alive, mute := dial(t, url), dial(t, url)
+	reading := alive.CloseRead(context.Background()) // answers pings; mute never reads
+	testkit.Eventually(t, 5*time.Second, func() bool { return sessions.Len() == 1 }, "the mute one is cut")
+	if reading.Err() != nil {
+		t.Fatal("the one that answers was cut too")
+	}
+	_ = mute.CloseNow()
+}
+
+func TestStoppingClosesWith1012(t *testing.T) {
+	o := ws.Options{Metrics: session.NewMetrics(nil)}
+	o.Sessions = session.New(session.Options{Tick: 10 * time.Millisecond, AuthTimeout: time.Minute})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- o.Sessions.Run(ctx) }()
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { ws.Serve(rw, r, o, session.Hello{}, nil) }))
+	defer srv.Close()
+	url := "ws" + strings.TrimPrefix(srv.URL, "http")
+	c := dial(t, url)
+	send(t, c, websocket.MessageText, `{}`)
+	wantFrame(t, c, "unauthorized")
+	cancel()
+	wantClose(t, c, 1012)
+	if err := testkit.Receive(t, 5*time.Second, done, "sessions end"); err != nil {
+		t.Fatal(err)
+	}
+	late := dial(t, url)
+	wantClose(t, late, 1012)
+}
+
+// A peer that neither reads nor closes holds its connection for the write timeout, not longer, and a mute one the close for closeWait.
+func TestPeerThatNeverReadsIsLetGo(t *testing.T) {
+	url, sessions := serve(t, session.Options{AuthTimeout: time.Minute}, ws.Options{Write: 200 * time.Millisecond})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "ws://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 5*time.Second, func() bool { return sessions.Len() == 1 }, "the session begins")
+	ping := []byte{0x81, 0x80 | 2, 0, 0, 0, 0, '{', '}'} // masked with zeros: {}
+	flood := []byte(strings.Repeat(string(ping), 4096))
+	_ = conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	for sessions.Len() == 1 {
+		if _, err := conn.Write(flood); err != nil {
+			break // cut
+		}
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { return sessions.Len() == 0 }, "the session ends")
+}
+
+func TestTokenAmongTheSubprotocols(t *testing.T) {
+	for header, want := range map[string]string{"allim.v1, bearer.a.b.c": "a.b.c", "bearer.": "", "allim.v1": "-", "": "-", "bearer.x,bearer.y": "x"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Sec-WebSocket-Protocol", header)
+		got, ok := ws.Token(r)
+		if !ok {
+			got = "-"
+		}
+		if got != want {
+			t.Errorf("%q: got %q, want %q", header, got, want)
+		}
+	}
+}
+
+func TestUpgrades(t *testing.T) {
+	for _, c := range []struct {
+		connection, upgrade string
+		want                bool
+	}{{"Upgrade", "websocket", true}, {"keep-alive, upgrade", "WebSocket", true}, {"keep-alive", "websocket", false}, {"upgrade", "h2c", false}, {"", "", false}} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Connection", c.connection)
+		r.Header.Set("Upgrade", c.upgrade)
+		if got := ws.IsUpgrade(r); got != c.want {
+			t.Errorf("%+v: got %v", c, got)
+		}
+	}
+}
