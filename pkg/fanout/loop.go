@@ -1,0 +1,192 @@
+package fanout
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// burst is how many frames a loop hands on before it looks at calls and answers again.
+const burst = 64
+
+// A loop is the goroutine of a shard and its mailbox. put, call, answer, setLink and verify may be called from any goroutine and never block.
+type loop struct {
+	shard  // owned by run
+	hub    *Hub
+	wake   chan struct{} // buffered 1; never closed
+	listed atomic.Uint32 // the generation in which all topics were subscribed
+
+	batch []frame // taken from the mailbox, not yet handed on; owned by run
+	next  int     // in batch
+
+	mu      sync.Mutex // a leaf; guards the fields below and those of Subscription that say so
+	frames  []frame
+	bytes   int               // of payloads in frames
+	dropped map[string]uint32 // channels of frames that did not fit, by generation; at most as many as channels are subscribed
+	first   *Subscription     // the list of subscriptions with calls
+	last    *Subscription
+	answers []answer       // at most one per ticket
+	asked   []func(*shard) // position checks; the checker waits until they are taken
+	linkGen uint32
+	linkUp  bool
+}
+
+func newLoop(h *Hub) *loop {
+	l := &loop{hub: h, wake: make(chan struct{}, 1)}
+	l.shard = newShard(l, &h.opt, &h.topics, &h.rings)
+	return l
+}
+
+func (l *loop) run(ctx context.Context) {
+	sweep := time.NewTicker(l.opt.Sweep)
+	defer sweep.Stop()
+	for {
+		if l.step() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-sweep.C:
+				l.sweep()
+			default:
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep.C:
+			l.sweep()
+			l.batch, l.next = nil, 0 // what a burst needed
+		case <-l.wake:
+		}
+	}
+}
+
+// step takes what is in the mailbox: everything small, and one burst of frames. True: there are more frames.
+func (l *loop) step() bool {
+	l.mu.Lock()
+	gen, up := l.linkGen, l.linkUp
+	answers, asked, dropped, first := l.answers, l.asked, l.dropped, l.first
+	l.answers, l.asked, l.dropped, l.first, l.last = nil, nil, nil, nil, nil
+	if l.next == len(l.batch) {
+		clear(l.batch)
+		l.batch, l.frames, l.bytes, l.next = l.frames, l.batch[:0], 0, 0
+	}
+	l.mu.Unlock()
+
+	if gen != l.gen || up != l.up {
+		l.link(gen, up)
+		if up {
+			l.listed.Store(gen)
+		}
+	}
+	for channel, g := range dropped {
+		l.lost(g, channel)
+	}
+	for _, a := range answers {
+		l.answered(a)
+	}
+	for first != nil {
+		l.mu.Lock()
+		c, ops, from := first, first.ops, first.from
+		first, c.next, c.ops, c.from = c.next, nil, 0, From{}
+		l.mu.Unlock()
+		l.called(c, ops, from)
+	}
+	for _, f := range asked {
+		f(&l.shard)
+	}
+	for end := min(l.next+burst, len(l.batch)); l.next < end; l.next++ {
+		l.receive(l.batch[l.next])
+	}
+	more := l.next < len(l.batch)
+	if !more || len(l.comparing) >= batchSize {
+		l.flush()
+	}
+	return more
+}
+
+// put is a frame from the link. What does not fit makes its topic resync.
+func (l *loop) put(f frame) {
+	l.mu.Lock()
+	if len(l.frames) >= l.opt.Mailbox || l.bytes+len(f.payload) > l.opt.MailboxBytes {
+		if l.dropped == nil {
+			l.dropped = map[string]uint32{}
+		}
+		l.dropped[f.channel] = f.gen
+		l.mu.Unlock()
+		l.count.drop(dropMailbox)
+	} else {
+		l.frames = append(l.frames, f)
+		l.bytes += len(f.payload)
+		l.mu.Unlock()
+	}
+	l.rouse()
+}
+
+// call leaves a call of a session for the loop. Calls of one subscription that the loop has not seen are folded into what they come to.
+func (l *loop) call(s *Subscription, o op, from From) {
+	l.mu.Lock()
+	queued := s.ops != 0
+	switch o {
+	case opAttach, opMove:
+		s.from = from
+		s.ops &^= opGo | opResume // what was said about the old place
+	}
+	s.ops |= o
+	if !queued {
+		if l.last == nil {
+			l.first = s
+		} else {
+			l.last.next = s
+		}
+		l.last = s
+	}
+	l.mu.Unlock()
+	l.rouse()
+}
+
+func (l *loop) answer(a answer) {
+	l.mu.Lock()
+	l.answers = append(l.answers, a)
+	l.mu.Unlock()
+	l.rouse()
+}
+
+func (l *loop) setLink(gen uint32, up bool) {
+	l.mu.Lock()
+	l.linkGen, l.linkUp = gen, up
+	l.mu.Unlock()
+	l.rouse()
+}
+
+// do has the loop call f with its shard; done is closed after that.
+func (l *loop) do(f func(*shard)) (done <-chan struct{}) {
+	ch := make(chan struct{})
+	l.mu.Lock()
+	l.asked = append(l.asked, func(x *shard) { f(x); close(ch) })
+	l.mu.Unlock()
+	l.rouse()
+	return ch
+}
+
+func (l *loop) rouse() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it has been told
+	}
+}
+
+// What its shard acts on.
+
+func (l *loop) ask(q query) {
+	q.shard = l
+	l.hub.recover.ask(q)
+}
+
+func (l *loop) wire(subscribe bool, gen uint32, channels []string) {
+	l.hub.feed.wire(subscribe, gen, channels)
+}
+
+func (l *loop) now() time.Duration { return time.Since(l.hub.begun) }

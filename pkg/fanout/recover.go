@@ -1,0 +1,251 @@
+package fanout
+
+import (
+	"container/heap"
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+// Pauses before a question to history is asked again: uniform in [0, first·2^attempt], at most longest.
+const (
+	retryFirst   = 50 * time.Millisecond
+	retryLongest = 5 * time.Second
+)
+
+// A recoverer asks history. Every topic and every subscription has one ticket and so at most one question that waits or runs; a newer
+// question takes the place of one that waits, or follows one that runs (whose answer its token has made stale).
+type recoverer struct {
+	history History
+	keys    *keyspace.Map
+	timeout time.Duration
+	workers int
+	gap     time.Duration // between two paced questions
+	wake    chan struct{} // buffered 1; never closed
+
+	mu      sync.Mutex // a leaf; guards the fields below and the tickets
+	ready   fifo[*ticket]
+	later   tickets
+	paced   time.Time // when the next paced question has its turn
+	pending int       // tickets that wait or run
+}
+
+// A ticket is one owner's place in the queue. The zero value is idle.
+type ticket struct {
+	query query
+	state ticketState
+	again bool // while it runs: next is to follow
+	next  query
+	due   time.Time // while it is later
+	index int       // in the heap of those that are later
+}
+
+type ticketState uint8
+
+const (
+	idle ticketState = iota
+	isReady
+	isLater
+	isRunning
+)
+
+func newRecoverer(o Options) *recoverer {
+	return &recoverer{history: o.History, keys: o.Keys, timeout: o.CallTimeout, workers: o.Workers, gap: time.Second / time.Duration(o.RecoverRate),
+		wake: make(chan struct{}, 1)}
+}
+
+// ask puts a question. The answer goes to the shard's loop.
+func (r *recoverer) ask(q query) {
+	k := q.ticket
+	if k == nil {
+		k = &ticket{}
+	}
+	r.mu.Lock()
+	switch k.state {
+	case isReady:
+		k.query = q
+	case isRunning:
+		k.again, k.next = true, q
+	case isLater:
+		heap.Remove(&r.later, k.index)
+		r.pending--
+		fallthrough
+	case idle:
+		r.placeLocked(k, q)
+	}
+	r.mu.Unlock()
+	r.rouse()
+}
+
+func (r *recoverer) placeLocked(k *ticket, q query) {
+	r.pending++
+	k.query = q
+	var wait time.Duration
+	if q.attempt > 0 {
+		wait = backoff(q.attempt-1, retryFirst, retryLongest)
+	}
+	now := time.Now()
+	if q.paced {
+		if r.paced.Before(now) {
+			r.paced = now.Add(rand.N(100 * time.Millisecond)) // gateways that lost the same Redis do not start together
+		}
+		r.paced = r.paced.Add(r.gap)
+		wait = max(wait, r.paced.Sub(now))
+	}
+	if wait <= 0 {
+		k.state = isReady
+		r.ready.push(k)
+		return
+	}
+	k.state, k.due = isLater, now.Add(wait)
+	heap.Push(&r.later, k)
+}
+
+// repace forgets the turns that were given: after another change of generation they are given anew.
+func (r *recoverer) repace() {
+	r.mu.Lock()
+	r.paced = time.Time{}
+	r.mu.Unlock()
+}
+
+func (r *recoverer) waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pending
+}
+
+func (r *recoverer) rouse() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run hands questions to workers when they are due, until ctx ends and every worker has returned.
+func (r *recoverer) run(ctx context.Context) {
+	jobs := make(chan *ticket) // closed here, after the last job
+	var workers sync.WaitGroup
+	for range r.workers {
+		workers.Go(func() {
+			for k := range jobs {
+				r.work(ctx, k)
+			}
+		})
+	}
+	defer workers.Wait()
+	defer close(jobs)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		k, wait := r.take()
+		if k != nil {
+			select {
+			case jobs <- k:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// take is the next question that is due, now running, or how long to wait for one.
+func (r *recoverer) take() (*ticket, time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for len(r.later) > 0 && !r.later[0].due.After(now) {
+		k := heap.Pop(&r.later).(*ticket)
+		k.state = isReady
+		r.ready.push(k)
+	}
+	if r.ready.len() > 0 {
+		k := r.ready.pop()
+		k.state = isRunning
+		return k, 0
+	}
+	if len(r.later) > 0 {
+		return nil, r.later[0].due.Sub(now)
+	}
+	return nil, time.Hour
+}
+
+func (r *recoverer) work(ctx context.Context, k *ticket) {
+	q := k.query // while it runs, ask leaves it alone
+	a := answer{query: q}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	switch q.why {
+	case comparing, verifying:
+		a.tops, a.err = r.history.Tops(ctx, r.streams(q.batch))
+		if a.err == nil && len(a.tops) != len(q.batch) {
+			a.err = notify.ErrUnavailable
+		}
+	case renewing:
+		a.err = r.history.Renew(ctx, r.streams(q.batch))
+	case resyncing:
+		a.recovery, a.err = r.history.Recover(ctx, r.streamOf(q.topic), q.from, q.limit)
+	default:
+		a.recovery, a.err = r.history.Recover(ctx, q.sub.stream, q.from, q.limit)
+	}
+	r.mu.Lock()
+	k.state = idle
+	r.pending--
+	if k.again {
+		k.again = false
+		r.placeLocked(k, k.next)
+		k.next = query{}
+	}
+	r.mu.Unlock()
+	r.rouse()
+	q.shard.answer(a)
+}
+
+func (r *recoverer) streams(batch []mark) []notify.Stream {
+	s := make([]notify.Stream, len(batch))
+	for i, m := range batch {
+		s[i] = r.streamOf(m.topic)
+	}
+	return s
+}
+
+// streamOf reads nothing of t but its channel, which does not change: the rest is the loop's.
+func (r *recoverer) streamOf(t *topic) notify.Stream {
+	s, _ := r.keys.ParseChannel(t.channel)
+	return s
+}
+
+// backoff is full jitter: uniform in [0, first·2^attempt], at most longest.
+func backoff(attempt int, first, longest time.Duration) time.Duration {
+	d := longest
+	if attempt < 16 {
+		d = min(first<<attempt, longest)
+	}
+	return rand.N(d) + 1
+}
+
+// tickets is a heap by due time.
+type tickets []*ticket
+
+func (h tickets) Len() int           { return len(h) }
+func (h tickets) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h tickets) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
+func (h *tickets) Push(v any)        { k := v.(*ticket); k.index = len(*h); *h = append(*h, k) }
+func (h *tickets) Pop() any {
+	old := *h
+	k := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return k
+}

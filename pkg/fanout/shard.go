@@ -1,0 +1,309 @@
+package fanout
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+// A shard is the state of a part of the topics: a state machine without goroutine, lock or I/O. Its loop gives it what happened, one thing
+// after the other, and it acts through env and the sinks. Tests drive it without a loop.
+type shard struct {
+	env   env
+	opt   *Options
+	count *counters
+	total *atomic.Int64 // topics of the hub
+	rings *atomic.Int64 // bytes of the hub's rings
+
+	gen       uint32            // generation of the link; frames of older ones are ignored
+	up        bool              // the link of gen can be told what to subscribe
+	topics    map[string]*topic // by channel
+	all       []*topic
+	cursor    int // in all: where the sweep goes on
+	starting  fifo[*Subscription]
+	lingering [2]fifo[leaver]          // users' streams, others; in the order in which they were left
+	cured     map[*topic]time.Duration // topics that resynced for frames lost here, and when they may again
+	comparing []mark                   // topics whose tops are to be asked
+}
+
+// An env is what a shard acts on. Its methods never block.
+type env interface {
+	ask(query)                                    // of history; the shard gets an answer, whatever happens, unless a newer question of the same ticket came
+	wire(subscribe bool, gen uint32, ch []string) // joins channels on the link of gen, or leaves them
+	now() time.Duration                           // since some fixed time
+}
+
+// A query is a question to history.
+type query struct {
+	why     purpose
+	shard   *loop // where the answer goes; set by env
+	topic   *topic
+	sub     *Subscription
+	token   uint32
+	from    notify.Position
+	limit   int
+	attempt int  // calls that went wrong before
+	paced   bool // one of very many: in its turn
+	batch   []mark
+	ticket  *ticket // nil: a question of its own
+}
+
+type purpose uint8
+
+const (
+	resyncing purpose = iota // a topic: what follows its position
+	pulling                  // a subscription: the next page
+	beginning                // a subscription: can its From be continued
+	comparing                // topics: have they moved since the last generation
+	verifying                // topics: are they where Redis is
+	renewing                 // topics: keep their memory
+)
+
+// An answer is history's. Err means that it could not be asked.
+type answer struct {
+	query
+	recovery notify.Recovery
+	tops     []notify.Position
+	err      error
+}
+
+// A mark is a topic in a batch, as it was then.
+type mark struct {
+	topic *topic
+	seq   uint32
+	pos   notify.Position
+}
+
+const batchSize = 256 // topics in one call of Tops or Renew, and most channels in half a SUBSCRIBE
+
+// A frame is what a link received: an acknowledgement or a message of a channel.
+type frame struct {
+	gen     uint32
+	ack     bool
+	channel string
+	payload string
+}
+
+func newShard(e env, o *Options, total, rings *atomic.Int64) shard {
+	return shard{env: e, opt: o, count: &counters{}, total: total, rings: rings, topics: map[string]*topic{}, cured: map[*topic]time.Duration{}}
+}
+
+// link says that the link is of another generation, or that it came up. Down, nothing that a topic knows can be trusted.
+func (x *shard) link(gen uint32, up bool) {
+	if gen != x.gen {
+		x.gen, x.up = gen, false
+		for _, t := range x.all {
+			x.enter(t, waits)
+			t.seq++
+			t.sync, t.dirty = nil, false
+		}
+		x.comparing = x.comparing[:0]
+	}
+	if !up || x.up {
+		return
+	}
+	x.up = true
+	channels := make([]string, len(x.all))
+	for i, t := range x.all {
+		channels[i] = t.channel
+	}
+	x.env.wire(true, gen, channels)
+}
+
+func (x *shard) receive(f frame) {
+	if f.gen != x.gen {
+		x.count.drop(dropOldLink)
+		return
+	}
+	t := x.topics[f.channel]
+	if t == nil {
+		x.count.drop(dropNoTopic) // on its way when the channel was left
+		return
+	}
+	if f.ack {
+		x.acked(t)
+		return
+	}
+	x.count.messages.Add(1)
+	m, err := keyspace.DecodePayload(x.streamOf(t), f.payload)
+	if err != nil {
+		if errors.Is(err, keyspace.ErrVersion) {
+			x.count.drop(dropVersion)
+		} else {
+			x.count.drop(dropCorrupt)
+		}
+		x.spoil(t, byPayload)
+		return
+	}
+	x.heard(t, m)
+}
+
+// lost says that frames of a channel were dropped on their way here.
+func (x *shard) lost(gen uint32, channel string) {
+	if t := x.topics[channel]; t != nil && gen == x.gen {
+		x.spoil(t, byQueue)
+	}
+}
+
+func (x *shard) answered(a answer) {
+	if a.err != nil {
+		x.count.historyErrors.Add(1)
+	}
+	switch a.why {
+	case resyncing:
+		x.synced(a)
+	case pulling:
+		x.pulled(a)
+	case beginning:
+		x.checked(a)
+	case comparing:
+		x.compared(a)
+	case verifying:
+		x.verified(a)
+	case renewing:
+		if a.err != nil && a.attempt < 5 { // then the sweep of the next period
+			a.attempt++
+			x.env.ask(a.query)
+		}
+	}
+}
+
+func (x *shard) compared(a answer) {
+	var again []mark
+	for i, m := range a.batch {
+		t := m.topic
+		switch {
+		case t.mode != syncs || t.seq != m.seq: // stale
+		case a.err != nil:
+			again = append(again, m)
+		case same(t.pos, a.tops[i]):
+			x.finishSync(t)
+		default:
+			x.askSync(t, 0, true)
+		}
+	}
+	if len(again) > 0 {
+		x.env.ask(query{why: comparing, batch: again, attempt: a.attempt + 1})
+	}
+}
+
+// same tells whether a topic at p has all that a stream with this top has. The zero top is of a stream that does not exist.
+func same(p, top notify.Position) bool {
+	return p == top || empty(p.Epoch) && empty(top.Epoch)
+}
+
+// verify compares live topics with Redis: those of the channels, or all that which picks.
+func (x *shard) verify(channels []string, which func(channel string) bool) {
+	var batch []mark
+	add := func(t *topic) {
+		if t != nil && t.mode == live {
+			batch = append(batch, mark{topic: t, seq: t.seq, pos: t.pos})
+		}
+	}
+	for _, ch := range channels {
+		add(x.topics[ch])
+	}
+	if which != nil {
+		for _, t := range x.all {
+			if which(t.channel) {
+				add(t)
+			}
+		}
+	}
+	x.askBatch(verifying, batch)
+}
+
+func (x *shard) verified(a answer) {
+	if a.err != nil {
+		return // the next check comes by itself
+	}
+	for i, m := range a.batch {
+		if t := m.topic; t.mode == live && t.seq == m.seq && t.pos == m.pos && !same(t.pos, a.tops[i]) {
+			x.startSync(t, byCheck)
+		}
+	}
+}
+
+// flush asks for the tops that were collected.
+func (x *shard) flush() {
+	if len(x.comparing) > 0 {
+		x.askBatch(comparing, x.comparing)
+		x.comparing = nil
+	}
+}
+
+func (x *shard) askBatch(why purpose, batch []mark) {
+	for len(batch) > 0 {
+		n := min(len(batch), batchSize)
+		x.env.ask(query{why: why, batch: batch[:n:n]})
+		batch = batch[n:]
+	}
+}
+
+// topicOf is the topic of c's channel, made if need be. Nil: the hub is full.
+func (x *shard) topicOf(c *Subscription) *topic {
+	if t := x.topics[c.channel]; t != nil {
+		return t
+	}
+	if x.total.Add(1) > int64(x.opt.MaxTopics) {
+		x.total.Add(-1)
+		return nil
+	}
+	t := &topic{channel: c.channel, slot: int32(len(x.all)), kind: c.stream.Topic.Kind(), mode: gone}
+	x.all = append(x.all, t)
+	x.topics[t.channel] = t
+	x.enter(t, waits)
+	if x.up {
+		x.env.wire(true, x.gen, []string{t.channel})
+	}
+	return t
+}
+
+// streamOf is what t is the state of. It does not keep it: the channel says it, and whoever listens knows it.
+func (x *shard) streamOf(t *topic) notify.Stream {
+	if len(t.subs) > 0 {
+		return t.subs[0].stream
+	}
+	s, _ := x.opt.Keys.ParseChannel(t.channel) // made by Channel
+	return s
+}
+
+// enter changes t's mode; the number of topics that wait is what readiness looks at.
+func (x *shard) enter(t *topic, m mode) {
+	if t.mode == waits {
+		x.count.waiting.Add(-1)
+	}
+	if m == waits {
+		x.count.waiting.Add(1)
+	}
+	t.mode = m
+}
+
+// A fifo is a queue in one slice.
+type fifo[T any] struct {
+	items []T
+	head  int
+}
+
+func (f *fifo[T]) len() int { return len(f.items) - f.head }
+func (f *fifo[T]) first() T { return f.items[f.head] }
+func (f *fifo[T]) push(v T) {
+	if f.head > 32 && f.head > len(f.items)/2 {
+		n := copy(f.items, f.items[f.head:])
+		clear(f.items[n:])
+		f.items, f.head = f.items[:n], 0
+	}
+	f.items = append(f.items, v)
+}
+func (f *fifo[T]) pop() T {
+	var zero T
+	v := f.items[f.head]
+	f.items[f.head] = zero
+	if f.head++; f.head == len(f.items) {
+		f.items, f.head = nil, 0
+	}
+	return v
+}

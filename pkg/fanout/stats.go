@@ -1,0 +1,86 @@
+package fanout
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats are a hub's counters at one moment. Those without "now" only grow.
+type Stats struct {
+	Topics        int // now
+	Waiting       int // topics whose subscription is not acknowledged, now
+	Subscriptions int // now
+	Lagging       int // subscriptions whose sink took no more, now
+	RingBytes     int // of all rings, now
+	HistoryQueued int // questions to history that wait or run, now
+
+	Messages      uint64            // received on topics' channels
+	Offered       uint64            // to sinks
+	Dropped       map[string]uint64 // by reason
+	Resyncs       map[string]uint64 // by reason
+	Resets        uint64            // told to sinks
+	Unanswered    uint64            // Attach and Move that ended in ErrUnavailable
+	HistoryErrors uint64
+
+	Generation uint32        // of the link: how many were begun
+	LinkUp     bool          // now
+	ProbeAge   time.Duration // since a probe came back on this link; negative: none did
+}
+
+// A cause says why something was not delivered, or not looked at.
+type cause uint8
+
+const (
+	dropMailbox        cause = iota // a loop was behind: its topic resyncs
+	dropBuffer                      // came while a topic synced, and was covered by history or made it sync again
+	dropWaiting                     // before the subscription was acknowledged
+	dropKnown                       // the topic was further already
+	dropOldLink                     // from a link that is no more
+	dropNoTopic                     // nobody listens any more
+	dropVersion                     // of a schema that this build does not know: its topic resyncs
+	dropCorrupt                     // not written by Allim: its topic resyncs
+	dropRefused                     // by a sink that lags now; it comes from history
+	dropRing                        // the rings' common bound: comes from history when needed
+	dropEphemeralEarly              // ephemeral, while its topic was not live
+	dropEphemeralSlow               // ephemeral, refused by a sink
+	numCauses
+)
+
+var causeNames = [numCauses]string{"mailbox", "sync_buffer", "waiting", "known", "old_link", "no_topic", "version", "corrupt", "refused",
+	"ring", "ephemeral_not_live", "ephemeral_refused"}
+
+// counters are a shard's. Its loop writes; anyone reads.
+type counters struct {
+	subs, lagging, waiting    atomic.Int64
+	messages, offered, resets atomic.Uint64
+	unanswered, historyErrors atomic.Uint64
+	dropped                   [numCauses]atomic.Uint64
+	resyncs                   [numReasons]atomic.Uint64
+}
+
+func (c *counters) drop(why cause) { c.dropped[why].Add(1) }
+
+// Stats reads the counters.
+func (h *Hub) Stats() Stats {
+	s := Stats{Topics: int(h.topics.Load()), RingBytes: int(h.rings.Load()), HistoryQueued: h.recover.waiting(),
+		Dropped: make(map[string]uint64, numCauses), Resyncs: make(map[string]uint64, numReasons)}
+	for _, l := range h.loops {
+		c := l.count
+		s.Waiting += int(c.waiting.Load())
+		s.Subscriptions += int(c.subs.Load())
+		s.Lagging += int(c.lagging.Load())
+		s.Messages += c.messages.Load()
+		s.Offered += c.offered.Load()
+		s.Resets += c.resets.Load()
+		s.Unanswered += c.unanswered.Load()
+		s.HistoryErrors += c.historyErrors.Load()
+		for i := range c.dropped {
+			s.Dropped[causeNames[i]] += c.dropped[i].Load()
+		}
+		for i := range c.resyncs {
+			s.Resyncs[reasonNames[i]] += c.resyncs[i].Load()
+		}
+	}
+	s.Generation, s.LinkUp, s.ProbeAge = h.feed.state()
+	return s
+}
