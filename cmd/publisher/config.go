@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"time"
 
 	"github.com/alecthomas/kong"
 
+	"allim/internal/boot"
 	"allim/internal/keyspace"
 	"allim/internal/settings"
 	"allim/internal/store"
@@ -19,11 +19,6 @@ import (
 
 // version is set by the linker: -X main.version=v1.2.3.
 var version = "devel"
-
-// maxHistory bounds the history of a topic class, in messages.
-const maxHistory = 10_000
-
-const defaultRedis = "redis://localhost:6379/0"
 
 // flags are the command line. Flag beats environment beats file beats default, so what the file may say has no default here.
 type flags struct {
@@ -72,59 +67,22 @@ func configure(args []string) (c config, err error) {
 		return c, err
 	}
 	c = config{listenGRPC: f.ListenGRPC, listenHTTP: f.ListenHTTP, listenOps: f.ListenOps, noReflection: f.NoReflection, logLevel: f.LogLevel,
-		redis: cmp.Or(f.Redis, file.Redis, defaultRedis)}
+		redis: cmp.Or(f.Redis, file.Redis, boot.DefaultRedis)}
 	var errs [4]error
 	c.keys, errs[0] = keyspace.NewMap(cmp.Or(f.Partitions, file.Partitions))
-	c.classes, errs[1] = classes(file.Topics)
-	c.inbox, errs[2] = inbox(file.Inbox)
+	c.classes, errs[1] = boot.Classes(file.Topics)
+	c.inbox, errs[2] = boot.Inbox(file.Inbox)
 	c.services, errs[3] = services(file)
 	return c, errors.Join(errs[:]...)
-}
-
-func wrong(field, want string, args ...any) error {
-	return &notify.FieldError{Field: field, Want: fmt.Sprintf(want, args...)}
-}
-
-func classes(list []settings.Class) (all []store.Class, err error) {
-	var errs []error
-	for i, c := range list {
-		if _, err := notify.ParsePattern(c.Prefix + "*"); err != nil {
-			errs = append(errs, notify.InField(fmt.Sprintf("topics[%d].prefix", i), err))
-		}
-		if c.History < 0 || c.History > maxHistory {
-			errs = append(errs, wrong(fmt.Sprintf("topics[%d].history", i), "0 to %d messages", maxHistory))
-		}
-		all = append(all, store.Class{Prefix: c.Prefix, History: store.History{Size: c.History, TTL: time.Duration(c.TTL)}})
-	}
-	return all, errors.Join(errs...)
-}
-
-func inbox(i settings.Inbox) (store.Inbox, error) {
-	if i.Size < 0 || i.Size > maxHistory {
-		return store.Inbox{}, wrong("inbox.size", "0 to %d items", maxHistory)
-	}
-	return store.Inbox{Size: i.Size, Retention: time.Duration(i.Retention)}, nil
 }
 
 // services are those who may call. Without any, nobody could: that is a mistake, not a setting.
 func services(file *settings.File) (*auth.Services, error) {
 	if len(file.Keys) == 0 && len(file.APIKeys) == 0 {
-		return nil, wrong("api_keys", "at least one API key, or one of `keys` for service tokens, in the settings file (--config)")
+		return nil, &notify.FieldError{Field: "api_keys", Want: "at least one API key, or one of `keys` for service tokens, in the settings file (--config)"}
 	}
-	var errs []error
-	keys := make([]auth.Key, len(file.Keys))
-	for i, k := range file.Keys {
-		keys[i] = auth.Key{ID: k.ID, Issuer: k.Issuer, Algorithm: k.Algorithm, Secret: []byte(k.Secret), Tenants: k.Tenants}
-		if k.PublicKey == "" {
-			continue
-		}
-		var err error
-		if keys[i].Public, err = auth.ParsePublicKey([]byte(k.PublicKey)); err != nil {
-			errs = append(errs, fmt.Errorf("keys[%d].public_key: %w", i, err))
-		}
-	}
-	table, err := auth.NewKeys(keys)
-	errs = append(errs, err)
+	table, err := boot.Keys(file.Keys)
+	errs := []error{err}
 	apiKeys := make([]auth.APIKey, len(file.APIKeys))
 	for i, k := range file.APIKeys {
 		apiKeys[i] = auth.APIKey{ID: k.ID, Key: string(k.Key), Tenant: k.Tenant, Allow: k.Allow}

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"allim/internal/boot"
 )
 
 // Exit codes.
@@ -32,7 +34,7 @@ func start(args []string) int {
 		return mistaken
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.logLevel}))
-	redis.SetLogger(redisLog{log})
+	redis.SetLogger(boot.RedisLog{Log: log})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, c, log); err != nil {
@@ -40,12 +42,4 @@ func start(args []string) int {
 		return failed
 	}
 	return 0
-}
-
-// redisLog puts what go-redis would write to stderr as plain text into our log.
-type redisLog struct{ log *slog.Logger }
-
-// Printf is go-redis' logging interface.
-func (l redisLog) Printf(_ context.Context, format string, v ...any) {
-	l.log.Debug("go-redis", "message", fmt.Sprintf(format, v...))
 }

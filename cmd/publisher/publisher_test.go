@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"allim/internal/boot"
 	"allim/internal/testkit"
 	pb "allim/proto/allim/v1"
 )
@@ -207,7 +208,7 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{[]string{"--config=" + path, "--redis=redis://flag:1"}, "redis://env:1", "redis://flag:1"},
 		{[]string{"--config=" + path}, "redis://env:1", "redis://env:1"},
 		{[]string{"--config=" + path}, "", "redis://file:1"},
-		{[]string{"--config=" + plain}, "", defaultRedis},
+		{[]string{"--config=" + plain}, "", boot.DefaultRedis},
 	} {
 		t.Setenv("ALLIM_REDIS", c.env)
 		got, err := configure(c.args)

@@ -9,18 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
+	"allim/internal/boot"
 	"allim/internal/lifecycle"
 	"allim/internal/publish"
 	"allim/internal/store"
-	"allim/pkg/notify"
-)
-
-const (
-	openTimeout = 3 * time.Second // of one attempt to open the store
-	openPause   = time.Second     // between two
 )
 
 var errNotServing = errors.New("not serving yet")
@@ -36,8 +28,7 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	registry := boot.Registry("publisher", version)
 	server, err := publish.New(publish.Options{Store: st, Services: c.services, Log: log, Metrics: publish.NewMetrics(registry), NoReflection: c.noReflection})
 	if err != nil {
 		return err
@@ -58,36 +49,11 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 		lifecycle.Part{Name: "ops", Run: func(ctx context.Context) error { return ops.Run(ctx, opsAt) }, Budget: publish.StopBudget},
 		lifecycle.Part{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
 			defer context.AfterFunc(ctx, ops.Stopping)()
-			if err := open(ctx, st, log); err != nil || ctx.Err() != nil {
+			if err := boot.Open(ctx, st, log); err != nil || ctx.Err() != nil {
 				return err
 			}
 			return serve(ctx, server, c, log, func() { serving.Store(true) })
 		}})
-}
-
-// open waits until Redis answers: a publisher that starts before its Redis is alive, but not ready. A Redis that another schema or
-// another number of partitions lives in is an error.
-func open(ctx context.Context, st *store.Store, log *slog.Logger) error {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for told := false; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-pause.C:
-		}
-		attempt, cancel := context.WithTimeout(ctx, openTimeout)
-		err := st.Open(attempt)
-		cancel()
-		if !errors.Is(err, notify.ErrUnavailable) {
-			return err
-		}
-		if !told {
-			log.Warn("waiting for Redis", "error", err)
-			told = true
-		}
-		pause.Reset(openPause)
-	}
 }
 
 func serve(ctx context.Context, server *publish.Server, c config, log *slog.Logger, serving func()) error {
@@ -102,11 +68,4 @@ func serve(ctx context.Context, server *publish.Server, c config, log *slog.Logg
 	log.Info("listening", "grpc", rpc.Addr().String(), "http", web.Addr().String())
 	serving()
 	return server.Run(ctx, rpc, web)
-}
-
-func buildInfo() prometheus.Collector {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "allim", Name: "build_info", Help: "Always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "program": "publisher"}})
-	g.Set(1)
-	return g
 }

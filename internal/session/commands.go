@@ -238,11 +238,7 @@ func (s *Session) inbox(c *wire.Command) {
 		s.refuse(c.Ref, errors.Join(err, s.noStream()))
 		return
 	}
-	own := s.own
-	own.holds++
-	s.mu.Unlock()
-	s.list(own, stream, q, c.Ref)
-	s.mu.Lock()
+	s.list(s.own, stream, q, c.Ref)
 }
 
 func (s *Session) noStream() error {

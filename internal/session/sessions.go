@@ -12,7 +12,6 @@ import (
 	"allim/internal/wire"
 	"allim/pkg/auth"
 	"allim/pkg/fanout"
-	"allim/pkg/notify"
 )
 
 // Options say what sessions share. Zero durations and bounds mean the default that is named.
@@ -27,6 +26,7 @@ type Options struct {
 	Ping        time.Duration // between two pings of one connection, ± 20 %; 25 s
 	AuthTimeout time.Duration // to show a token; 5 s
 	RedisWait   time.Duration // of one command in Redis; 4 s
+	ListPause   time.Duration // between two tries to list an inbox, ± 50 %; 1 s
 	Tick        time.Duration // step of everything that waits for time to pass; 1 s
 	Grace       time.Duration // for transports to let go when Run ends; 3 s
 	MaxSessions int           // 0: 100,000
@@ -44,6 +44,8 @@ type Sessions struct {
 	metrics *Metrics
 	lists   chan struct{} // a place for each inbox that is listed without being asked for by a command
 
+	stopping chan struct{} // closed by Run when it ends the sessions
+
 	mu      sync.Mutex // guards the rest
 	all     map[*Session]struct{}
 	closing bool
@@ -56,7 +58,7 @@ func New(o Options) *Sessions {
 		p *time.Duration
 		d time.Duration
 	}{{&o.Ping, 25 * time.Second}, {&o.AuthTimeout, 5 * time.Second}, {&o.RedisWait, 4 * time.Second},
-		{&o.Tick, time.Second}, {&o.Grace, 3 * time.Second}} {
+		{&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.Grace, 3 * time.Second}} {
 		if *d.p == 0 {
 			*d.p = d.d
 		}
@@ -70,7 +72,8 @@ func New(o Options) *Sessions {
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
-	return &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)), all: map[*Session]struct{}{}}
+	return &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
+		stopping: make(chan struct{}), all: map[*Session]struct{}{}}
 }
 
 // Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it ends every session with 1012 and returns when their
@@ -90,6 +93,7 @@ func (ss *Sessions) Run(ctx context.Context) error {
 	ss.mu.Lock()
 	ss.closing = true
 	ss.mu.Unlock()
+	close(ss.stopping)
 	for _, s := range ss.snapshot() {
 		s.End(wire.CloseRestart, "restart")
 	}
@@ -204,47 +208,6 @@ func (s *Session) plan() {
 	}
 	if at.Before(s.due) {
 		s.due = at
-	}
-}
-
-// listAnew lists the inbox without having been asked: after a welcome that wants it, and after a reset. Until the frame is in the
-// outbox no message of the own stream is.
-func (s *Session) listAnew() {
-	own, q := s.own, store.Query{Limit: s.page}
-	stream := s.stream(own.topic)
-	own.holds++
-	s.shared.wg.Add(1)
-	go func() {
-		defer s.shared.wg.Done()
-		s.shared.lists <- struct{}{}
-		defer func() { <-s.shared.lists }()
-		s.list(own, stream, q, nil)
-	}()
-}
-
-// list asks the store for a page of the inbox and sends it. own.holds was raised for it.
-func (s *Session) list(own *sub, stream notify.Stream, q store.Query, ref wire.Ref) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.shared.opt.RedisWait)
-	defer cancel()
-	p, err := s.shared.opt.Store.List(ctx, stream, q)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		s.refuse(ref, err)
-	} else {
-		if newer(&p.Badge, s.badge) {
-			s.badge = &p.Badge
-		}
-		f := &wire.Inbox{Ref: ref, Items: make([]wire.Item, len(p.Items)), Before: p.Before,
-			At: map[string]string{string(stream.Topic): p.At.String()}, Badge: wire.BadgeOf(&p.Badge)}
-		for i := range p.Items {
-			f.Items[i] = wire.ItemOf(&p.Items[i])
-		}
-		s.send(f, item{})
-	}
-	if own.holds--; own.holds == 0 && own.lags && s.out.low() {
-		own.lags = false
-		own.feed.Resume()
 	}
 }
 
