@@ -1,0 +1,117 @@
+package deliver_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"allim/internal/deliver"
+	"allim/internal/keyspace"
+	"allim/internal/lifecycle"
+	"allim/internal/store"
+	"allim/internal/testkit"
+	"allim/pkg/auth"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// start runs a bank with that many partitions; stop ends it and returns what its parts said.
+func start(t *testing.T, url string, partitions int) (ops string, stop func() error) {
+	t.Helper()
+	rdb, err := store.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyspace.NewMap(partitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.New(store.Options{Redis: rdb, Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := auth.NewKeys(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := auth.NewVerifier(auth.Options{Keys: table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verifier: v, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
+	bank, err := deliver.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- lifecycle.Run(ctx, bank.Parts()...) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return errors.Join(<-done, rdb.Close())
+	})
+	t.Cleanup(func() { _ = stop() })
+	return "http://" + o.Ops.Addr().String(), stop
+}
+
+func get(url string) (int, string) {
+	c := &http.Client{Timeout: 5 * time.Second}
+	defer c.CloseIdleConnections()
+	resp, err := c.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+func TestReadyMeansThatAProbeCameBack(t *testing.T) {
+	srv := testkit.Redis(t)
+	srv.Stop()
+	ops, stop := start(t, srv.URL(), 0)
+	testkit.Eventually(t, 5*time.Second, func() bool { s, _ := get(ops + "/healthz/live"); return s == 200 }, "live without Redis")
+	if s, body := get(ops + "/healthz/ready"); s != 503 {
+		t.Fatalf("ready without Redis: %d %s", s, body)
+	}
+	srv.Restart()
+	testkit.Eventually(t, 20*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 200 }, "ready with Redis")
+	_, metrics := get(ops + "/metrics")
+	for _, want := range []string{"allim_sessions 0", "allim_feed_link_up 1", `allim_limit_hits_total{limit="topics"} 0`, `allim_feed_drops_total{reason=`, "allim_feed_probe_age_seconds 0."} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Errorf("the bank ended with %v", err)
+	}
+}
+
+func TestRedisWithOtherPartitionsEndsTheProcess(t *testing.T) {
+	srv := testkit.Redis(t)
+	ops, _ := start(t, srv.URL(), 0)
+	testkit.Eventually(t, 10*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 200 }, "ready")
+	other, stop := start(t, srv.URL(), 64)
+	testkit.Eventually(t, 10*time.Second, func() bool { s, _ := get(other + "/healthz/live"); return s == 0 }, "the other one ends by itself")
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "128 partitions") {
+		t.Errorf("it ended with %v", err)
+	}
+}
