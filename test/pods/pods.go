@@ -1,0 +1,157 @@
+// Package pods runs Allim as it is run in production: gateways and publishers as processes of their own in front of a real
+// Redis, seen from outside only. A Pod is one process, a Client one WebSocket that speaks frames, a Page a client that keeps the
+// contract's rules of positions, a Backend what calls the publisher.
+package pods
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"allim/internal/testkit"
+	"allim/pkg/auth"
+)
+
+// Tenants are those that the keys of every stage may speak for.
+var Tenants = []string{"default", "acme", "globex", "umbrella"}
+
+// What every stage knows besides loopback.
+const (
+	Host   = "push.example.test"
+	Origin = "https://app.example.test"
+)
+
+// secret signs the tokens of every stage's users and services.
+const secret = "a secret of the pods, of more than 32 bytes"
+
+// apiKey is the credential of a tenant's backend.
+func apiKey(tenant string) string { return "the-api-key-of-the-backend-of-" + tenant }
+
+// Options say what runs.
+type Options struct {
+	Gateways   int                  // 0: one; negative: none
+	Publishers int                  // 0: one; negative: none
+	Strict     bool                 // no `anonymous` setting: everybody needs a token
+	Redis      *testkit.RedisServer // nil: one of its own
+}
+
+// A Stage is what runs. Its processes are stopped when the test ends, which fails if one of them does not end well.
+type Stage struct {
+	Gateways   []*Pod
+	Publishers []*Pod
+	Redis      *testkit.RedisServer
+
+	tb       testing.TB
+	settings string // path
+}
+
+// Start starts processes and returns when all of them are ready.
+func Start(t testing.TB, o Options) *Stage {
+	t.Helper()
+	s := &Stage{tb: t, Redis: o.Redis, settings: filepath.Join(t.TempDir(), "allim.yaml")}
+	if s.Redis == nil {
+		s.Redis = testkit.Redis(t)
+	}
+	if err := os.WriteFile(s.settings, []byte(settings(o.Strict)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range count(o.Publishers) {
+		s.launch("publisher")
+	}
+	for range count(o.Gateways) {
+		s.launch("gateway")
+	}
+	for _, p := range append(s.Publishers[:len(s.Publishers):len(s.Publishers)], s.Gateways...) {
+		p.WaitReady()
+	}
+	return s
+}
+
+func count(n int) int {
+	if n == 0 {
+		return 1
+	}
+	return max(n, 0)
+}
+
+// AddGateway starts one more gateway and returns when it is ready.
+func (s *Stage) AddGateway() *Pod {
+	s.tb.Helper()
+	p := s.launch("gateway")
+	p.WaitReady()
+	return p
+}
+
+func (s *Stage) launch(name string) *Pod {
+	s.tb.Helper()
+	args := []string{"--redis=" + s.Redis.URL(), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
+	all := &s.Gateways
+	if name == "publisher" {
+		all = &s.Publishers
+		args = append(args, "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0")
+	} else {
+		args = append(args, "--listen=127.0.0.1:0")
+	}
+	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), program(s.tb, name), args)
+	*all = append(*all, p)
+	return p
+}
+
+// The topic classes of every stage, besides the default one of 100 messages.
+const (
+	ShortHistory = 8    // messages of topics short/…
+	LongHistory  = 2000 // messages of topics long/…
+)
+
+func settings(strict bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "hosts: [%s]\norigins: [%q]\n", Host, Origin)
+	fmt.Fprintf(&b, "keys:\n  - {algorithm: HS256, secret: %q, tenants: [%s]}\n", secret, strings.Join(Tenants, ", "))
+	b.WriteString("api_keys:\n")
+	for _, tenant := range Tenants {
+		fmt.Fprintf(&b, "  - {id: %s, key: %q, tenant: %s, allow: ['publish:*', 'notify:*', inbox]}\n", tenant, apiKey(tenant), tenant)
+	}
+	fmt.Fprintf(&b, "topics:\n  - {prefix: short/, history: %d, ttl: 5m}\n  - {prefix: long/, history: %d, ttl: 5m}\n", ShortHistory, LongHistory)
+	if !strict {
+		b.WriteString("anonymous: {subscribe: ['public/*'], hear: [public/chat], send: ['chat message']}\n")
+	}
+	return b.String()
+}
+
+// A Grant is what a user's token allows, as in the claim `allim`.
+type Grant struct {
+	Subscribe, Hear, Send []string
+	Tenant                string        // "": default
+	Life                  time.Duration // 0: an hour
+}
+
+// Token is a token of a user.
+func Token(t testing.TB, user string, g Grant) string {
+	t.Helper()
+	allim := map[string]any{}
+	for name, list := range map[string][]string{"subscribe": g.Subscribe, "hear": g.Hear, "send": g.Send} {
+		if list != nil {
+			allim[name] = list
+		}
+	}
+	if g.Tenant != "" {
+		allim["tenant"] = g.Tenant
+	}
+	if g.Life == 0 {
+		g.Life = time.Hour
+	}
+	return Sign(t, map[string]any{"sub": user, "exp": time.Now().Add(g.Life).Unix(), "allim": allim})
+}
+
+// Sign signs claims with the stage's key. It can make bad tokens.
+func Sign(t testing.TB, claims map[string]any) string {
+	t.Helper()
+	token, err := auth.Sign(auth.SigningKey{Algorithm: "HS256", Secret: []byte(secret)}, claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
