@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"allim/internal/embedded"
 	"allim/internal/keyspace"
 	"allim/internal/session"
@@ -21,6 +23,7 @@ import (
 type stage struct {
 	t        *testing.T
 	ctx      context.Context
+	rdb      *redis.Client
 	store    *store.Store
 	hub      *fanout.Hub
 	sessions *session.Sessions
@@ -54,6 +57,7 @@ func newStage(t *testing.T, backend string) *stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
+	st.rdb = rdb
 	st.wipe = func() { rdb.FlushAll(st.ctx) }
 	keys, err := keyspace.NewMap(0)
 	if err != nil {

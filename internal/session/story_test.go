@@ -50,7 +50,13 @@ func TestStories(t *testing.T) {
 				}
 				var got []string
 				for _, backend := range []string{"redis-server", "embedded"} {
-					t.Run(backend, func(t *testing.T) { got = append(got, newStage(t, backend).run(story.steps)) })
+					t.Run(backend, func(t *testing.T) {
+						st := newStage(t, backend)
+						got = append(got, st.run(story.steps))
+						if backend == "redis-server" {
+							wantKnownCommands(t, st.ctx, st.rdb)
+						}
+					})
 				}
 				if t.Failed() || len(got) != 2 {
 					return
