@@ -74,8 +74,8 @@ func (b *batch) begun(c *sub, at fanout.Begin) {
 	if at.Reset {
 		b.resets = append(b.resets, c)
 	}
-	if c == b.s.own && at.Badge != nil && newer(at.Badge, b.s.badge) {
-		b.s.badge = at.Badge
+	if b.welcome && c == b.s.own && at.Badge != nil && newer(at.Badge, b.s.badge) {
+		b.s.badge = at.Badge // the welcome carries it; a subscribed would not, and CaughtUp then does
 	}
 	b.finish()
 }
