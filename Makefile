@@ -71,6 +71,10 @@ fmt: ## format Go and protobuf files
 	@$(OURS) | xargs -r gofmt -w
 	cd proto && npx --no-install buf format --write --path allim
 
+.PHONY: shots
+shots: deps ## take the pictures of the demo anew (docs/screens)
+	mkdir -p docs/screens && ALLIM_SHOTS=$(CURDIR)/docs/screens go test -count=1 -run TestTwoPeopleUseTheDemo ./cmd/allim
+
 .PHONY: demo
 demo: ## the whole of Allim in one process with an example page
 	go run ./cmd/allim demo

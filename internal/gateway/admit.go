@@ -110,7 +110,7 @@ func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
 	if token == "" && !ambient {
 		return nil, nil
 	}
-	if ambient && !a.originAllowed(r.Header.Get("Origin")) { // not empty either: only a page can have sent the cookie
+	if ambient && !a.ownPage(r) {
 		return nil, notify.ErrForbidden
 	}
 	if len(token) > auth.MaxToken {
@@ -130,6 +130,12 @@ func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
 	return id, nil
 }
 
+// ownPage tells whether a request with a cookie was made by a page that may use it: its origin is named and allowed (not empty: only a page can
+// have sent the cookie), and the browser does not call it a stranger's.
+func (a *admit) ownPage(r *http.Request) bool {
+	return a.originAllowed(r.Header.Get("Origin")) && r.Header.Get("Sec-Fetch-Site") != "cross-site"
+}
+
 // credential finds the token of a request; ambient says that the browser sent it by itself. A header or cookie that is there but no good is still the one that
 // decides: it stands as a token that nothing verifies.
 func credential(r *http.Request) (token string, ambient bool) {
@@ -146,6 +152,9 @@ func credential(r *http.Request) (token string, ambient bool) {
 			return none, false
 		}
 		return t, false
+	}
+	if r.URL.Query().Has("ticket") { // there are none yet, so none is good
+		return none, false
 	}
 	if c, err := r.Cookie(cookieName); err == nil {
 		return c.Value, true

@@ -85,6 +85,7 @@ func TestTheFirstCredentialDecidesAlone(t *testing.T) {
 	service := token(t, map[string]any{"sub": "shop", "aud": auth.PublisherAudience, "exp": time.Now().Add(time.Hour).Unix()})
 	for name, c := range map[string]struct {
 		bearer, protocol, cookie, origin string
+		site, query                      string
 		want                             string // the user, "-" for nobody, or the error
 	}{
 		"nothing":                              {want: "-"},
@@ -103,10 +104,14 @@ func TestTheFirstCredentialDecidesAlone(t *testing.T) {
 		"a good header beats a wrong cookie":   {bearer: "Bearer " + ann, cookie: "x", want: "ann"},
 		"expired":                              {bearer: "Bearer " + old, want: "unauthorized"},
 		"a service token":                      {bearer: "Bearer " + service, want: "unauthorized"},
+		"a cookie from another site":           {cookie: ann, origin: "https://app.example.com", site: "cross-site", want: "forbidden"},
+		"a cookie from the same site":          {cookie: ann, origin: "https://app.example.com", site: "same-site", want: "ann"},
+		"a ticket that nobody gave":            {query: "?ticket=x", want: "unauthorized"},
+		"a wrong ticket beats a good cookie":   {query: "?ticket=", cookie: ann, origin: "https://app.example.com", want: "unauthorized"},
 		"too long":                             {bearer: "Bearer " + strings.Repeat("a", 5000), want: "unauthorized"},
 	} {
-		r := httptest.NewRequest("GET", "/v1/ws", nil)
-		for k, v := range map[string]string{"Authorization": c.bearer, "Sec-WebSocket-Protocol": c.protocol, "Origin": c.origin} {
+		r := httptest.NewRequest("GET", "/v1/ws"+c.query, nil)
+		for k, v := range map[string]string{"Sec-Fetch-Site": c.site, "Authorization": c.bearer, "Sec-WebSocket-Protocol": c.protocol, "Origin": c.origin} {
 			if v != "" {
 				r.Header.Set(k, v)
 			}
