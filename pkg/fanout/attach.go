@@ -110,7 +110,9 @@ func (x *shard) start(c *Subscription, from From) bool {
 	if c.topic == nil {
 		t := x.topicOf(c)
 		if t == nil {
-			c.sink.Begin(c, Begin{Err: notify.ErrBusy})
+			if !c.gone.Load() {
+				c.sink.Begin(c, Begin{Err: notify.ErrBusy})
+			}
 			return false
 		}
 		t.join(c)

@@ -45,7 +45,8 @@ type History interface {
 // and in order. They must return at once: never block, never call Redis. They may lock the sink's own lock and may call any method of
 // Subscription (this is the one place where a call into another room is made from within a loop).
 type Sink interface {
-	// Begin answers Attach and Move, once each, before anything else of that attachment. Nothing is delivered until Go.
+	// Begin answers Attach and Move, once each, before anything else of that attachment. Nothing is delivered until Go. Where a Move
+	// overtakes the Begin of the Attach or Move before it, one Begin answers both.
 	Begin(sub *Subscription, b Begin)
 	// Deliver offers one message. recovered: it came from history or ring, not live, so counts in it are of the past. False means that it
 	// was not taken: the subscription lags behind at the message before it until Resume, and then catches up from history.
@@ -59,10 +60,10 @@ type Sink interface {
 // A Begin says where an attachment begins.
 type Begin struct {
 	Position  notify.Position // frames begin after it
-	Recovered bool            // From was continued without a hole
-	Reset     bool            // From cannot be continued: as Sink.Reset with Position
+	Recovered bool            // From was continued without a hole. False for the zero position, which asks for all there is
+	Reset     bool            // From cannot be continued: as Sink.Reset with Position. False for the zero position
 	Badge     *notify.Badge   // of a user's stream: its counts now (not at Position)
-	Err       error           // history could not be read in time, or the hub is full: nothing is attached. The other fields are zero
+	Err       error           // ErrUnavailable: history could not be read in time; ErrBusy: the hub is full. Nothing is attached; the other fields are zero
 }
 
 // From is where a subscriber wants to begin.

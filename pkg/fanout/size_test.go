@@ -40,6 +40,7 @@ type countSink struct {
 	mu     sync.Mutex
 	begins int
 	got    int
+	others int
 }
 
 func (s *countSink) Begin(sub *Subscription, _ Begin) {
@@ -49,8 +50,8 @@ func (s *countSink) Begin(sub *Subscription, _ Begin) {
 	sub.Go()
 }
 func (s *countSink) Deliver(*Subscription, *Delivery, bool) bool         { s.got++; return true }
-func (s *countSink) Reset(*Subscription, notify.Position, *notify.Badge) {}
-func (s *countSink) CaughtUp(*Subscription, *notify.Badge)               {}
+func (s *countSink) Reset(*Subscription, notify.Position, *notify.Badge) { s.others++ }
+func (s *countSink) CaughtUp(*Subscription, *notify.Badge)               { s.others++ }
 
 func (s *countSink) begun() int { s.mu.Lock(); defer s.mu.Unlock(); return s.begins }
 
