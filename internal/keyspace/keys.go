@@ -102,8 +102,22 @@ func jump(key uint64, n int) int {
 }
 
 // prefix is "al:{tag}:<tenant>:<kind>:<name>": the channel of a stream, and what its keys begin with.
-func (m *Map) prefix(s notify.Stream) string {
-	return m.base(m.Partition(s)) + s.Tenant + ":" + string(rune(s.Topic.Kind())) + ":" + s.Topic.Name()
+func (m *Map) prefix(s notify.Stream) string { return m.base(m.Partition(s)) + Member(s) }
+
+// Member names a stream inside its partition: <tenant>:<kind>:<name>. The change index holds it.
+func Member(s notify.Stream) string {
+	return s.Tenant + ":" + string(rune(s.Topic.Kind())) + ":" + s.Topic.Name()
+}
+
+// ParseMember reads what Member made. ok is false for anything else.
+func ParseMember(text string) (s notify.Stream, ok bool) {
+	tenant, rest, ok := strings.Cut(text, ":")
+	if !ok || len(rest) < 3 || rest[1] != ':' || notify.CheckTenant(tenant) != nil {
+		return s, false
+	}
+	topic, err := notify.ParseTopic(string(notify.TopicOf(notify.Kind(rest[0]), rest[2:])))
+	s = notify.Stream{Tenant: tenant, Topic: topic}
+	return s, err == nil && Member(s) == text
 }
 
 func (m *Map) base(p int) string { return "al:{" + m.tags[p] + "}:" }
@@ -117,14 +131,9 @@ func (m *Map) ParseChannel(ch string) (s notify.Stream, ok bool) {
 	if !ok {
 		return s, false
 	}
-	_, rest, ok = strings.Cut(rest, "}:")
-	tenant, rest, ok2 := strings.Cut(rest, ":")
-	if !ok || !ok2 || len(rest) < 3 || rest[1] != ':' || notify.CheckTenant(tenant) != nil {
-		return s, false
-	}
-	topic, err := notify.ParseTopic(string(notify.TopicOf(notify.Kind(rest[0]), rest[2:])))
-	s = notify.Stream{Tenant: tenant, Topic: topic}
-	return s, err == nil && m.Channel(s) == ch
+	_, rest, _ = strings.Cut(rest, "}:")
+	s, ok = ParseMember(rest)
+	return s, ok && m.Channel(s) == ch
 }
 
 // Probe is the channel on which a gateway hears its own probes of a partition.

@@ -124,3 +124,16 @@ func TestMapRefusesWrongPartitionCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestMembersParseBack(t *testing.T) {
+	for _, s := range []notify.Stream{stream("acme", "orders"), stream("acme", "a:b:c"), stream("default", "user:~w6k"), stream("x-1", "segment:org-7"), stream("default", "page:/orders/7")} {
+		if got, ok := keyspace.ParseMember(keyspace.Member(s)); !ok || got != s {
+			t.Errorf("%v came back as %v, %v", s, got, ok)
+		}
+	}
+	for _, bad := range []string{"", "acme", "acme:", "acme:h", "acme:h:", ":h:x", "acme:hx:y", "acme:i:a/b", "acme:z:x"} {
+		if s, ok := keyspace.ParseMember(bad); ok {
+			t.Errorf("%q parsed as %v", bad, s)
+		}
+	}
+}

@@ -66,12 +66,12 @@ func (s *Store) appendEvent(st notify.Stream, id string, body []byte) call {
 	index, tick := s.keys.ChangeIndex(p)
 	h := s.history(st.Topic)
 	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
-		id, body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, member(st)}}
+		id, body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st)}}
 }
 
 func (s *Store) appendUser(st notify.Stream, id string, c notify.Change, category string, body []byte, item string) call {
 	return call{notifyScript, s.inboxKeys(st), []any{
-		id, body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, member(st),
+		id, body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
 		string(rune(c)), item, category, s.inbox.Size}}
 }
 
@@ -147,11 +147,6 @@ func (s *Store) history(t notify.Topic) History {
 
 // metaLife is how long an event topic's epoch and top are remembered after its last write or listener.
 func metaLife(h History) time.Duration { return max(24*time.Hour, 4*h.TTL) }
-
-// member names a stream in the change index of its partition.
-func member(st notify.Stream) string {
-	return st.Tenant + ":" + string(rune(st.Topic.Kind())) + ":" + st.Topic.Name()
-}
 
 var epochs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 

@@ -39,7 +39,7 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 		return Marked{}, err
 	}
 	args := []any{string(rune(m.Change)), how, upto.Epoch, upto.Offset, body, newEpoch(), inboxEvents,
-		s.inbox.Retention.Milliseconds(), s.publishCmd, member(st)}
+		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st)}
 	for _, id := range m.IDs {
 		args = append(args, id)
 	}

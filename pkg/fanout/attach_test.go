@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -66,15 +65,6 @@ func TestAStreamIsReadFromItsChannel(t *testing.T) {
 		want := notify.Stream{Tenant: "acme", Topic: notify.Topic(name)}
 		if got := x.streamOf(&topic{channel: keys.Channel(want)}); got != want {
 			t.Errorf("got %v, want %v", got, want)
-		}
-		member := fmt.Sprintf("acme:%c:%s", want.Topic.Kind(), want.Topic.Name())
-		if got, ok := parseMember(member); !ok || got != want {
-			t.Errorf("member %q: got %v, %v, want %v", member, got, ok, want)
-		}
-	}
-	for _, bad := range []string{"", "acme", "acme:", "acme:h", "acme:h:", "acme::x", "acme:hx:y"} {
-		if s, ok := parseMember(bad); ok {
-			t.Errorf("member %q: got %v", bad, s)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"allim/pkg/notify"
+	"allim/internal/keyspace"
 )
 
 // indexMemory is how long the change index remembers a write (60 s), less what clocks and a slow check may take.
@@ -82,7 +82,7 @@ func (c *checker) look(ctx context.Context) (channels []string, all map[int]bool
 			continue
 		}
 		for _, m := range found {
-			if s, ok := parseMember(m); ok {
+			if s, ok := keyspace.ParseMember(m); ok {
 				channels = append(channels, keys.Channel(s))
 			}
 		}
@@ -119,13 +119,4 @@ func (c *checker) compare(ctx context.Context, channels []string, all map[int]bo
 		}
 	}
 	return true
-}
-
-// parseMember reads what the change index names a stream by: <tenant>:<kind>:<name>.
-func parseMember(m string) (notify.Stream, bool) {
-	tenant, rest, ok := strings.Cut(m, ":")
-	if !ok || len(rest) < 3 || rest[1] != ':' {
-		return notify.Stream{}, false
-	}
-	return notify.Stream{Tenant: tenant, Topic: notify.TopicOf(notify.Kind(rest[0]), rest[2:])}, true
 }
