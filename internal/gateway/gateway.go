@@ -128,6 +128,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, err error) {
 	if errors.As(err, &se) {
 		status, f.Code, f.Message = se.status, se.code, se.message
 	}
+	g.opt.Metrics.Refuse(f.Code)
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"time"
 
 	"allim/internal/wire"
@@ -98,6 +99,7 @@ func (b *batch) finish() {
 			topics[string(at.sub.topic)] = at.pos.String()
 		}
 	}
+	slices.Sort(b.again) // the loops answer in any order
 	carry := item{begins: &begins{b.begins}}
 	if b.welcome {
 		for _, c := range s.subs { // those that go on

@@ -114,6 +114,9 @@ func (s *Session) auth(c *wire.Command) {
 		s.refuse(c.Ref, err)
 		return
 	}
+	if len(c.Token) > auth.MaxToken {
+		s.shared.metrics.limit("token_bytes")
+	}
 	s.mu.Unlock() // a signature takes a while
 	id, err := s.shared.opt.Verify(c.Token)
 	s.mu.Lock()

@@ -29,7 +29,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		closes:   counters("allim_session_closes_total", "Ended sessions by close code.", "code"),
 		frames:   prometheus.NewCounter(prometheus.CounterOpts{Name: "allim_frames_sent_total", Help: "Frames handed to transports."}),
 		commands: counters("allim_frames_received_total", "Client frames by type.", "type"),
-		refusals: counters("allim_refusals_total", "Error frames by code.", "code"),
+		refusals: counters("allim_refusals_total", "Error frames by code, those that refuse an upgrade included.", "code"),
 		limits:   counters("allim_limit_hits_total", "Times that a limit was met, by limit.", "limit"),
 		resets:   prometheus.NewCounter(prometheus.CounterOpts{Name: "allim_resets_total", Help: "Topics that a client had to begin anew."}),
 	}
@@ -48,6 +48,9 @@ func counters(name, help, label string) *prometheus.CounterVec {
 
 // Limit counts that a limit of Limits was met.
 func (m *Metrics) Limit(name string) { m.limit(name) }
+
+// Refuse counts a refusal before the upgrade: its body is an error frame with that code.
+func (m *Metrics) Refuse(code string) { m.refuse(code) }
 
 func (m *Metrics) limit(name string)  { m.limits.WithLabelValues(name).Inc() }
 func (m *Metrics) refuse(code string) { m.refusals.WithLabelValues(code).Inc() }
