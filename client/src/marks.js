@@ -12,7 +12,7 @@ export const effects = /** @type {Record<string, Partial<Item> | null>} */ ({
   seen: { seen: true },
   read: { seen: true, read: true },
   unread: { read: false },
-  archive: { archived: true },
+  archive: { archived: true, seen: true }, // as the gateway does: who archives has seen
   unarchive: { archived: false },
   delete: null,
 });

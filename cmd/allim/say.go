@@ -48,7 +48,7 @@ func (d *demo) say(out io.Writer, l []net.Listener, taken []string, c *cast) {
 	p("")
 	p("  The same id again changes nothing: calls are idempotent.")
 	p("")
-	p("  Listen from any page's console (the first without a token: it hears public/chat):")
+	p("  Listen from the console of the demo's page (F12; the first without a token: it hears public/chat):")
 	p("")
 	p("    new WebSocket('ws://%s/').onmessage = e => console.log(e.data)", at(web))
 	p("")

@@ -38,7 +38,7 @@ func start(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := run(ctx, c, log); err != nil {
-		log.Error("publisher failed", "error", err)
+		log.Error("publisher_failed", "error", err)
 		return failed
 	}
 	return 0

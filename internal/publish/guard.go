@@ -30,7 +30,7 @@ func (s *Server) guard(ctx context.Context, method string, credentials []string,
 	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
-			s.Log.Error("call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.Log.Error("call_panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = errPanic
 		}
 		var f *fault
@@ -76,11 +76,11 @@ func (s *Server) logFault(method string, f *fault) {
 	switch {
 	case errors.Is(f.cause, errPanic): // logged with its stack
 	case f.code == codes.Internal:
-		s.Log.Error("call failed", "method", method, "error", f.cause)
+		s.Log.Error("call_failed", "method", method, "error", f.cause)
 	case f.code == codes.Unavailable, f.code == codes.ResourceExhausted:
-		s.warn.Do(func() { s.Log.Warn("calls fail", "method", method, "error", f.cause) })
+		s.warn.Do(func() { s.Log.Warn("calls_fail", "method", method, "error", f.cause) })
 	case f.code == codes.Unauthenticated:
-		s.warn.Do(func() { s.Log.Warn("credentials are refused", "method", method, "why", auth.Why(f.cause)) })
+		s.warn.Do(func() { s.Log.Warn("credentials_refused", "method", method, "why", auth.Why(f.cause)) })
 	}
 }
 
@@ -171,7 +171,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.Log.Error("stream panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.Log.Error("stream_panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = status.Error(codes.Internal, internalMessage)
 		}
 	}()

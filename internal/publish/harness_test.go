@@ -197,7 +197,11 @@ func (b *bench) do(r *http.Request) (int, http.Header, string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return w.StatusCode, w.Header, string(text)
+	line, ended := strings.CutSuffix(string(text), "\n") // an answer is a line
+	if !ended && len(text) > 0 {
+		b.Errorf("an answer without a line's end: %s", text)
+	}
+	return w.StatusCode, w.Header, line
 }
 
 // details are those of a call's error, by type.

@@ -105,7 +105,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(text) // an error means that the caller has gone
+	_, _ = w.Write(append(text, '\n')) // a line, for shells; an error means that the caller has gone
 }
 
 // isJSON takes application/json alone, in UTF-8: a form or a plain text that a foreign page can send without asking is none.
@@ -201,5 +201,5 @@ func writeProblem(w http.ResponseWriter, status int, f *fault) {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(f.retry.Seconds()))))
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(text)
+	_, _ = w.Write(append(text, '\n'))
 }

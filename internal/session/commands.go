@@ -254,6 +254,9 @@ func (s *Session) noStream() error {
 func (s *Session) mark(c *wire.Command) {
 	stream, err := s.user()
 	m := store.Mark{Change: notify.Marks[c.Type], IDs: c.IDs, All: c.All, Origin: s.origin}
+	if err == nil && c.UptoOf != "" && c.UptoOf != notify.Me && c.UptoOf != string(stream.Topic) {
+		err = &notify.FieldError{Field: "upto", Want: "a position of your own stream"}
+	}
 	if err == nil && c.Upto != nil {
 		var pos notify.Position
 		pos, err = notify.ParsePosition(*c.Upto)

@@ -10,12 +10,11 @@ import (
 // Close codes (contract, section 3). Below 4500 a client reconnects, from 4500 on it does not.
 const (
 	CloseGoingAway = 1001
+	CloseNotUTF8   = 1007
 	CloseRestart   = 1012
 	CloseOverload  = 1013
 	CloseExpired   = 4401 // with a new token
-	CloseTooSlow   = 4408 // resume
 	CloseTooMany   = 4429 // after a pause
-	CloseForbidden = 4503
 )
 
 // The codes of error frames.

@@ -22,6 +22,7 @@ type Command struct {
 	Cursor *string            // subscribe
 	IDs    []string           // marks: exactly one of IDs, Upto and All
 	Upto   *string
+	UptoOf string // the topic of Upto where it stood in an object, else ""
 	All    bool
 	Limit  int // inbox
 	Before string
@@ -150,8 +151,8 @@ func (c *Command) setUpto(v json.RawMessage) error {
 	if err := json.Unmarshal(v, &at); err != nil || len(at) != 1 {
 		return fmt.Errorf("a position, or the `at` of an inbox frame")
 	}
-	for _, pos := range at {
-		c.Upto = &pos
+	for topic, pos := range at {
+		c.UptoOf, c.Upto = topic, &pos
 	}
 	return nil
 }

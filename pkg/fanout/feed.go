@@ -57,7 +57,7 @@ func (f *feed) run(ctx context.Context) {
 			break
 		}
 		life := time.Since(start)
-		f.opt.Log.Warn("redis link ended", "generation", gen, "after", life.Round(time.Millisecond), "error", err)
+		f.opt.Log.Warn("redis_link_ended", "generation", gen, "after", life.Round(time.Millisecond), "error", err)
 		if life >= settled {
 			attempt = 0
 		}
@@ -93,7 +93,7 @@ func (f *feed) raise(gen uint32) {
 	for _, l := range f.hub.loops {
 		l.setLink(gen, true)
 	}
-	f.opt.Log.Info("redis link is up", "generation", gen)
+	f.opt.Log.Info("redis_link_up", "generation", gen)
 	select {
 	case f.proof <- struct{}{}:
 	default:

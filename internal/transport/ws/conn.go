@@ -5,10 +5,12 @@ import (
 	"errors"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 
 	"allim/internal/session"
+	"allim/internal/wire"
 )
 
 // A conn is one WebSocket. The handler's goroutine reads; one goroutine writes; a third lives while a ping waits for its pong.
@@ -71,8 +73,12 @@ func (c *conn) read() {
 			}
 			return
 		}
-		if typ == websocket.MessageBinary {
+		switch {
+		case typ == websocket.MessageBinary:
 			frame = []byte("binary frames are not spoken here")
+		case !utf8.Valid(frame): // the library does not look (pitfalls C25; RFC 6455, section 8.1)
+			c.session.End(wire.CloseNotUTF8, "text that is not UTF-8")
+			continue
 		}
 		c.session.Handle(frame)
 	}

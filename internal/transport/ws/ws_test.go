@@ -102,6 +102,13 @@ func TestFrameOfTheLimitPassesAndOneByteMoreCloses(t *testing.T) {
 	wantClose(t, c, websocket.StatusMessageTooBig)
 }
 
+func TestTextThatIsNotUTF8Closes(t *testing.T) {
+	url, _ := serve(t, session.Options{}, ws.Options{})
+	c := dial(t, url)
+	send(t, c, websocket.MessageText, "\"\xff\xfe\"")
+	wantClose(t, c, websocket.StatusInvalidFramePayloadData)
+}
+
 func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
 	url, sessions := serve(t, session.Options{Ping: 20 * time.Millisecond, AuthTimeout: time.Minute}, ws.Options{Pong: 100 * time.Millisecond})
 	alive, mute := dial(t, url), dial(t, url)
