@@ -19,6 +19,7 @@ type commands struct {
 	Demo    demo             `cmd:"" help:"Run publisher, gateway, Redis and an example page in one process, and say what to try."`
 	Notify  notifyCommand    `cmd:"" help:"Put a notification into users' inboxes."`
 	Publish publishCommand   `cmd:"" help:"Publish a message on topics."`
+	Token   tokenCommand     `cmd:"" help:"Sign a user's token, for development."`
 	Version kong.VersionFlag `help:"Show the version."`
 }
 
