@@ -337,7 +337,7 @@ func (c *Client) Transcript() string {
 	for i, f := range frames {
 		switch {
 		case i < 10 || len(frames)-i <= 30:
-			fmt.Fprintf(&b, "  %.400s\n", f.Raw)
+			fmt.Fprintf(&b, "  %.240s\n", f.Raw)
 		case i == 10:
 			fmt.Fprintf(&b, "  … %d more …\n", len(frames)-40)
 		}

@@ -43,8 +43,11 @@ type Page struct {
 	marks    map[int]any    // without an answer, by ref
 	changed  map[int]string // the last event of each mark that was answered
 	ref      int
+	tail     []string // the newest frames, for who looks for a fault
 	faults   []string
 }
+
+const tailFrames = 40
 
 // An Entry is what a page handled: a message, a notification, a mark, or a reset.
 type Entry struct{ Pos, What string }
@@ -174,6 +177,13 @@ func (p *Page) MarkPositions() (all []string) {
 	return all
 }
 
+// Tail is the newest frames, a line each.
+func (p *Page) Tail() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.tail, "\n")
+}
+
 // Faults are the promises that were broken.
 func (p *Page) Faults() []string {
 	p.mu.Lock()
@@ -195,6 +205,10 @@ func (p *Page) faultLocked(f Frame, why string, args ...any) {
 func (p *Page) handle(f Frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.tail) == tailFrames {
+		p.tail = p.tail[1:]
+	}
+	p.tail = append(p.tail, fmt.Sprintf("%.500s", f.Raw))
 	switch f.Type {
 	case "welcome":
 		p.welcomes++
