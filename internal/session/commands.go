@@ -25,7 +25,7 @@ func (s *Session) Handle(frame []byte) {
 	c, err := wire.Decode(frame)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.await(func() bool { return s.out.full() || s.batch != nil && needsPlace[c.Type] })
+	s.await(func() bool { return s.out.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) }) // the welcome comes first
 	if s.end != nil {
 		return
 	}
