@@ -216,6 +216,22 @@ func TestWhoListenedBeforeTheTopicExistedMissesNothing(t *testing.T) {
 	})
 }
 
+func TestWhoWasAwayLongerThanATopicsLifeIsReset(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		for topic, life := range map[string]time.Duration{"nothing/here": 24 * time.Hour, "user:nobody": 90 * 24 * time.Hour} {
+			within := notify.EmptyAt(time.Now().Add(time.Minute - life).UnixMilli())
+			if r := b.recover(stream(topic), within, 10); r.Outcome != notify.Empty {
+				b.Errorf("%s, within a life: %+v", topic, r)
+			}
+			beyond := notify.EmptyAt(time.Now().Add(-life).UnixMilli())
+			r := b.recover(stream(topic), beyond, 10)
+			if _, empty := r.Position.Empty(); r.Outcome != notify.Reset || !empty || r.Badge != nil && r.Badge.Revision != r.Top {
+				b.Errorf("%s, beyond a life: %+v", topic, r)
+			}
+		}
+	})
+}
+
 func TestForeignAndFuturePositionsAreReset(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		s := stream("orders/7")

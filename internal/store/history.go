@@ -59,6 +59,7 @@ func recovery(st notify.Stream, v []any) (r notify.Recovery, err error) {
 		if err != nil {
 			return r, err
 		}
+		r.Badge.Revision = r.Top // also where there is no epoch
 	}
 	const fields = 4
 	for rest := v[8:]; len(rest) >= fields; rest = rest[fields:] {

@@ -272,6 +272,9 @@ func TestInboxRecoversFromItsStreamAndIsListedAnewBeyondIt(t *testing.T) {
 		if r := b.recover(ann, from, 10); r.Outcome != notify.Reset || r.Position != r.Top || r.Top.Offset != 74 {
 			b.Fatalf("beyond the window: %+v", r)
 		}
+		if r := b.recover(ann, notify.Position{}, 10); r.Outcome != notify.Reset || r.Position.Offset != 10 {
+			b.Fatalf("everything still in history: %+v", r)
+		}
 	})
 }
 

@@ -162,7 +162,7 @@ func (x *shard) begin(t *topic, c *Subscription) {
 	switch {
 	case c.live:
 		x.begun(t, c, Begin{Position: t.pos})
-	case empty(t.pos.Epoch) && empty(want.Epoch): // nothing was ever there
+	case empty(t.pos.Epoch) && empty(want.Epoch) && !forgotten(t.pos, want): // nothing was ever there
 		x.begun(t, c, Begin{Position: later(t.pos, want), Recovered: want.Epoch != ""})
 	case want.Epoch == t.pos.Epoch && (want.Offset == t.pos.Offset || t.ring.covers(want, t.pos)):
 		x.begun(t, c, Begin{Position: want, Recovered: true})
@@ -238,6 +238,16 @@ func (x *shard) unanswered(now time.Duration) {
 
 // empty tells whether an epoch is that of a stream that did not exist: "" or EmptyAt.
 func empty(epoch string) bool { return epoch == "" || epoch[0] == '-' }
+
+// leastLife is how long the memory of every stream lives at least: one that came and went within it left a trace.
+const leastLife = 24 * time.Hour
+
+// forgotten tells whether a stream that does not exist at pos may have come and gone since want, so that history must say.
+func forgotten(pos, want notify.Position) bool {
+	now, _ := pos.Empty()
+	then, ok := want.Empty()
+	return ok && now-then >= leastLife.Milliseconds()
+}
 
 // later is that of two positions of a stream without messages that is of the later time.
 func later(a, b notify.Position) notify.Position {

@@ -213,7 +213,9 @@ func (x *shard) startSync(t *topic, why reason) {
 func (x *shard) askSync(t *topic, attempt int, paced bool) {
 	q := query{why: resyncing, topic: t, token: t.seq, attempt: attempt, paced: paced}
 	if t.known {
-		q.from = t.pos
+		if !empty(t.pos.Epoch) { // else from the beginning, whatever time it is by now: t was heard all along
+			q.from = t.pos
+		}
 		if t.hasJoined() { // else nobody needs the messages: those who lag or catch up pull their own
 			q.limit = page
 		}

@@ -4,8 +4,12 @@
 -- Answers {'delta' | 'reset' | 'empty', epoch, position, top, now ms, unread, unseen, by, offset, change, ids, body, …}.
 local now = now_ms()
 local m = redis.call('HMGET', META, 'e', 's', 'r')
-if not m[1] then return { 'empty', '', '0', '0', int(now) } end
-local e, s, ce, co = m[1], tonumber(m[2]), ARGV[1], tonumber(ARGV[2])
+local ce, co = ARGV[1], tonumber(ARGV[2])
+-- a listener of a topic that did not exist, at that time; it is forgotten after a life: one may have come and gone
+local t = string.sub(ce, 1, 1) == '-' and tonumber(string.sub(ce, 2)) * 1000 + 1767225600000
+local forgotten = t and now - t >= tonumber(ARGV[6])
+if not m[1] then return { forgotten and 'reset' or 'empty', '', '0', '0', int(now), 0, 0, '' } end
+local e, s = m[1], tonumber(m[2])
 if not (ce == e and co == s) and m[3] ~= history_id() then e, s = position(ARGV[5], now) end
 
 local from = nil
@@ -13,10 +17,8 @@ if ce == e then
   if co <= s then from = co end
 elseif ce == '' then
   from = 0
-elseif string.sub(ce, 1, 1) == '-' then
-  -- the listener of a topic that did not exist: nothing is missing if it came into being since then, once
-  local t = tonumber(string.sub(ce, 2)) * 1000 + 1767225600000
-  if tonumber(redis.call('HGET', META, 'b')) >= t and now - t < tonumber(ARGV[6]) then from = 0 end
+elseif t then -- nothing is missing if it came into being since then, once
+  if not forgotten and tonumber(redis.call('HGET', META, 'b')) >= t then from = 0 end
 else
   for old, base in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):(%d+)') do
     if old == ce and co <= tonumber(base) then from = co end
@@ -31,7 +33,7 @@ local unread, unseen, by = 0, 0, ''
 if counts then unread, unseen, by = counts() end
 if not from then
   local start = s
-  if not counts then -- an inbox is listed anew; an event topic goes on with what is left of it
+  if not counts or ce == '' then -- an event topic goes on with what is left of it; an inbox is listed anew, but who asks for everything gets it
     local oldest = redis.call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)[1]
     if oldest then start = tonumber(string.match(oldest[1], '^(%d+)')) - 1 end
   end
