@@ -180,7 +180,11 @@ func (s *Session) open(id *auth.Identity) {
 		cursor = readCursor(s.hello.Cursor)
 	}
 	for _, t := range id.Heard() {
-		if s.find(t) == nil {
+		switch {
+		case s.find(t) != nil:
+		case len(s.subs) >= maxTopics: // with those that were subscribed before
+			b.fail(string(t), s.limit("topics"))
+		default:
 			b.attach(t, s.from(t, cursor))
 		}
 	}
@@ -188,6 +192,7 @@ func (s *Session) open(id *auth.Identity) {
 		b.inbox = s.hello.Inbox
 		s.askURL(b, cursor)
 	}
+	s.hello.Topics = nil
 	if !id.Anonymous { // the URL has been used up
 		b.inbox = s.hello.Inbox
 		s.hello = Hello{HasCursor: s.hello.HasCursor}

@@ -31,8 +31,8 @@ func (s *Session) Handle(frame []byte) {
 	}
 	s.shared.metrics.command(c.Type)
 	switch {
-	case !s.bucket.take(frameRate, frameBurst):
-		s.refuse(c.Ref, &notify.RetryError{Err: s.limit("frames"), After: time.Second})
+	case !s.bucket.take(cost(&c), frameRate, frameBurst):
+		s.refuse(c.Ref, s.tooFast())
 	case s.identity == nil && c.Type != "auth":
 		s.refuse(c.Ref, notify.ErrUnauthorized)
 	case err != nil:
@@ -40,6 +40,18 @@ func (s *Session) Handle(frame []byte) {
 	default:
 		s.do(&c)
 	}
+}
+
+// cost is what a frame takes from the bucket: those that make Redis read a whole inbox take more.
+func cost(c *wire.Command) float64 {
+	if c.Type == "inbox" || c.All || c.Upto != nil {
+		return 10
+	}
+	return 1
+}
+
+func (s *Session) tooFast() error {
+	return &notify.RetryError{Err: s.limit("frames"), After: time.Second}
 }
 
 // needsPlace are the commands that wait for a welcome or subscribed under way: they build on where topics begin.
@@ -88,7 +100,7 @@ func (s *Session) ok(ref wire.Ref) {
 	}
 }
 
-// refuse answers what could not be done; who does nothing else is sent away.
+// refuse answers what could not be done.
 func (s *Session) refuse(ref wire.Ref, err error) {
 	f, _ := wire.ErrorOf(err)
 	f.Ref = ref
@@ -97,7 +109,12 @@ func (s *Session) refuse(ref wire.Ref, err error) {
 		s.shared.opt.Log.Warn("command_failed", "session", s.id, "error", err)
 	}
 	s.send(f, item{})
-	if !s.abuse.take(abuseRate, abuseBurst) {
+	s.strike()
+}
+
+// strike counts a frame that could not be done; who does nothing else is sent away.
+func (s *Session) strike() {
+	if !s.abuse.take(1, abuseRate, abuseBurst) {
 		s.shared.metrics.limit("abuse")
 		s.finish(wire.CloseTooMany, "too many bad frames")
 	}
@@ -122,6 +139,8 @@ func (s *Session) auth(c *wire.Command) {
 	s.mu.Lock()
 	switch {
 	case s.end != nil:
+	case errors.Is(err, notify.ErrUnavailable): // too many at once
+		s.refuse(c.Ref, err)
 	case err != nil:
 		s.shared.opt.Log.Info("token_refused", "session", s.id, "why", auth.Why(err))
 		s.refuse(c.Ref, notify.ErrUnauthorized)
@@ -162,6 +181,9 @@ func (s *Session) subscribe(c *wire.Command) {
 			b.fail(name, err)
 		}
 	}
+	if len(b.errs) > 0 {
+		s.strike()
+	}
 	b.finish()
 }
 
@@ -180,12 +202,14 @@ func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *noti
 	}
 	switch {
 	case here != nil && here.batch != nil: // named twice, as me and in full: the first one counts
-	case here != nil && from.Live:
+	case here != nil && text == nil: // heard already: it stays where it is
 		b.known[t] = here.queued.String()
+	case here == nil && len(s.subs) >= maxTopics:
+		return s.limit("topics")
+	case !s.bucket.take(1, frameRate, frameBurst): // each costs Redis a subscription and a look at history
+		return s.tooFast()
 	case here != nil:
 		b.move(here, from)
-	case len(s.subs) >= maxTopics:
-		return s.limit("topics")
 	default:
 		b.attach(t, from)
 	}
@@ -193,6 +217,7 @@ func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *noti
 }
 
 func (s *Session) unsubscribe(c *wire.Command) {
+	refused := false
 	for _, name := range c.Leave {
 		t, err := s.topic(name)
 		if err == nil && s.isGiven(t) {
@@ -202,11 +227,15 @@ func (s *Session) unsubscribe(c *wire.Command) {
 			f, _ := wire.ErrorOf(err)
 			f.Ref, f.Topic = c.Ref, name
 			s.send(f, item{})
+			refused = true
 			continue
 		}
 		if here := s.find(t); here != nil {
 			s.leave(here)
 		}
+	}
+	if refused {
+		s.strike()
 	}
 	s.ok(c.Ref)
 }
@@ -241,7 +270,7 @@ func (s *Session) inbox(c *wire.Command) {
 		s.refuse(c.Ref, errors.Join(err, s.noStream()))
 		return
 	}
-	s.list(s.own, stream, q, c.Ref)
+	s.list(stream, q, c.Ref)
 }
 
 func (s *Session) noStream() error {
@@ -316,13 +345,14 @@ type bucket struct {
 	at   int64 // nanoseconds
 }
 
-func (b *bucket) take(perSecond, burst float64) bool {
+// take takes n, if there are as many.
+func (b *bucket) take(n, perSecond, burst float64) bool {
 	now := time.Now().UnixNano()
 	b.used = max(0, b.used-float64(now-b.at)/float64(time.Second)*perSecond)
 	b.at = now
-	if b.used+1 > burst {
+	if b.used+n > burst {
 		return false
 	}
-	b.used++
+	b.used += n
 	return true
 }

@@ -14,11 +14,11 @@ func Settled(ctx context.Context, s *Session, st *store.Store) bool {
 		defer s.mu.Unlock()
 		return s.out.len() == 0
 	}
-	busy := s.batch != nil || s.out.len() > 0
+	busy := s.batch != nil || s.out.len() > 0 || s.listing
 	streams := make([]notify.Stream, len(s.subs))
 	at := make([]notify.Position, len(s.subs))
 	for i, c := range s.subs {
-		busy = busy || c.holds > 0 || c.lags || c.batch != nil
+		busy = busy || c.lags || c.batch != nil
 		streams[i], at[i] = s.stream(c.topic), c.queued
 	}
 	badge := s.badge

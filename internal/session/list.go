@@ -10,45 +10,66 @@ import (
 	"allim/pkg/notify"
 )
 
-// listAnew lists the inbox without having been asked: after a welcome that wants it, and after a reset. Until the frame is in the
-// outbox no message of the own stream is, so it is tried until it succeeds or the session ends.
+// listAnew lists the inbox without having been asked: after a welcome that wants it, and after a reset. It is tried until it succeeds or the
+// session ends, and once more if another reason came meanwhile: one list at a time, so that none is older than what was sent before it.
 func (s *Session) listAnew() {
-	own, q := s.own, store.Query{Limit: s.page}
-	stream := s.stream(own.topic)
-	own.holds++
+	if s.listing {
+		s.relist = true
+		return
+	}
+	s.listing = true
 	s.shared.wg.Go(func() {
-		for !s.listOnce(own, stream, q) {
-			pause := time.NewTimer(s.shared.opt.ListPause/2 + rand.N(s.shared.opt.ListPause))
-			select {
-			case <-pause.C:
-			case <-s.shared.stopping:
-				pause.Stop()
+		for {
+			switch done, err := s.listOnce(); {
+			case done:
 				return
+			case err != nil:
+				s.shared.opt.Log.Warn("list_failed", "session", s.id, "error", err)
+				if !s.shared.sleep(s.shared.opt.ListPause/2 + rand.N(s.shared.opt.ListPause)) {
+					return
+				}
 			}
 		}
 	})
 }
 
-// listOnce tries it once; false: again after a pause.
-func (s *Session) listOnce(own *sub, stream notify.Stream, q store.Query) (done bool) {
+// listOnce takes a place and tries it once.
+func (s *Session) listOnce() (done bool, err error) {
+	select {
+	case s.shared.lists <- struct{}{}:
+		defer func() { <-s.shared.lists }()
+	case <-s.shared.stopping:
+		return true, nil
+	}
 	s.mu.Lock()
-	over := s.end != nil || own.gone
+	if s.end != nil || s.own == nil {
+		s.mu.Unlock()
+		return true, nil
+	}
+	stream, q := s.stream(s.own.topic), store.Query{Limit: s.page}
+	s.relist = false
 	s.mu.Unlock()
-	if over {
-		return true
-	}
-	s.shared.lists <- struct{}{}
 	p, err := s.readPage(stream, q)
-	<-s.shared.lists
-	if err != nil {
-		s.shared.opt.Log.Warn("list_failed", "session", s.id, "error", err)
-		return false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err != nil || s.relist {
+		return false, err
+	}
 	s.sendInbox(nil, stream, p)
-	s.release(own)
-	return true
+	s.listed()
+	return true, nil
+}
+
+// sleep waits; false: the sessions end.
+func (ss *Sessions) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ss.stopping:
+		return false
+	}
 }
 
 func (s *Session) readPage(stream notify.Stream, q store.Query) (store.Page, error) {
@@ -57,9 +78,9 @@ func (s *Session) readPage(stream notify.Stream, q store.Query) (store.Page, err
 	return s.shared.opt.Store.List(ctx, stream, q)
 }
 
-// list answers a request for a page. The lock is held, but not while Redis is asked; no message of the own stream overtakes the page.
-func (s *Session) list(own *sub, stream notify.Stream, q store.Query, ref wire.Ref) {
-	own.holds++
+// list answers a request for a page. The lock is held, but not while Redis is asked.
+func (s *Session) list(stream notify.Stream, q store.Query, ref wire.Ref) {
+	s.listing = true
 	s.mu.Unlock()
 	p, err := s.readPage(stream, q)
 	s.mu.Lock()
@@ -68,7 +89,7 @@ func (s *Session) list(own *sub, stream notify.Stream, q store.Query, ref wire.R
 	} else {
 		s.sendInbox(ref, stream, p)
 	}
-	s.release(own)
+	s.listed()
 }
 
 func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
@@ -83,10 +104,14 @@ func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
 	s.send(f, item{})
 }
 
-// release lets the messages come that waited for a list.
-func (s *Session) release(own *sub) {
-	if own.holds--; own.holds == 0 && own.lags && s.out.low() {
-		own.lags = false
-		own.feed.Resume()
+// listed ends a list: the messages come that waited for it, or the next list.
+func (s *Session) listed() {
+	again := s.relist && s.own != nil && s.end == nil
+	s.listing, s.relist = false, false
+	s.wakeWaiting()
+	if again {
+		s.listAnew()
+	} else if s.own != nil {
+		s.own.resume()
 	}
 }

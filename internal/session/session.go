@@ -11,7 +11,7 @@ import (
 )
 
 // maxTopics is how many topics a connection hears, those it never asked for included (contract, section 4).
-const maxTopics = 100
+const maxTopics = wire.MaxTopics
 
 // A Session is one client. A transport makes it with Sessions.Open, feeds it with Handle, empties it with Pull, and calls Gone at the end.
 type Session struct {
@@ -31,6 +31,8 @@ type Session struct {
 	out      outbox
 	end      *End          // set once: what is pulled after the last frame
 	batch    *batch        // the welcome or subscribed under way
+	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
+	relist   bool          // and must be listed once more
 	waiting  chan struct{} // closed when the outbox is low, the batch is done or the session ends; nil: nobody waits
 	due      time.Time     // of the next look of the sweep
 	ping     time.Time     // of the next ping
@@ -175,10 +177,7 @@ func (s *Session) Pull() (frame []byte, end *End) {
 	if s.out.low() {
 		s.wakeWaiting()
 		for _, c := range s.subs {
-			if c.lags && c.holds == 0 {
-				c.lags = false
-				c.feed.Resume()
-			}
+			c.resume()
 		}
 	}
 	s.shared.metrics.frames.Inc()

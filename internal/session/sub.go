@@ -17,7 +17,6 @@ type sub struct {
 	queued notify.Position // after the last frame in the outbox
 	sent   notify.Position // after the last frame that was pulled
 	batch  *batch          // waits for its Begin
-	holds  int             // inbox lists under way: nothing may overtake them
 	lags   bool            // refused a message: to be resumed
 	gone   bool            // left: whatever still comes is dropped
 }
@@ -45,7 +44,7 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	if s.out.full() {
 		s.shared.metrics.limit("queue")
 	}
-	if s.out.full() || c.holds > 0 && m.Change != notify.ChangeEphemeral {
+	if s.out.full() || c.held() && m.Change != notify.ChangeEphemeral {
 		c.lags = c.lags || m.Change != notify.ChangeEphemeral
 		return false
 	}
@@ -59,6 +58,17 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	}
 	s.enqueue(i)
 	return true
+}
+
+// held tells whether nothing may be sent now: an inbox is being listed, and a frame before it must be in it.
+func (c *sub) held() bool { return c == c.s.own && c.s.listing }
+
+// resume lets messages come again that were refused, if there is room now.
+func (c *sub) resume() {
+	if c.lags && !c.held() && c.s.out.low() {
+		c.lags = false
+		c.feed.Resume()
+	}
 }
 
 // Reset tells the client that its topic begins anew; an inbox is listed again.
