@@ -16,6 +16,7 @@ import (
 	"allim/internal/boot"
 	"allim/internal/deliver"
 	"allim/internal/embedded"
+	"allim/internal/gateway"
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
 	"allim/internal/publish"
@@ -151,10 +152,10 @@ func (d *demo) listen() (all []net.Listener, taken []string, err error) {
 		return nil, nil, fmt.Errorf("--host %s is not loopback: the demo gives every user's token to whoever opens its page. Say --open-to-network if that is what you want", d.Host)
 	}
 	for _, p := range ports {
-		l, err := net.Listen("tcp", net.JoinHostPort(d.Host, fmt.Sprint(p.port)))
+		l, err := gateway.Listen(context.Background(), net.JoinHostPort(d.Host, fmt.Sprint(p.port)))
 		if err != nil {
 			var free error
-			if l, free = net.Listen("tcp", net.JoinHostPort(d.Host, "0")); free != nil {
+			if l, free = gateway.Listen(context.Background(), net.JoinHostPort(d.Host, "0")); free != nil {
 				closeAll(all)
 				return nil, nil, fmt.Errorf("listen for %s: %w", p.name, errors.Join(err, free))
 			}

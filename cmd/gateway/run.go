@@ -9,6 +9,7 @@ import (
 
 	"allim/internal/boot"
 	"allim/internal/deliver"
+	"allim/internal/gateway"
 	"allim/internal/lifecycle"
 	"allim/internal/store"
 )
@@ -24,7 +25,7 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	public, err := net.Listen("tcp", c.listen)
+	public, err := gateway.Listen(ctx, c.listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

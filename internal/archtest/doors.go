@@ -73,7 +73,8 @@ var rooms = []room{
 
 	// The ground: Redis and its map.
 	{path: "internal/keyspace", ours: []string{protos}, outside: []string{protobuf, xxhash}},
-	{path: "internal/store", ours: []string{"internal/keyspace"}, outside: []string{goRedis, prometheus, xsync, xsys}}, // xsys: TCP_USER_TIMEOUT
+	{path: "internal/tcp", outside: []string{xsys}, standalone: true},
+	{path: "internal/store", ours: []string{"internal/keyspace", "internal/tcp"}, outside: []string{goRedis, prometheus, xsync}},
 
 	// The writing bank.
 	{path: "internal/publish", ours: []string{"pkg/auth", "internal/store", protos},
@@ -85,8 +86,8 @@ var rooms = []room{
 		outside: []string{prometheus, rate}, never: []string{"net/http"}},
 	{path: "internal/transport/ws", ours: []string{"pkg/auth", "pkg/fanout", "internal/session", "internal/wire"}, // fanout: Delivery alone
 		outside: []string{coderWS, prometheus, rate}},
-	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "client"}, // wire: a refusal's body is a frame
-		outside: []string{prometheus, rate, xsys}, tests: []string{coderWS}},
+	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
+		outside: []string{prometheus, rate}, tests: []string{coderWS}},
 
 	{path: "internal/deliver", ours: join(deliveryBank, []string{"internal/boot", "internal/lifecycle"}), // the bank put together, for gateway and demo
 		outside: []string{goRedis, prometheus}},

@@ -55,11 +55,12 @@ type Bank struct {
 func New(o Options) (*Bank, error) {
 	b := &Bank{opt: o}
 	metrics := session.NewMetrics(o.Registry)
+	verify := gateway.Limited(o.Verifier.Verify)
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
-	b.sessions = session.New(session.Options{Hub: b.hub, Store: o.Store, Verify: o.Verifier.Verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})
+	b.sessions = session.New(session.Options{Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})
 	var err error
-	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: o.Verifier.Verify,
+	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: verify,
 		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Log: o.Log})
 	return b, err
 }
@@ -78,7 +79,7 @@ func (b *Bank) Parts() []lifecycle.Part {
 }
 
 func (b *Bank) ops(ctx context.Context) error {
-	return gateway.Serve(ctx, b.opt.Ops, gateway.Ops(b.Ready, b.opt.Registry), b.opt.Log)
+	return gateway.ServeOps(ctx, b.opt.Ops, gateway.Ops(b.Ready, b.opt.Registry), b.opt.Log)
 }
 
 // feed runs the hub at once, so that who comes before Redis does is answered, and ends if the Redis that comes is not ours.

@@ -1,14 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strings"
-	"time"
 
 	"allim/internal/transport/ws"
 	"allim/internal/wire"
@@ -26,7 +24,6 @@ type admit struct {
 	opt     Options
 	hosts   map[string]bool
 	origins map[string]bool
-	verify  chan struct{} // a place for each token that is verified at once
 }
 
 // A statusError is a refusal that no error of notify stands for.
@@ -39,7 +36,7 @@ type statusError struct {
 func (e *statusError) Error() string { return e.message }
 
 func newAdmit(o Options) (*admit, error) {
-	a := &admit{opt: o, hosts: map[string]bool{}, origins: map[string]bool{}, verify: make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+	a := &admit{opt: o, hosts: map[string]bool{}, origins: map[string]bool{}}
 	for i, h := range o.Hosts {
 		if h == "" || strings.ContainsAny(h, "/*:@ ") {
 			return nil, &notify.FieldError{Field: fmt.Sprintf("hosts[%d]", i), Want: "a host name without port, such as push.example.com"}
@@ -116,13 +113,10 @@ func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
 	if len(token) > auth.MaxToken {
 		a.opt.Metrics.Limit("token_bytes")
 	}
-	select {
-	case a.verify <- struct{}{}:
-		defer func() { <-a.verify }()
-	case <-r.Context().Done():
-		return nil, notify.ErrUnavailable
-	}
 	id, err := a.opt.Verify(token)
+	if errors.Is(err, notify.ErrUnavailable) {
+		return nil, err
+	}
 	if err != nil {
 		a.opt.Log.Info("token_refused", "why", auth.Why(err))
 		return nil, notify.ErrUnauthorized
@@ -161,6 +155,3 @@ func credential(r *http.Request) (token string, ambient bool) {
 	}
 	return "", false
 }
-
-// retryAfter spreads those who come back over ten seconds.
-func retryAfter() time.Duration { return time.Second + rand.N(10*time.Second) }

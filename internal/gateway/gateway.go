@@ -2,13 +2,12 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"allim/client"
@@ -105,7 +104,11 @@ func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
 // hello reads what the URL asks for.
 func hello(r *http.Request) (session.Hello, error) {
 	q := r.URL.Query()
-	h := session.Hello{Topics: q["topic"], Cursor: q.Get("cursor"), HasCursor: q.Has("cursor"), Origin: q.Get("origin")}
+	// Clones: what a connection keeps must not keep the whole request line.
+	h := session.Hello{Cursor: strings.Clone(q.Get("cursor")), HasCursor: q.Has("cursor"), Origin: strings.Clone(q.Get("origin"))}
+	for _, t := range q["topic"] {
+		h.Topics = append(h.Topics, strings.Clone(t))
+	}
 	if err := notify.CheckOrigin(h.Origin); err != nil {
 		return h, err
 	}
@@ -147,30 +150,4 @@ func answer(w http.ResponseWriter, status int, f *wire.Error) {
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // a client that does not wait for its refusal has gone
-}
-
-// Serve answers on a listener until ctx ends, then lets requests under way finish. WebSockets are the business of Sessions.Run, which ends before.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	srv := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    maxHeader, // net/http adds 4 KiB of its own: admit.request is exact
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	done := make(chan error, 1)
-	go func() {
-		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		err := srv.Shutdown(stop)
-		if err != nil {
-			err = errors.Join(err, srv.Close())
-		}
-		done <- err
-	}()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", l.Addr(), err)
-	}
-	return <-done
 }

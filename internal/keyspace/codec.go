@@ -1,7 +1,6 @@
 package keyspace
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"sort"
@@ -124,29 +123,24 @@ func decodeBody(m *notify.Message, body []byte) error {
 	return nil
 }
 
-// An item of an inbox stands in its hash as a head of text, which the scripts read, and the body behind it:
+// An item of an inbox stands in its hash as two fields: under its id a head of text, which the scripts read, and under id\0 the body that
+// EncodeBody made. The head is
 //
-//	<flags>\n<category>\n<expires ms>\n<collapse key>\n<body>
+//	<flags>\n<category>\n<expires ms>\n<collapse key>
 const headFields = 4
 
-// EncodeItem makes the bytes of an inbox item from the category of its message and the body that EncodeBody made.
-func EncodeItem(category string, body []byte) []byte {
-	b := make([]byte, 0, len(category)+len(body)+headFields+1)
-	b = append(b, '\n')
-	b = append(b, category...)
-	b = append(b, "\n0\n\n"...)
-	return append(b, body...)
-}
+// EncodeHead makes the head of an inbox item.
+func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
 
-// DecodeItem reads what EncodeItem made, into an item without place and state.
-func DecodeItem(id string, b []byte) (*notify.Item, error) {
-	f := bytes.SplitN(b, []byte("\n"), headFields+1)
-	if len(f) != headFields+1 {
+// DecodeItem reads an item, without place and state.
+func DecodeItem(id, head string, body []byte) (*notify.Item, error) {
+	f := strings.Split(head, "\n")
+	if len(f) != headFields {
 		return nil, fmt.Errorf("item %q: head: %w", id, ErrCorrupt)
 	}
 	var m notify.Message
-	if err := decodeBody(&m, f[headFields]); err != nil {
+	if err := decodeBody(&m, body); err != nil {
 		return nil, fmt.Errorf("item %q: %w", id, err)
 	}
-	return &notify.Item{ID: id, Category: string(f[1]), Time: m.Time, Data: m.Data}, nil
+	return &notify.Item{ID: id, Category: f[1], Time: m.Time, Data: m.Data}, nil
 }

@@ -72,12 +72,12 @@ func TestItemDecodesWhatItEncoded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := keyspace.DecodeItem("n1", keyspace.EncodeItem("mention", body))
+	got, err := keyspace.DecodeItem("n1", keyspace.EncodeHead("mention"), body)
 	want := &notify.Item{ID: "n1", Category: "mention", Time: full.Time, Data: full.Data}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Fatalf("item %v (-want +got):\n%s", err, diff)
 	}
-	if _, err := keyspace.DecodeItem("n1", []byte("a\nb")); !errors.Is(err, keyspace.ErrCorrupt) {
+	if _, err := keyspace.DecodeItem("n1", "a\nb", nil); !errors.Is(err, keyspace.ErrCorrupt) {
 		t.Fatalf("half a head: %v", err)
 	}
 }
@@ -102,9 +102,9 @@ func FuzzDecodePayload(f *testing.F) {
 }
 
 func FuzzDecodeItem(f *testing.F) {
-	f.Add([]byte("\nmention\n0\n\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if i, err := keyspace.DecodeItem("x", b); (i == nil) == (err == nil) {
+	f.Add("\nmention\n0\n", []byte{})
+	f.Fuzz(func(t *testing.T, head string, body []byte) {
+		if i, err := keyspace.DecodeItem("x", head, body); (i == nil) == (err == nil) {
 			t.Fatalf("item %v with error %v", i, err)
 		}
 	})

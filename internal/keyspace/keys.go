@@ -159,7 +159,7 @@ func (m *Map) Event(s notify.Stream) EventKeys {
 type InboxKeys struct {
 	EventKeys
 	Index      string // ZSET id to offset: every item
-	Items      string // HASH id to head and body
+	Items      string // HASH id to head, id\0 to body
 	Unread     string // ZSET id to offset: unread items, archived ones too
 	Unseen     string // ZSET id to offset: unseen active items
 	Archived   string // ZSET id to offset: archived items

@@ -50,13 +50,13 @@ func (s *Store) Notify(ctx context.Context, to []notify.Stream, m *notify.Messag
 	if err != nil {
 		return failAll(to, err)
 	}
-	item := string(keyspace.EncodeItem(m.Category, body))
+	head := keyspace.EncodeHead(m.Category)
 	calls := make([]call, len(to))
 	for i, st := range to {
 		if st.Topic.Kind() != notify.KindUser {
 			return failAll(to, fmt.Errorf("notify %q: %w", st.Topic, notify.ErrInvalid))
 		}
-		calls[i] = s.appendUser(st, m.ID, notify.ChangeNotification, m.Category, body, item)
+		calls[i] = s.appendUser(st, m.ID, notify.ChangeNotification, m.Category, body, head)
 	}
 	return s.append(ctx, calls)
 }
@@ -69,10 +69,10 @@ func (s *Store) appendEvent(st notify.Stream, id string, body []byte) call {
 		id, body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st)}}
 }
 
-func (s *Store) appendUser(st notify.Stream, id string, c notify.Change, category string, body []byte, item string) call {
+func (s *Store) appendUser(st notify.Stream, id string, c notify.Change, category string, body []byte, head string) call {
 	return call{notifyScript, s.inboxKeys(st), []any{
 		id, body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
-		string(rune(c)), item, category, s.inbox.Size}}
+		string(rune(c)), head, category, s.inbox.Size}}
 }
 
 // inboxKeys are the keys of the scripts that write a user's stream.

@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
-	"golang.org/x/sys/unix"
 
 	"allim/internal/keyspace"
+	"allim/internal/tcp"
 	"allim/pkg/notify"
 )
 
@@ -35,30 +34,8 @@ func Connect(url string) (*redis.Client, error) {
 
 // dial bounds how long sent bytes may stay unacknowledged: without it a silently cut link stays up for a quarter of an hour (pitfalls X1).
 func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := net.Dialer{
-		Timeout:         3 * time.Second,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 5 * time.Second, Count: 3},
-		Control: func(_, _ string, c syscall.RawConn) error {
-			var err error
-			cerr := c.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000)
-			})
-			if network == "unix" {
-				return cerr
-			}
-			return joinFirst(cerr, err)
-		},
-	}
+	d := net.Dialer{Timeout: 3 * time.Second, KeepAliveConfig: tcp.KeepAlive, Control: tcp.Options{UserTimeout: 10 * time.Second}.Control}
 	return d.DialContext(ctx, network, addr)
-}
-
-func joinFirst(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // New makes a Store. It does not call Redis: Open does.

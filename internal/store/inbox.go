@@ -40,8 +40,12 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	}
 	args := []any{string(rune(m.Change)), how, upto.Epoch, upto.Offset, body, newEpoch(), inboxEvents,
 		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st)}
+	named := make(map[string]bool, len(m.IDs))
 	for _, id := range m.IDs {
-		args = append(args, id)
+		if !named[id] { // an id named twice is one
+			args = append(args, id)
+		}
+		named[id] = true
 	}
 	v, err := s.one(ctx, call{markScript, s.inboxKeys(st), args}, 3)
 	if err != nil {
@@ -125,9 +129,9 @@ func (s *Store) list(ctx context.Context, st notify.Stream, q Query, limit int, 
 		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
 	}
 	p := Page{At: at, Badge: *badge}
-	const fields = 6
+	const fields = 7
 	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
-		item, err := keyspace.DecodeItem(text(rest[0]), []byte(text(rest[5])))
+		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])))
 		if err != nil {
 			return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
 		}
@@ -139,8 +143,8 @@ func (s *Store) list(ctx context.Context, st notify.Stream, q Query, limit int, 
 		item.Seen, item.Read, item.Archived = number(rest[2]) == 1, number(rest[3]) == 1, number(rest[4]) == 1
 		p.Items = append(p.Items, *item)
 	}
-	if number(v[6]) == 1 && len(p.Items) > 0 {
-		p.Before = formatBefore(q, p.Items[len(p.Items)-1].Position.Offset)
+	if below := text(v[6]); below != "" {
+		p.Before = formatBefore(q, below)
 	}
 	return p, nil
 }
@@ -163,8 +167,8 @@ func placeOf(epoch, offset, now string) (notify.Position, error) {
 
 // The token of a page is "<status>/<category>/<offset>" in base64url: offsets go on above everything visible whatever happens to the epoch, so
 // paging is stable under new arrivals.
-func formatBefore(q Query, offset uint64) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d/%s/%d", q.Status, q.Category, offset))
+func formatBefore(q Query, offset string) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d/%s/%s", q.Status, q.Category, offset))
 }
 
 func parseBefore(q Query) (offset string, ok bool) {

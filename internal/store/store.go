@@ -94,7 +94,7 @@ type Query struct {
 // A Page is one page of an inbox, newest first.
 type Page struct {
 	Items  []notify.Item
-	Before string // "" when there is no more
+	Before string // "" when there is no more; a page with filters may be short, or empty, and go on all the same
 	At     notify.Position
 	Badge  notify.Badge
 }

@@ -9,10 +9,12 @@ leftovers = function()
   return 0
 end
 
--- <flags>\n<category>\n<expires ms>\n<collapse key>\n<body>
+-- An item is two fields: its id with the head, <flags>\n<category>\n<expires ms>\n<collapse key>, and behind a zero byte the body,
+-- so that nobody reads a body who wants a category.
+local function body_of(id) return id .. '\0' end
+
 local function category_of(id)
-  local item = redis.call('HGET', ITEMS, id)
-  return item and string.match(item, '^[^\n]*\n([^\n]*)\n') or ''
+  return string.match(redis.call('HGET', ITEMS, id) or '', '^[^\n]*\n([^\n]*)\n') or ''
 end
 
 local function member(id) return category_of(id) .. '\0' .. id end
@@ -34,7 +36,7 @@ end
 
 local function drop(id)
   redis.call('ZREM', CATEGORIES, member(id))
-  redis.call('HDEL', ITEMS, id)
+  redis.call('HDEL', ITEMS, id, body_of(id))
   for _, key in ipairs({ INDEX, UNREAD, UNSEEN, ARCHIVED }) do redis.call('ZREM', key, id) end
 end
 

@@ -1,6 +1,6 @@
 -- lib, inbox. Appends a notification, or a message without an item, to a user's stream. KEYS 10 change index, 11 its tick, 12 channel
 -- ARGV 1 id, 2 body, 3 new epoch, 4 events kept, 5 ids kept, 6 retention ms, 7 PUBLISH or SPUBLISH, 8 change member, 9 change,
---      10 item ('' for a message), 11 category, 12 items kept
+--      10 head of the item ('' for a message), 11 category, 12 items kept
 -- Answers {duplicate, offset, epoch, receivers, unread}.
 local now, id = now_ms(), ARGV[1]
 local e, s = position(ARGV[3], now)
@@ -12,7 +12,7 @@ redis.call('HSET', META, 's', off)
 redis.call('ZADD', DEDUPE, off, id)
 redis.call('ZREMRANGEBYRANK', DEDUPE, 0, -(tonumber(ARGV[5]) + 1))
 if ARGV[10] ~= '' then
-  redis.call('HSET', ITEMS, id, ARGV[10])
+  redis.call('HSET', ITEMS, id, ARGV[10], body_of(id), ARGV[2])
   for _, key in ipairs({ INDEX, UNREAD, UNSEEN }) do redis.call('ZADD', key, off, id) end
   redis.call('ZADD', CATEGORIES, 0, ARGV[11] .. '\0' .. id)
   local over = math.min(500, redis.call('ZCARD', INDEX) - tonumber(ARGV[12]))

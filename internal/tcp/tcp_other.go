@@ -1,0 +1,5 @@
+//go:build !linux
+
+package tcp
+
+func (Options) set(uintptr) error { return nil }
