@@ -54,7 +54,7 @@ func TestSessionFitsItsBudget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.s = sessions.Open(c, session.Hello{Origin: fmt.Sprintf("origin-of-page-%05d", i), Cursor: "", HasCursor: true, Inbox: 20}, id)
+		c.s = sessions.Open(c, session.Hello{Origin: fmt.Sprintf("origin-of-page-%05d", i), Cursor: "", HasCursor: true}, id)
 	}
 	warm := make([]idle, topics)
 	for i := range warm {
