@@ -34,6 +34,7 @@ func seeds(t *testing.T) int {
 // that drop and come back on the other one. At the end of each every client has heard the same, in the same order, which is what
 // the publisher acknowledged, and its list and counts are those of the publisher. ALLIM_SEED runs one script alone.
 func TestEveryClientHearsTheSame(t *testing.T) {
+	t.Parallel() // beside the tests that wait for time to pass
 	stage := pods.Start(t, pods.Options{Gateways: 2})
 	if text := os.Getenv("ALLIM_SEED"); text != "" {
 		seed, err := strconv.Atoi(text)

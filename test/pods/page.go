@@ -219,13 +219,11 @@ func (p *Page) handle(f Frame) {
 	case "subscribed":
 		p.syncing = false
 		p.beginLocked(f)
-	case "message", "notification":
-		p.takeLocked(f)
-	case "badge":
-		if f.Badge != nil {
+	case "message", "notification", "badge":
+		if f.Badge != nil { // always: on one connection they come in order, also on a frame that comes again
 			p.badge = *f.Badge
 		}
-		if f.Pos != "" {
+		if f.Pos != "" && !p.syncing {
 			p.takeLocked(f)
 		}
 	case "reset":
@@ -271,12 +269,6 @@ func (p *Page) beginLocked(f Frame) {
 
 // takeLocked takes a frame that moves a position.
 func (p *Page) takeLocked(f Frame) {
-	if f.Pos == "" { // ephemeral
-		return
-	}
-	if p.syncing { // comes again
-		return
-	}
 	was, known := p.at[f.Topic]
 	if !known || !follows(was, f.Pos) {
 		p.faultLocked(f, "does not follow %q", was)
@@ -295,9 +287,6 @@ func (p *Page) takeLocked(f Frame) {
 	}
 	switch f.Type {
 	case "notification":
-		if f.Badge != nil {
-			p.badge = *f.Badge
-		}
 		if p.listed != "" && offset(f.Pos) <= offset(p.listed) {
 			break // the list had it
 		}
