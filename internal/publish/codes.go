@@ -25,7 +25,8 @@ const Domain = "allim"
 const (
 	internalMessage = "internal error"
 	maxViolations   = 20
-	maxReplyDetail  = 6 << 10 // bytes: details travel in a trailer, of which some gRPC clients take 8 KiB
+	unreadable      = "UNREADABLE" // the reason where gRPC could not make a message of what came
+	maxReplyDetail  = 6 << 10      // bytes: details travel in a trailer, of which some gRPC clients take 8 KiB
 )
 
 // table says what each error means to a caller; the first that an error is. A message here is all that is told; where there is

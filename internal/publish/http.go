@@ -73,21 +73,13 @@ func (s *Server) Handler() http.Handler {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
-	size := MaxRequest // of a body that does not say
-	if r.ContentLength >= 0 && r.ContentLength < MaxRequest {
-		size = int(r.ContentLength)
-	}
-	reply, err := s.guard(r.Context(), to.method, r.Header.Values("Authorization"), size, func(ctx context.Context, p *auth.Principal) (proto.Message, error) {
+	reply, err := s.guard(r.Context(), to.method, r.Header.Values("Authorization"), func() {}, func(ctx context.Context, p *auth.Principal, receive receiver) (proto.Message, error) {
 		if r.ContentLength > MaxRequest {
 			return nil, errBody
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return nil, errBody
-		}
-		if err != nil { // the caller went away, or was too slow
-			return nil, context.Canceled
+		var body []byte
+		if err := receive(func() (_ int, err error) { body, err = readBody(w, r); return len(body), err }); err != nil {
+			return nil, err
 		}
 		return to.call(ctx, p, body)
 	})
@@ -106,6 +98,19 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(append(text, '\n')) // a line, for shells; an error means that the caller has gone
+}
+
+// readBody reads a body of at most MaxRequest bytes. The server's ReadTimeout ends it.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, errBody
+	case err != nil: // the caller went away, or was too slow
+		return nil, context.Canceled
+	}
+	return body, nil
 }
 
 // isJSON takes application/json alone, in UTF-8: a form or a plain text that a foreign page can send without asking is none.

@@ -78,19 +78,11 @@ func decodeField(m protoreflect.Message, fd protoreflect.FieldDescriptor, raw js
 	case fd.Kind() == protoreflect.MessageKind && !fd.IsList() && !fd.IsMap() && !strings.HasPrefix(string(fd.Message().FullName()), wellKnown):
 		return decodeJSON(raw, m.Mutable(fd).Message(), field+".")
 	}
+	if fd.IsList() && fd.Kind() == protoreflect.StringKind {
+		return decodeStrings(m, fd, raw, field)
+	}
 	if decodeOne(m, fd, raw) {
 		return nil
-	}
-	if fd.IsList() {
-		var list []json.RawMessage
-		if json.Unmarshal(raw, &list) == nil {
-			for i, one := range list {
-				if !decodeOne(m.New(), fd, slices.Concat([]byte{'['}, one, []byte{']'})) {
-					return &notify.FieldError{Field: fmt.Sprintf("%s[%d]", field, i), Want: wantOf(fd)}
-				}
-			}
-		}
-		return &notify.FieldError{Field: field, Want: "a list"}
 	}
 	return &notify.FieldError{Field: field, Want: wantOf(fd)}
 }

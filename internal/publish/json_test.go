@@ -115,6 +115,8 @@ func TestWhatIsRead(t *testing.T) {
 		{`{"topics":"a"}`, &pb.PublishRequest{}, "topics", "a list"},
 		{`{"topics":["a",7]}`, &pb.PublishRequest{}, "topics[1]", "a string"},
 		{`{"topics":["a",null]}`, &pb.PublishRequest{}, "topics[1]", "a string"},
+		{`{"topics":["a\\\"]",{"b":"\\\""}]}`, &pb.PublishRequest{}, "topics[1]", "a string"},
+		{`{"topics":["\u00e9\ud83d\ude00", "\ufffd" ,"\udc00"]}`, &pb.PublishRequest{}, "topics[2]", "a string"},
 		{`{"mode":"EPHEMERL"}`, &pb.PublishRequest{}, "mode", "one of EVENT, EPHEMERAL"},
 		{`{"mode":"ephemeral"}`, &pb.PublishRequest{}, "mode", "one of EVENT, EPHEMERAL"},
 		{`{"to":["a"]}`, &pb.NotifyRequest{}, "to", "object"},
@@ -128,6 +130,42 @@ func TestWhatIsRead(t *testing.T) {
 		var fe *notify.FieldError
 		if !errors.As(err, &fe) || fe.Field != c.field || !strings.Contains(fe.Want, c.want) {
 			t.Errorf("%s: got %v, want %s: %s", c.body, err, c.field, c.want)
+		}
+	}
+}
+
+// TestListsOfStringsAreReadLikeProtojson has it for each list that is made of these elements, on its own and among others.
+func TestListsOfStringsAreReadLikeProtojson(t *testing.T) {
+	elements := []string{`"a"`, `""`, `"\""`, `"\\\\"`, `"\\\\\""`, `"]"`, `","`, `"\u0000\ufffd"`, `"é한"`, `"�"`, `"\ud83d\ude00�"`, `"\ud800"`, `"\ude00\ud83d"`, `7`, `null`, `[]`, `{"a":"]"}`, `true`, `[["a"]]`}
+	for _, one := range elements {
+		for _, form := range []string{"[%s]", "[ %s\t]", `["x",%s]`, `[%s,"x"]`, "[ \"[\\\\\" ,\r\n%s , \"\\\"\" ]", "[]", "[ ]"} {
+			list := form
+			if strings.Contains(form, "%s") {
+				list = strings.Replace(form, "%s", one, 1)
+			}
+			var got, want pb.PublishRequest
+			err := decodeJSON([]byte(`{"topics":`+list+`}`), got.ProtoReflect(), "")
+			wantErr := protojson.Unmarshal([]byte(`{"topics":`+list+`}`), &want)
+			if (err == nil) != (wantErr == nil) || err == nil && !proto.Equal(&got, &want) {
+				t.Errorf("%s: got %v, %v, want %v, %v", list, &got, err, &want, wantErr)
+			}
+		}
+	}
+}
+
+// TestAWrongElementCostsNoMoreThanTheRest counts allocations, which do not depend on the machine: a million elements are read in
+// one pass, wherever the wrong one is.
+func TestAWrongElementCostsNoMoreThanTheRest(t *testing.T) {
+	const n = 20_000
+	list := strings.Repeat(`"a",`, n)
+	for _, body := range []string{`{"topics":[` + list + `1]}`, `{"topics":[1,` + list + `1]}`} {
+		allocs := testing.AllocsPerRun(1, func() {
+			if decodeJSON([]byte(body), (&pb.PublishRequest{}).ProtoReflect(), "") == nil {
+				t.Error("a number among the topics was accepted")
+			}
+		})
+		if allocs > 2*n {
+			t.Errorf("%.20s…: %v allocations for %d elements", body, allocs, n)
 		}
 	}
 }

@@ -18,6 +18,10 @@ type Metrics struct {
 	retries       prometheus.Counter
 	inFlight      prometheus.Gauge
 	inFlightBytes prometheus.Gauge
+	receiving     *prometheus.GaugeVec
+
+	connections        *prometheus.GaugeVec
+	refusedConnections *prometheus.CounterVec
 }
 
 // NewMetrics makes Metrics and registers them; with nil, nobody sees them.
@@ -27,6 +31,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "allim", Subsystem: "publisher", Name: name, Help: help})
+	}
+	gauges := func(name, help, label string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "allim", Subsystem: "publisher", Name: name, Help: help}, []string{label})
 	}
 	m := &Metrics{
 		calls: counter("calls_total", "Calls by method and gRPC code, however they came.", "method", "code"),
@@ -38,9 +45,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Writes tried again because Redis could not be reached."}),
 		inFlight:      gauge("in_flight_calls", "Calls at work."),
 		inFlightBytes: gauge("in_flight_bytes", "Bytes of the requests at work."),
+		receiving:     gauges("receiving_calls", "Requests that are being read, of callers with a credential and of anybody (health, reflection).", "of"),
+
+		connections:        gauges("connections", "Connections that are open, by port.", "port"),
+		refusedConnections: counter("refused_connections_total", "Connections closed at once because there were too many, by port.", "port"),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.retries, m.inFlight, m.inFlightBytes)
+		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.retries, m.inFlight, m.inFlightBytes, m.receiving, m.connections, m.refusedConnections)
 	}
 	return m
 }

@@ -29,7 +29,15 @@ const (
 	DefaultInFlight      = 1024     // calls at work at once
 	DefaultInFlightBytes = 64 << 20 // bytes of their requests
 	DefaultDeadline      = 10 * time.Second
+	DefaultReceiving     = 32      // requests being read at once
+	DefaultConnections   = 1024    // open at once, on each port
 	MaxRequest           = 4 << 20 // bytes of one request, gRPC and HTTP alike
+
+	maxWaiting  = 1024     // calls that wait until their request is read
+	openReading = 8        // requests being read of those who need no credential
+	openWaiting = 64       // and calls of theirs that wait
+	window      = 64 << 10 // bytes that a caller may send on a stream before its request is read
+	connWindow  = 1 << 20  // and on all streams of a connection without hearing of us
 
 	// StopBudget is how long RunGRPC and RunHTTP may take to let calls finish.
 	StopBudget = 20 * time.Second
@@ -43,6 +51,8 @@ type Options struct {
 	Metrics       *Metrics         // nil: counted, but nobody sees it
 	InFlight      int              // calls at once, more are refused; 0: DefaultInFlight
 	InFlightBytes int              // bytes of their requests; 0: DefaultInFlightBytes
+	Receiving     int              // requests being read at once, others wait; one caller gets half; 0: DefaultReceiving
+	Connections   int              // open at once on each port, more are closed; 0: DefaultConnections
 	Deadline      time.Duration    // of calls that have none; 0: DefaultDeadline
 	Now           func() time.Time // the time of messages; nil: time.Now
 	NoReflection  bool             // true: callers need the .proto files
@@ -51,9 +61,11 @@ type Options struct {
 // A Server answers backends. It is safe for concurrent use.
 type Server struct {
 	Options
-	gate   gate
-	health *health.Server
-	warn   rate.Sometimes // one line a second of what happens per call
+	gate    gate
+	intake  *intake // of callers with a credential, by their name
+	opening *intake // of anybody, by host
+	health  *health.Server
+	warn    rate.Sometimes // one line a second of what happens per call
 
 	closing context.Context // ends when RunGRPC begins to stop: long streams end with it
 	close   context.CancelFunc
@@ -76,6 +88,12 @@ func New(o Options) (*Server, error) {
 	if o.InFlightBytes == 0 {
 		o.InFlightBytes = DefaultInFlightBytes
 	}
+	if o.Receiving == 0 {
+		o.Receiving = DefaultReceiving
+	}
+	if o.Connections == 0 {
+		o.Connections = DefaultConnections
+	}
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
@@ -83,25 +101,36 @@ func New(o Options) (*Server, error) {
 		o.Now = time.Now
 	}
 	s := &Server{Options: o, gate: gate{maxCalls: o.InFlight, maxBytes: o.InFlightBytes, metrics: o.Metrics},
-		health: health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
+		intake:  newIntake(o.Receiving, maxWaiting, o.Metrics.receiving.WithLabelValues("credential")),
+		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
+		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s, nil
 }
 
 // ServerOptions are the limits and the gate that a grpc.Server needs: its own defaults have no bound for streams, headers and
 // the life of a connection (pitfalls, F40).
+//
+// What callers can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, MaxRequest
+// each, and as much again for a moment when one is decoded), 32 MiB of those of anybody, 68 MiB of calls that wait to be read (a
+// window each), 64 MiB of requests at work (InFlightBytes), and of each connection gRPC's two buffers of 32 KiB and headers. A
+// stranger gets an answer to the headers: nothing of a request without a valid credential is read.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(256),
 		grpc.MaxRecvMsgSize(MaxRequest),
 		grpc.MaxHeaderListSize(16 << 10),
+		grpc.StaticStreamWindowSize(window), // or it grows to 16 MiB; a larger request gets its size when it is read
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
-			MaxConnectionAge: 30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second, // or callers stay on old pods for ever
+			MaxConnectionIdle: 5 * time.Minute,
+			MaxConnectionAge:  30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second, // or callers stay on old pods for ever
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
+		grpc.InTapHandle(cancelable),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 	}
@@ -109,9 +138,9 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 
 // Register adds the services, health and reflection to g, which was made with ServerOptions.
 func (s *Server) Register(g *grpc.Server) {
-	pb.RegisterPublisherServer(g, publisher{s: s})
-	pb.RegisterInboxServer(g, inbox{s: s})
-	healthpb.RegisterHealthServer(g, s.health)
+	s.register(g, &pb.Publisher_ServiceDesc, publisher{s: s})
+	s.register(g, &pb.Inbox_ServiceDesc, inbox{s: s})
+	s.register(g, &healthpb.Health_ServiceDesc, s.health)
 	for _, name := range []string{pb.Publisher_ServiceDesc.ServiceName, pb.Inbox_ServiceDesc.ServiceName} {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
@@ -138,7 +167,7 @@ func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
 	g := grpc.NewServer(s.ServerOptions()...)
 	s.Register(g)
 	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
+	go func() { served <- g.Serve(bound(l, "grpc", s.Connections, s.Metrics)) }()
 	select {
 	case err := <-served:
 		g.Stop()
@@ -155,12 +184,15 @@ func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
 		g.Stop()
 		<-stopped
 	}
-	return <-served
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // that: ctx ended before it served
+		return fmt.Errorf("serve gRPC: %w", err)
+	}
+	return nil
 }
 
 // RunHTTP serves the JSON form on l, which it closes, until ctx ends; then calls at work get StopBudget to finish.
 func (s *Server) RunHTTP(ctx context.Context, l net.Listener) error {
-	return runHTTP(ctx, l, &http.Server{
+	return runHTTP(ctx, bound(l, "http", s.Connections, s.Metrics), &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,

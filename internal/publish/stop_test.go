@@ -69,6 +69,21 @@ func TestStoppingLetsCallsFinishAndEndsWatches(t *testing.T) {
 	}
 }
 
+func TestAnEndBeforeTheBeginningIsNoError(t *testing.T) {
+	t.Parallel()
+	for range 50 { // gRPC is told to stop before, while or after it is told to serve
+		s, err := New(Options{Store: &store.Store{}, Services: services(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.Run(ctx, listen(t), listen(t)); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+}
+
 func TestATakenListenerEndsBoth(t *testing.T) {
 	t.Parallel()
 	s, _ := idle(t)

@@ -1,0 +1,52 @@
+package publish
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A bounded is a listener that has at most most connections open. It closes others at once: a caller goes to another publisher
+// sooner than from a queue.
+type bounded struct {
+	net.Listener
+	most    int64
+	open    atomic.Int64
+	gauge   prometheus.Gauge
+	refused prometheus.Counter
+}
+
+func bound(l net.Listener, port string, most int, m *Metrics) *bounded {
+	return &bounded{Listener: l, most: int64(most), gauge: m.connections.WithLabelValues(port), refused: m.refusedConnections.WithLabelValues(port)}
+}
+
+// Accept waits for the next connection that there is room for.
+func (b *bounded) Accept() (net.Conn, error) {
+	for {
+		c, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if b.open.Add(1) <= b.most {
+			b.gauge.Inc()
+			return &counted{Conn: c, leave: sync.OnceFunc(func() { b.open.Add(-1); b.gauge.Dec() })}, nil
+		}
+		b.open.Add(-1)
+		b.refused.Inc()
+		_ = c.Close() // nothing was said on it
+	}
+}
+
+// counted is a connection that counts until it is closed.
+type counted struct {
+	net.Conn
+	leave func()
+}
+
+func (c *counted) Close() error {
+	err := c.Conn.Close()
+	c.leave()
+	return err
+}
