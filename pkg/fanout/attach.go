@@ -32,7 +32,7 @@ type Subscription struct {
 	live    bool // From.Live
 	goes    bool // Go came before Begin
 	queued  bool // is in shard.starting
-	caught  bool // was given recovered messages since its last CaughtUp
+	caught  bool // was given recovered messages since its last CaughtUp, or was ahead of the topic: its counts are of the past
 }
 
 // An op is a set of calls of a session that its loop has not seen yet.
@@ -207,6 +207,7 @@ func (x *shard) begun(t *topic, c *Subscription, b Begin) {
 	c.pos = b.Position
 	c.pos.Epoch = t.intern(c.pos.Epoch)
 	b.Badge = t.badge
+	c.caught = t.kind == notify.KindUser && !same(c.pos, t.pos) // those are not the counts of its place: it may be ahead of this gateway
 	if !c.gone.Load() {
 		c.sink.Begin(c, b)
 	}

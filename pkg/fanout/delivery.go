@@ -53,7 +53,8 @@ type Sink interface {
 	Deliver(sub *Subscription, d *Delivery, recovered bool) bool
 	// Reset says that what the subscriber holds cannot be continued; what follows comes after pos. badge is the counts of a user's stream.
 	Reset(sub *Subscription, pos notify.Position, badge *notify.Badge)
-	// CaughtUp ends a batch of recovered messages: live ones follow. badge is the counts of a user's stream at that place, else nil.
+	// CaughtUp ends a batch of recovered messages: live ones follow. It comes, too, when a topic reaches the place of a subscriber that began ahead of
+	// it, whose Begin had older counts. badge is the counts of a user's stream at that place, else nil.
 	CaughtUp(sub *Subscription, badge *notify.Badge)
 }
 

@@ -131,13 +131,14 @@ func (c *modelConn) next() {
 			cl.list()
 		}
 	case frameCaughtUp:
-		if !c.behind {
+		if !c.behind && !cl.w.user { // a user's stream also tells who was ahead of it the counts
 			cl.wrong("caught up without a recovered message")
 		}
 		c.behind = false
 		if cl.w.user && (f.badge == nil || !same(f.badge.Revision, cl.pos)) {
 			cl.wrong("caught up at %v with the badge %v", cl.pos, f.badge)
 		}
+		cl.badgeIs(f.badge)
 	case frameMessage:
 		p := f.m.Position
 		if p.Offset != cl.pos.Offset+1 || p.Epoch != cl.pos.Epoch && !cl.w.follows(cl.pos, p) {

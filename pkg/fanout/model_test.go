@@ -238,6 +238,9 @@ func (w *world) rest() error {
 		if cl.conn.behind {
 			return fmt.Errorf("%s was never told that it had caught up", cl.name)
 		}
+		if w.user && cl.pos.Offset > 0 && !same(cl.badge, cl.pos) {
+			return fmt.Errorf("%s ended at %v with the badge of %v", cl.name, cl.pos, cl.badge)
+		}
 		if l := cl.lacks(); len(l) > 0 {
 			t := w.shard.topics[w.channel]
 			return fmt.Errorf("%s at %v lacks %v; Redis is at %v.%d, topic %+v", cl.name, cl.pos, l, w.redis.epoch, w.redis.top, t)
