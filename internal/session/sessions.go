@@ -178,7 +178,7 @@ func (s *Session) sweep(now time.Time) {
 	case !s.identity.Anonymous:
 		if !now.Before(s.expiry()) {
 			s.finish(wire.CloseExpired, "expired")
-		} else if left := s.expiry().Sub(now); left <= Warn && !s.expiring {
+		} else if left := s.expiry().Sub(now); left <= Warn && !s.expiring && s.batch == nil { // never before the welcome
 			s.expiring = true
 			s.send(&wire.Expiring{In: int(left / time.Second)}, item{})
 		}

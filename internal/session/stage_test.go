@@ -67,7 +67,7 @@ func newStage(t *testing.T, backend string) *stage {
 	if st.store, err = store.New(store.Options{Redis: rdb, Keys: keys, Classes: classes}); err != nil {
 		t.Fatal(err)
 	}
-	st.hub = fanout.New(fanout.Options{Redis: rdb, Keys: keys, History: st.store, Gateway: "g1", RingSize: 2, Sweep: 20 * time.Millisecond, CheckEvery: 200 * time.Millisecond})
+	st.hub = fanout.New(fanout.Options{Redis: rdb, Keys: keys, History: st.store, Gateway: "g1", RingSize: 2, Sweep: 20 * time.Millisecond, CheckEvery: -1})
 	run(t, st.hub.Run)
 	anonymous, err := auth.Anonymous(auth.Grant{Subscribe: []string{"public/*"}, Hear: []string{"public/chat"}, Send: []string{"chat message"}})
 	if err != nil {

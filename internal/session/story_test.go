@@ -120,9 +120,10 @@ func (st *stage) run(steps string) string {
 		fmt.Fprintf(&st.out, "%s\n", line)
 		step, unsettled := strings.CutPrefix(line, "~")
 		st.step(strings.Fields(step), step)
-		if !unsettled {
-			st.settle()
+		if unsettled { // its frames stand with those of the next step
+			continue
 		}
+		st.settle()
 		for _, name := range st.order {
 			frames := st.clients[name].take()
 			// topics are in order each by itself, and the answer to a mark comes before or after its event
