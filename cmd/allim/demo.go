@@ -19,6 +19,7 @@ import (
 	"allim/internal/gateway"
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
+	"allim/internal/ops"
 	"allim/internal/publish"
 	"allim/internal/store"
 	"allim/pkg/auth"
@@ -51,7 +52,7 @@ const (
 // Run runs the demo until ctx ends.
 func (d *demo) Run(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: d.LogLevel}))
-	redis.SetLogger(boot.RedisLog{Log: log})
+	boot.LogRedis(log)
 	return d.run(ctx, os.Stdout, log)
 }
 
@@ -126,9 +127,10 @@ func writingBank(parts []lifecycle.Part, st *store.Store, rdb *redis.Client, cas
 	if err != nil {
 		return nil, err
 	}
-	ops := &publish.Ops{Metrics: registry, Ping: func(ctx context.Context) error { return rdb.Ping(ctx).Err() }}
+	pulse := &ops.Pulse{Ping: func(ctx context.Context) error { return rdb.Ping(ctx).Err() }}
 	return append(parts,
-		lifecycle.Part{Name: "publisher operations", Run: func(ctx context.Context) error { return ops.Run(ctx, l[publisherOps]) }, Budget: publish.StopBudget},
+		lifecycle.Part{Name: "publisher operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, l[publisherOps], pulse.Ready, registry, log) }},
+		lifecycle.Part{Name: "publisher pulse", Run: pulse.Run},
 		lifecycle.Part{Name: "publisher", Run: func(ctx context.Context) error { return server.Run(ctx, l[rpc], l[api]) }, Budget: publish.StopBudget}), nil
 }
 

@@ -45,9 +45,6 @@ type config struct {
 	logLevel          slog.Level
 }
 
-// errShown: the help or the version was asked for and shown.
-var errShown = errors.New("shown")
-
 // configure reads flags, environment and file. Its error joins every mistake.
 func configure(args []string) (c config, err error) {
 	var f flags
@@ -58,7 +55,7 @@ func configure(args []string) (c config, err error) {
 		return c, fmt.Errorf("read flags: %w", err)
 	}
 	if _, err := parser.Parse(args); shown {
-		return c, errShown
+		return c, boot.ErrShown
 	} else if err != nil {
 		return c, fmt.Errorf("read flags: %w", err)
 	}

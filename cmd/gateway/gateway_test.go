@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"allim/internal/boot"
 	"allim/internal/testkit"
 )
 
@@ -62,12 +63,12 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"--no-such-flag"}, {"--config", "no-such-file.yaml"}, {"--log-level", "loud"}, {}} {
-		if code := start(args); code != mistaken {
+		if code := boot.Main("gateway", args, prepare); code != boot.Mistaken {
 			t.Errorf("%v ended with %d", args, code)
 		}
 	}
 	for _, args := range [][]string{{"--version"}, {"--help"}} {
-		if code := start(args); code != 0 {
+		if code := boot.Main("gateway", args, prepare); code != 0 {
 			t.Errorf("%v ended with %d", args, code)
 		}
 	}

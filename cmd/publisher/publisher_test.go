@@ -240,7 +240,7 @@ api_keys: [{id: a, key: short, allow: [everything]}]
 		t.Errorf("a secret shows in %v", err)
 	}
 	for _, args := range [][]string{nil, {"--redsi=x"}, {"--partitions=x"}, {"--config=/nowhere"}, {"--log-level=loud"}} {
-		if _, err := configure(args); err == nil || errors.Is(err, errShown) {
+		if _, err := configure(args); err == nil || errors.Is(err, boot.ErrShown) {
 			t.Errorf("%v: got %v", args, err)
 		}
 	}

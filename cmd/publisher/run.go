@@ -11,6 +11,7 @@ import (
 
 	"allim/internal/boot"
 	"allim/internal/lifecycle"
+	"allim/internal/ops"
 	"allim/internal/publish"
 	"allim/internal/store"
 )
@@ -34,7 +35,7 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 		return err
 	}
 	var serving atomic.Bool
-	ops := &publish.Ops{Metrics: registry, Ping: func(ctx context.Context) error {
+	pulse := &ops.Pulse{Ping: func(ctx context.Context) error {
 		if !serving.Load() {
 			return errNotServing
 		}
@@ -46,9 +47,10 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	}
 	log.Info("starting", "version", version, "ops", opsAt.Addr().String(), "partitions", c.keys.Partitions())
 	return lifecycle.Run(ctx,
-		lifecycle.Part{Name: "ops", Run: func(ctx context.Context) error { return ops.Run(ctx, opsAt) }, Budget: publish.StopBudget},
+		lifecycle.Part{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, opsAt, pulse.Ready, registry, log) }},
+		lifecycle.Part{Name: "pulse", Run: pulse.Run},
 		lifecycle.Part{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
-			defer context.AfterFunc(ctx, ops.Stopping)()
+			defer context.AfterFunc(ctx, pulse.Stopping)()
 			if err := boot.Open(ctx, st, log); err != nil || ctx.Err() != nil {
 				return err
 			}

@@ -59,7 +59,7 @@ var (
 	deliveryBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "pkg/fanout", "internal/wire",
 		"internal/session", "internal/transport/ws", "internal/gateway", "client"}
 
-	process = []string{"internal/lifecycle", "internal/settings", "internal/boot"} // what every program is made of
+	process = []string{"internal/lifecycle", "internal/settings", "internal/boot", "internal/ops"} // what every program is made of
 )
 
 var rooms = []room{
@@ -87,13 +87,14 @@ var rooms = []room{
 	{path: "internal/transport/ws", ours: []string{"pkg/auth", "pkg/fanout", "internal/session", "internal/wire"}, // fanout: Delivery alone
 		outside: []string{coderWS, prometheus, rate}},
 	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
-		outside: []string{prometheus, rate}, tests: []string{coderWS}},
+		tests: []string{coderWS}},
 
-	{path: "internal/deliver", ours: join(deliveryBank, []string{"internal/boot", "internal/lifecycle"}), // the bank put together, for gateway and demo
+	{path: "internal/deliver", ours: join(deliveryBank, []string{"internal/boot", "internal/ops", "internal/lifecycle"}), // the bank put together, for gateway and demo
 		outside: []string{goRedis, prometheus}},
 
 	// What every program is made of.
-	{path: "internal/boot", ours: []string{"pkg/auth", "internal/store", "internal/settings"}, outside: []string{prometheus}},
+	{path: "internal/boot", ours: []string{"pkg/auth", "internal/store", "internal/settings"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger
+	{path: "internal/ops", outside: []string{prometheus}, standalone: true},
 	{path: "internal/lifecycle", standalone: true},
 	{path: "internal/settings", outside: []string{kong, yaml}, standalone: true},
 	{path: "internal/embedded", outside: []string{miniredis}, standalone: true},

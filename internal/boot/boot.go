@@ -1,4 +1,4 @@
-// Package boot is what both programs do on their way up: it turns the settings file into the options of the rooms, waits for
+// Package boot is what both programs do from their arguments to their exit code: it turns the settings file into the options of the rooms, waits for
 // Redis and says which build this is. It imports neither bank.
 package boot
 
@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
 
 	"allim/internal/settings"
 	"allim/internal/store"
@@ -109,10 +110,12 @@ func Registry(program, version string) *prometheus.Registry {
 	return r
 }
 
-// RedisLog puts what go-redis would write to stderr as plain text into a log.
-type RedisLog struct{ Log *slog.Logger }
+// LogRedis puts what go-redis would write to stderr as plain text into a log, for the whole process.
+func LogRedis(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
+
+type redisLog struct{ log *slog.Logger }
 
 // Printf is go-redis' logging interface.
-func (l RedisLog) Printf(_ context.Context, format string, v ...any) {
-	l.Log.Debug("go-redis", "message", fmt.Sprintf(format, v...))
+func (l redisLog) Printf(_ context.Context, format string, v ...any) {
+	l.log.Debug("go-redis", "message", fmt.Sprintf(format, v...))
 }

@@ -19,6 +19,7 @@ import (
 	"allim/internal/gateway"
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
+	"allim/internal/ops"
 	"allim/internal/session"
 	"allim/internal/store"
 	"allim/pkg/auth"
@@ -68,6 +69,13 @@ func New(o Options) (*Bank, error) {
 // Ready tells whether messages really flow through this gateway.
 func (b *Bank) Ready() bool { return b.open.Load() && !b.stopping.Load() && b.hub.Ready() }
 
+func (b *Bank) notReady() error {
+	if !b.Ready() {
+		return errors.New("no probe came back through Redis yet, or stopping")
+	}
+	return nil
+}
+
 // Parts are what lifecycle.Run runs, in their order: the feed first, the front door last, which is stopped first.
 func (b *Bank) Parts() []lifecycle.Part {
 	return []lifecycle.Part{
@@ -79,7 +87,7 @@ func (b *Bank) Parts() []lifecycle.Part {
 }
 
 func (b *Bank) ops(ctx context.Context) error {
-	return gateway.ServeOps(ctx, b.opt.Ops, gateway.Ops(b.Ready, b.opt.Registry), b.opt.Log)
+	return ops.Serve(ctx, b.opt.Ops, b.notReady, b.opt.Registry, b.opt.Log)
 }
 
 // feed runs the hub at once, so that who comes before Redis does is answered, and ends if the Redis that comes is not ours.

@@ -1,4 +1,4 @@
-// Package gateway is the front door of the delivery bank: its routes, who is let in from where, and the operations port.
+// Package gateway is the front door of the delivery bank: its routes, and who is let in from where.
 package gateway
 
 import (

@@ -1,15 +1,12 @@
 package gateway
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"allim/internal/session"
 	"allim/internal/testkit"
@@ -182,29 +179,5 @@ func TestWrongHostsAndOriginsAreNamed(t *testing.T) {
 		if _, err := New(o); err == nil || !strings.Contains(err.Error(), "[0]: expected") {
 			t.Errorf("%v %v: %v", o.Hosts, o.Origins, err)
 		}
-	}
-}
-
-func TestOpsSayLiveAndReady(t *testing.T) {
-	ready := false
-	srv := httptest.NewServer(Ops(func() bool { return ready }, prometheus.NewRegistry()))
-	defer srv.Close()
-	status := func(path string) (int, string) {
-		resp, err := http.Get(srv.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode, string(b)
-	}
-	for path, want := range map[string]int{"/healthz/live": 200, "/healthz/ready": 503, "/metrics": 200, "/debug/pprof/": 200, "/": 404} {
-		if got, body := status(path); got != want {
-			t.Errorf("%s: got %d %.80s, want %d", path, got, body, want)
-		}
-	}
-	ready = true
-	if got, _ := status("/healthz/ready"); got != 200 {
-		t.Errorf("ready: got %d", got)
 	}
 }

@@ -15,10 +15,7 @@ import (
 // timeouts bound a connection before and beside the WebSocket, which has its own: hijacking clears these.
 type timeouts struct{ header, read, write, idle time.Duration }
 
-var (
-	public = timeouts{header: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 60 * time.Second}
-	ops    = timeouts{header: 5 * time.Second, read: 15 * time.Second, write: 90 * time.Second, idle: 60 * time.Second} // a profile takes 30 s and more
-)
+var public = timeouts{header: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 60 * time.Second}
 
 // Listen opens the public port. Accepted connections inherit its options (pitfalls D31): a reader that does not read holds 64 KiB of kernel
 // memory and not the 4 MB that Linux grows to, and one that vanished is given up 20 s after bytes to it stay unacknowledged.
@@ -31,11 +28,6 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 // Serve answers on the public port until ctx ends, then lets requests under way finish. WebSockets are the business of Sessions.Run.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	return serve(ctx, l, h, log, public)
-}
-
-// ServeOps answers on the operations port.
-func ServeOps(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	return serve(ctx, l, h, log, ops)
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, t timeouts) error {

@@ -2,14 +2,9 @@ package publish
 
 import (
 	"context"
-	"errors"
-	"io"
-	"net/http"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"allim/internal/store"
@@ -99,60 +94,5 @@ func TestATakenListenerEndsBoth(t *testing.T) {
 func TestANewServerNeedsItsParts(t *testing.T) {
 	if _, err := New(Options{Store: &store.Store{}}); err == nil {
 		t.Error("a server without anybody who may call")
-	}
-}
-
-func TestReadyIsAFreshPing(t *testing.T) {
-	t.Parallel()
-	var fail atomic.Bool
-	o := &Ops{Metrics: prometheus.NewRegistry(), Ping: func(context.Context) error {
-		if fail.Load() {
-			return errors.New("away")
-		}
-		return nil
-	}}
-	if o.ready() == nil {
-		t.Error("ready before the first answer")
-	}
-	fail.Store(true)
-	ctx, cancel := context.WithCancel(context.Background())
-	l := listen(t)
-	ended := make(chan error, 1)
-	go func() { ended <- o.Run(ctx, l) }()
-	get := func(path string) int {
-		w, err := http.Get("http://" + l.Addr().String() + path)
-		if err != nil {
-			t.Error(err)
-			return 0
-		}
-		defer w.Body.Close()
-		_, _ = io.Copy(io.Discard, w.Body)
-		return w.StatusCode
-	}
-	if got := get("/healthz/ready"); got != http.StatusServiceUnavailable {
-		t.Errorf("ready without Redis: got %d", got)
-	}
-	if got := get("/healthz/live"); got != http.StatusOK {
-		t.Errorf("live: got %d", got)
-	}
-	fail.Store(false)
-	testkit.Eventually(t, 5*time.Second, func() bool { return get("/healthz/ready") == http.StatusOK }, "be ready")
-	o.answered.Store(time.Now().Add(-pingFresh - time.Second).UnixNano())
-	if o.ready() == nil {
-		t.Error("ready on an old answer")
-	}
-	o.answered.Store(time.Now().UnixNano())
-	o.Stopping()
-	if got := get("/healthz/ready"); got != http.StatusServiceUnavailable {
-		t.Errorf("ready while stopping: got %d", got)
-	}
-	for path, want := range map[string]int{"/metrics": 200, "/debug/pprof/": 200, "/": 404} {
-		if got := get(path); got != want {
-			t.Errorf("%s: got %d, want %d", path, got, want)
-		}
-	}
-	cancel()
-	if err := testkit.Receive(t, 5*time.Second, ended, "the end"); err != nil {
-		t.Errorf("run: %v", err)
 	}
 }
