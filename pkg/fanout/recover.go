@@ -125,14 +125,18 @@ func (r *recoverer) rouse() {
 	}
 }
 
-// run hands questions to workers when they are due, until ctx ends and every worker has returned.
+// run hands questions to workers when they are due, until ctx ends and every worker has returned. A question is taken only when a worker is
+// free for it: until then a newer one takes its place.
 func (r *recoverer) run(ctx context.Context) {
-	jobs := make(chan *ticket) // closed here, after the last job
+	jobs := make(chan *ticket)             // closed here, after the last job
+	free := make(chan struct{}, r.workers) // one for each worker that has nothing to do; never closed
 	var workers sync.WaitGroup
 	for range r.workers {
+		free <- struct{}{}
 		workers.Go(func() {
 			for k := range jobs {
 				r.work(ctx, k)
+				free <- struct{}{}
 			}
 		})
 	}
@@ -141,19 +145,30 @@ func (r *recoverer) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return
+		}
+		k := r.next(ctx, timer)
+		if k == nil {
+			return
+		}
+		jobs <- k // somebody is free
+	}
+}
+
+// next waits for the next question that is due; nil when ctx ends.
+func (r *recoverer) next(ctx context.Context, timer *time.Timer) *ticket {
+	for {
 		k, wait := r.take()
 		if k != nil {
-			select {
-			case jobs <- k:
-				continue
-			case <-ctx.Done():
-				return
-			}
+			return k
 		}
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-r.wake:
 		case <-timer.C:
 		}
