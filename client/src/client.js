@@ -42,6 +42,8 @@ export class Client {
   #memory;
   #origin;
   #log;
+  /** @type {(frame: Frame) => void} told of a refusal that nobody listens to: a page must not be empty without a word */
+  #refused;
   #unhook;
   #fresh = false; // the next welcome is the first of its connection
 
@@ -53,6 +55,8 @@ export class Client {
     const url = urlOf(options.url);
     const clock = options.clock ?? browserClock;
     this.#log = options.log ?? (() => {});
+    this.#refused = (frame) =>
+      options.log ? options.log("error", frame) : console.warn(`allim: ${frame.code} ${frame.topic ?? ""}: ${frame.message}`);
     const report = (/** @type {any} */ detail) => (options.log ? options.log("error", detail) : complain(detail.error));
     this.#origin = options.origin ?? randomOrigin();
     this.#events = new Events(report);
@@ -204,7 +208,8 @@ export class Client {
         return void this.#requests.answer(frame);
       case "error":
         if (!this.#requests.answer(frame)) this.#topics.refuse(frame);
-        return this.#events.emit("error", frame);
+        if (!this.#events.emit("error", frame)) this.#refused(frame);
+        return;
       case "expiring":
         if (this.#connection.renewable) this.#authenticate().catch((error) => this.#log("error", { error }));
     }

@@ -26,14 +26,17 @@ export class Events {
   /**
    * @param {string} name
    * @param {unknown} [value]
+   * @returns {boolean} whether anybody listens
    */
   emit(name, value) {
-    for (const fn of [...(this.#listeners.get(name) ?? [])]) {
+    const all = [...(this.#listeners.get(name) ?? [])];
+    for (const fn of all) {
       try {
         fn(value);
       } catch (error) {
         this.#report({ event: name, error });
       }
     }
+    return all.length > 0;
   }
 }

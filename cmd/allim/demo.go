@@ -161,7 +161,7 @@ func (d *demo) listen() (all []net.Listener, taken []string, err error) {
 				closeAll(all)
 				return nil, nil, fmt.Errorf("listen for %s: %w", p.name, errors.Join(err, free))
 			}
-			taken = append(taken, fmt.Sprintf("Port %d is taken: %s is on %d instead.", p.port, p.name, l.Addr().(*net.TCPAddr).Port))
+			taken = append(taken, fmt.Sprintf("Port %d is taken. On %d instead: %s.", p.port, l.Addr().(*net.TCPAddr).Port, p.name))
 		}
 		all = append(all, l)
 	}

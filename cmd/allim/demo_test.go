@@ -178,7 +178,7 @@ func TestTakenPortIsReplacedAndSaid(t *testing.T) {
 		}
 	}
 	said, stop := runDemo(t, &demo{Host: "127.0.0.1"})
-	for _, want := range []string{"Port 8080 is taken: page and gateway is on ", "Port 50051 is taken: publisher, gRPC is on "} {
+	for _, want := range []string{"Port 8080 is taken. On ", "instead: page and gateway.", "Port 50051 is taken. On ", "instead: publisher, gRPC."} {
 		if !strings.Contains(said, want) {
 			t.Errorf("nothing like %q in:\n%s", want, said)
 		}

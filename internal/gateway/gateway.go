@@ -109,6 +109,9 @@ func hello(r *http.Request) (session.Hello, error) {
 	for _, t := range q["topic"] {
 		h.Topics = append(h.Topics, strings.Clone(t))
 	}
+	if q.Has("token") || q.Has("access_token") { // it would stand in every log on the way
+		return h, &notify.FieldError{Field: "token", Want: "none in a URL: send it as subprotocols [\"allim.v1\", \"bearer.<jwt>\"], as a header or in the first frame"}
+	}
 	if err := notify.CheckOrigin(h.Origin); err != nil {
 		return h, err
 	}

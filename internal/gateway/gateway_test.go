@@ -151,6 +151,7 @@ func TestRefusalsAreErrorFrames(t *testing.T) {
 		"wrong token":    {wrong, 401, `{"type":"error","code":"unauthorized","message":"a valid token is needed"}`},
 		"big head":       {big, 413, `{"type":"error","code":"too_large","message":"expected at most 8192 bytes of request line and headers"}`},
 		"inbox":          {upgrade(httptest.NewRequest("GET", "/v1/ws?inbox=101", nil)), 400, `{"type":"error","code":"bad_frame","message":"inbox: expected 0 to 100"}`},
+		"token":          {upgrade(httptest.NewRequest("GET", "/?token=a.b.c", nil)), 400, `{"type":"error","code":"bad_frame","message":"token: expected none in a URL: send it as subprotocols [\"allim.v1\", \"bearer.<jwt>\"], as a header or in the first frame"}`},
 		"origin":         {upgrade(httptest.NewRequest("GET", "/?origin=short", nil)), 400, `{"type":"error","code":"bad_frame","message":"origin: expected 16 to 32 of A-Z a-z 0-9 _ -"}`},
 	} {
 		c.r.Host = "localhost"

@@ -27,7 +27,7 @@ func good(call string) proto.Message {
 		"Notify":  &pb.NotifyRequest{Id: "n", To: &pb.Audience{Users: []string{"ann"}}, Data: []byte("1")},
 		"List":    &pb.ListRequest{User: "ann"},
 		"Counts":  &pb.CountsRequest{User: "ann"},
-		"Mark":    &pb.MarkRequest{User: "ann", All: true},
+		"Mark":    &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_SEEN.Enum(), All: true},
 	}[call]
 }
 
@@ -129,7 +129,7 @@ func TestATenantSeesItsOwnOnly(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want %d", credential, got, err, want)
 		}
 	}
-	m, err := b.inbox().Mark(b.as("acme"), &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_DELETE, All: true})
+	m, err := b.inbox().Mark(b.as("acme"), &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_DELETE.Enum(), All: true})
 	if err != nil || m.Changed != 0 {
 		t.Errorf("another tenant's mark: got %v, %v", m, err)
 	}

@@ -86,7 +86,7 @@ func TestWhatIsRead(t *testing.T) {
 		{`{"x":1,"x":2,"topics":["a","b"]}`, &pb.PublishRequest{Topics: []string{"a", "b"}}},
 		{`{"to":{"users":["a"],"later":{}}}`, &pb.NotifyRequest{To: &pb.Audience{Users: []string{"a"}}}},
 		{`{"to":null}`, &pb.NotifyRequest{}},
-		{`{"user":"a","all":true,"mark":"DELETE"}`, &pb.MarkRequest{User: "a", All: true, Mark: pb.MarkRequest_DELETE}},
+		{`{"user":"a","all":true,"mark":"DELETE"}`, &pb.MarkRequest{User: "a", All: true, Mark: pb.MarkRequest_DELETE.Enum()}},
 		{`{"limit":5.0,"status":"ALL"}`, &pb.ListRequest{Limit: 5, Status: pb.ListRequest_ALL}},
 	} {
 		got := c.want.ProtoReflect().New().Interface()

@@ -81,10 +81,11 @@ func TestLimits(t *testing.T) {
 		{"100 items", &pb.ListRequest{User: "ann", Limit: 100}, ""},
 		{"101 items", &pb.ListRequest{User: "ann", Limit: 101}, "limit"},
 		{"-1 items", &pb.ListRequest{User: "ann", Limit: -1}, "limit"},
-		{"500 ids", &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_READ, Ids: names(500, "i%d")}, ""},
-		{"501 ids", &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_READ, Ids: names(501, "i%d")}, "ids"},
-		{"an unknown mark", &pb.MarkRequest{User: "ann", Mark: 6, All: true}, "mark"},
-		{"a bad origin of a mark", &pb.MarkRequest{User: "ann", All: true, Origin: "o"}, "origin"},
+		{"500 ids", &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_READ.Enum(), Ids: names(500, "i%d")}, ""},
+		{"501 ids", &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_READ.Enum(), Ids: names(501, "i%d")}, "ids"},
+		{"an unknown mark", &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_Mark(6).Enum(), All: true}, "mark"},
+		{"a bad origin of a mark", &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_SEEN.Enum(), All: true, Origin: "o"}, "origin"},
+		{"no mark", &pb.MarkRequest{User: "ann", All: true}, "mark"},
 		{"nobody's counts", &pb.CountsRequest{}, "user"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

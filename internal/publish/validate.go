@@ -148,8 +148,8 @@ var marks = map[pb.MarkRequest_Mark]notify.Change{
 func checkMark(r *pb.MarkRequest) (notify.Topic, store.Mark, error) {
 	var m mistakes
 	t := m.user(r.User)
-	change, known := marks[r.Mark]
-	m.want(known, "mark", "SEEN, READ, UNREAD, ARCHIVE, UNARCHIVE or DELETE")
+	change, known := marks[r.GetMark()]
+	m.want(known && r.Mark != nil, "mark", "SEEN, READ, UNREAD, ARCHIVE, UNARCHIVE or DELETE")
 	ways := 0
 	for _, given := range []bool{len(r.Ids) > 0, r.Upto != "", r.All} {
 		if given {

@@ -96,11 +96,16 @@ func (c *sub) CaughtUp(_ *fanout.Subscription, badge *notify.Badge) {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.gone || s.end != nil || badge == nil || c != s.own || !newer(badge, s.badge) {
+	if c.gone || s.end != nil || badge == nil || c != s.own || older(badge, s.badge) {
 		return
 	}
 	s.badge = badge
 	s.send(&wire.BadgeNow{Topic: string(c.topic), Badge: wire.BadgeOf(badge)}, item{})
+}
+
+// older tells whether counts must not follow others on one connection: those of the same epoch and a lower offset.
+func older(b, than *notify.Badge) bool {
+	return than != nil && b.Revision.Epoch == than.Revision.Epoch && b.Revision.Offset < than.Revision.Offset
 }
 
 // newer tells whether counts may follow others on one connection: those of another epoch, or of a higher offset.

@@ -228,6 +228,9 @@ func (s *sink) CaughtUp(_ *fanout.Subscription, b *notify.Badge) {
 
 func (s *sink) count() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.got) }
 
+// first is the first message; it waits for none.
+func (s *sink) first() *notify.Message { s.mu.Lock(); defer s.mu.Unlock(); return s.got[0] }
+
 // wantBegin waits for the n-th Begin, from 1.
 func wantBegin(t testing.TB, s *sink, n int) fanout.Begin {
 	t.Helper()

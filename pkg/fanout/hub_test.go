@@ -245,7 +245,7 @@ func TestEphemeralMessagesReachThoseWhoHearWhatIsLive(t *testing.T) {
 	if got := h.Stats(); got.Lagging != 0 || got.Resyncs["gap"] != 0 {
 		t.Fatalf("got %d lagging and resyncs %v: an ephemeral message has no place", got.Lagging, got.Resyncs)
 	}
-	if m := s.got[0]; m.Change != notify.ChangeEphemeral || m.ID != "typing" {
+	if m := s.first(); m.Change != notify.ChangeEphemeral || m.ID != "typing" {
 		t.Fatalf("got %+v", m)
 	}
 }

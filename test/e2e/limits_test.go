@@ -88,7 +88,7 @@ func TestLimitsOfThePublisher(t *testing.T) {
 			return publish(&pb.PublishRequest{Topics: []string{"a"}, Event: strings.Repeat("e", n), Data: data})
 		}, invalid, refusals("invalid", "event")},
 		{"ids of a mark", 500, func(_ *testing.T, n int) string {
-			_, err := b.Inbox.Mark(b.Call(), &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_READ, Ids: names(n, "i%d")})
+			_, err := b.Inbox.Mark(b.Call(), &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_READ.Enum(), Ids: names(n, "i%d")})
 			return refusal(err)
 		}, invalid, refusals("invalid", "ids")},
 	} {

@@ -128,7 +128,7 @@ func (p *play) mark() step {
 func (p *play) markByBackend() step {
 	x, mark := pick(p, p.pages), pick(p, marks)
 	r := &pb.MarkRequest{User: x.user, Mark: map[string]pb.MarkRequest_Mark{"seen": pb.MarkRequest_SEEN, "read": pb.MarkRequest_READ, "unread": pb.MarkRequest_UNREAD,
-		"archive": pb.MarkRequest_ARCHIVE, "unarchive": pb.MarkRequest_UNARCHIVE, "delete": pb.MarkRequest_DELETE}[mark]}
+		"archive": pb.MarkRequest_ARCHIVE, "unarchive": pb.MarkRequest_UNARCHIVE, "delete": pb.MarkRequest_DELETE}[mark].Enum()}
 	switch by, what := p.which(x); by {
 	case "ids":
 		r.Ids = what.([]string)

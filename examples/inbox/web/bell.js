@@ -1,6 +1,6 @@
 // The bell: the count of what is unread, and the panel with the notifications.
 import { announce, byId, el, icon, setTime } from "./dom.js";
-import { failed, toast } from "./toast.js";
+import { clearToasts, failed, toast } from "./toast.js";
 
 const title = document.title;
 const kinds = { order: "box", mention: "at" };
@@ -33,6 +33,7 @@ export function bell({ client, open }) {
   };
 
   function show() {
+    clearToasts();
     panel.hidden = false;
     button.setAttribute("aria-expanded", "true");
     byId("panel-title").focus();

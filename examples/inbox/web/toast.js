@@ -31,6 +31,11 @@ function closeWhenUnused(box, close, after) {
   setTimeout(tryClose, after);
 }
 
+/** Takes away what just came: it can be seen elsewhere now. What failed stays. */
+export function clearToasts() {
+  for (const box of byId("toasts").querySelectorAll(".toast:not(.bad)")) box.remove();
+}
+
 /** Shows what an attempt failed with. */
 export function failed(what, error) {
   toast(what, { text: error?.message ?? String(error), bad: true });

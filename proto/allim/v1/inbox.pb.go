@@ -518,8 +518,8 @@ type MarkRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// User whose inbox it is.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// Mark to set.
-	Mark MarkRequest_Mark `protobuf:"varint,2,opt,name=mark,proto3,enum=allim.v1.MarkRequest_Mark" json:"mark,omitempty"`
+	// Mark to set. Required, although SEEN is its zero value: a command that was not named is not carried out.
+	Mark *MarkRequest_Mark `protobuf:"varint,2,opt,name=mark,proto3,enum=allim.v1.MarkRequest_Mark,oneof" json:"mark,omitempty"`
 	// Ids of items, 1 to 500.
 	Ids []string `protobuf:"bytes,3,rep,name=ids,proto3" json:"ids,omitempty"`
 	// Upto: every item up to this position of the user's stream.
@@ -570,8 +570,8 @@ func (x *MarkRequest) GetUser() string {
 }
 
 func (x *MarkRequest) GetMark() MarkRequest_Mark {
-	if x != nil {
-		return x.Mark
+	if x != nil && x.Mark != nil {
+		return *x.Mark
 	}
 	return MarkRequest_SEEN
 }
@@ -711,10 +711,10 @@ const file_allim_v1_inbox_proto_rawDesc = "" +
 	"\rCountsRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\"7\n" +
 	"\x0eCountsResponse\x12%\n" +
-	"\x05badge\x18\x01 \x01(\v2\x0f.allim.v1.BadgeR\x05badge\"\xf1\x01\n" +
+	"\x05badge\x18\x01 \x01(\v2\x0f.allim.v1.BadgeR\x05badge\"\xff\x01\n" +
 	"\vMarkRequest\x12\x12\n" +
-	"\x04user\x18\x01 \x01(\tR\x04user\x12.\n" +
-	"\x04mark\x18\x02 \x01(\x0e2\x1a.allim.v1.MarkRequest.MarkR\x04mark\x12\x10\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x123\n" +
+	"\x04mark\x18\x02 \x01(\x0e2\x1a.allim.v1.MarkRequest.MarkH\x00R\x04mark\x88\x01\x01\x12\x10\n" +
 	"\x03ids\x18\x03 \x03(\tR\x03ids\x12\x12\n" +
 	"\x04upto\x18\x04 \x01(\tR\x04upto\x12\x10\n" +
 	"\x03all\x18\x05 \x01(\bR\x03all\x12\x16\n" +
@@ -727,7 +727,8 @@ const file_allim_v1_inbox_proto_rawDesc = "" +
 	"\aARCHIVE\x10\x03\x12\r\n" +
 	"\tUNARCHIVE\x10\x04\x12\n" +
 	"\n" +
-	"\x06DELETE\x10\x05\"a\n" +
+	"\x06DELETE\x10\x05B\a\n" +
+	"\x05_mark\"a\n" +
 	"\fMarkResponse\x12\x18\n" +
 	"\achanged\x18\x01 \x01(\x05R\achanged\x12\x18\n" +
 	"\aunknown\x18\x02 \x03(\tR\aunknown\x12\x15\n" +
@@ -794,6 +795,7 @@ func file_allim_v1_inbox_proto_init() {
 	}
 	file_allim_v1_message_proto_init()
 	file_allim_v1_inbox_proto_msgTypes[1].OneofWrappers = []any{}
+	file_allim_v1_inbox_proto_msgTypes[5].OneofWrappers = []any{}
 	file_allim_v1_inbox_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
