@@ -51,7 +51,7 @@ var table = []struct {
 	{context.Canceled, codes.Canceled, "CANCELED", "canceled by the caller", 0},
 }
 
-// errBody is a request over MaxRequest in the HTTP form. gRPC refuses those with the same code before we see them.
+// errBody is a request over MaxRequest, in either form.
 var errBody = fmt.Errorf("request body: expected at most %d bytes", MaxRequest)
 
 // A fault is an error in the words of the callers: a gRPC status or a problem document.

@@ -312,6 +312,8 @@ func TestOpenRefusesAnotherPartitionCount(t *testing.T) {
 	})
 }
 
+// What follows needs a process that can be stopped, frozen or filled: the real Redis alone, as the epochs (epoch_test.go).
+
 func TestRedisAwayIsUnavailableAtOnce(t *testing.T) {
 	srv := testkit.Redis(t)
 	b := newBench(t, srv.URL(), store.Options{})
@@ -337,17 +339,18 @@ func TestSilentRedisIsUnavailableWithinTheCallersDeadline(t *testing.T) {
 }
 
 func TestScriptsThatRedisForgotAreSentAgain(t *testing.T) {
-	b := realBench(t, store.Options{})
-	b.publish(stream("a"), "x")
-	if err := b.rdb.ScriptFlush(b.ctx).Err(); err != nil {
-		t.Fatal(err)
-	}
-	to := []notify.Stream{stream("a"), stream("b"), stream("user:u")}
-	for i, r := range b.Publish(b.ctx, to, message("y")) {
-		if r.Err != nil || r.Duplicate {
-			t.Fatalf("%s: %+v", to[i].Topic, r)
+	onEach(t, store.Options{}, func(b *bench) {
+		b.publish(stream("a"), "x")
+		if err := b.rdb.ScriptFlush(b.ctx).Err(); err != nil {
+			b.Fatal(err)
 		}
-	}
+		to := []notify.Stream{stream("a"), stream("b"), stream("user:u")}
+		for i, r := range b.Publish(b.ctx, to, message("y")) {
+			if r.Err != nil || r.Duplicate {
+				b.Fatalf("%s: %+v", to[i].Topic, r)
+			}
+		}
+	})
 }
 
 func TestFullRedisRefusesBeforeTheFirstWrite(t *testing.T) {
