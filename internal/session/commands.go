@@ -25,7 +25,9 @@ func (s *Session) Handle(frame []byte) {
 	c, err := wire.Decode(frame)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.await(func() bool { return s.out.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) }) // the welcome comes first
+	s.await(func() bool { // the welcome comes first, and one list at a time
+		return s.out.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.listing && c.Type == "inbox"
+	})
 	if s.end != nil {
 		return
 	}

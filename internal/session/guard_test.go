@@ -17,18 +17,23 @@ import (
 	"allim/internal/session"
 	"allim/internal/store"
 	"allim/internal/testkit"
+	"allim/pkg/fanout"
 	"allim/pkg/notify"
 )
 
 // A gate holds what Redis answered to lists of an inbox: the answer is of then, and comes late.
 type gate struct {
-	mu   sync.Mutex
-	held int
-	open chan struct{}
+	mu    sync.Mutex
+	held  int
+	first bool // only the first list is held
+	open  chan struct{}
 }
 
 func (g *gate) DialHook(next redis.DialHook) redis.DialHook          { return next }
 func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// passed is an open gate.
+var passed = func() chan struct{} { ch := make(chan struct{}); close(ch); return ch }()
 
 // listArgs is how many arguments the pipelined command of a list has: EVALSHA, hash, 9, nine keys and five arguments.
 const listArgs = 3 + 9 + 5
@@ -40,6 +45,9 @@ func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 			g.mu.Lock()
 			g.held++
 			ch := g.open
+			if g.first && g.held > 1 {
+				ch = passed
+			}
 			g.mu.Unlock()
 			select {
 			case <-ch:
@@ -77,12 +85,21 @@ func gatedStage(t *testing.T) (*stage, *gate) {
 
 func TestListsNeverOvertakeEachOther(t *testing.T) {
 	st, g := gatedStage(t)
+	g.first = true
 	st.step(strings.Fields("notify ann n1 - 1"), "")
 	st.step(strings.Fields("connect ann user=ann inbox=20"), "")
 	testkit.Eventually(t, 5*time.Second, func() bool { return g.waiting() == 1 }, "the list of the welcome")
 	st.step(strings.Fields("notify ann n2 - 2"), "")
 	asked := make(chan struct{})
 	go func() { st.clients["ann"].s.Handle([]byte(`{"type":"inbox","ref":5}`)); close(asked) }()
+	testkit.Never(t, 200*time.Millisecond, func() bool { // what was read later must not be sent before what was read first
+		select {
+		case <-asked:
+			return true
+		default:
+			return false
+		}
+	}, "an answer while an older list is under way")
 	close(g.open)
 	testkit.Closed(t, 5*time.Second, asked, "the answer")
 	st.settle()
@@ -138,6 +155,29 @@ func TestWelcomeComesFirstHoweverFastThePage(t *testing.T) {
 		p.s.Gone()
 		close(p.stop)
 		<-p.done
+	}
+}
+
+// A hub that does not run says nothing, so the welcome is held back while the sweep looks at the session again and again.
+func TestNothingIsAnnouncedBeforeTheWelcome(t *testing.T) {
+	keys, err := keyspace.NewMap(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := session.New(session.Options{Hub: fanout.New(fanout.Options{Keys: keys}), Verify: verifier(t), Tick: time.Millisecond, Ping: 5 * time.Millisecond})
+	run(t, sessions.Run)
+	text, _ := (&stage{t: t}).token([]string{"user=ann", "exp=5"})
+	id, err := verifier(t)(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	p.s = sessions.Open(p, session.Hello{}, id)
+	go p.pull()
+	defer func() { p.s.Gone(); close(p.stop); <-p.done }()
+	testkit.Eventually(t, 5*time.Second, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.pings >= 5 }, "five looks of the sweep")
+	if f := p.take(); len(f) != 0 {
+		t.Fatalf("before the welcome came %v", f)
 	}
 }
 

@@ -68,7 +68,7 @@ func TestMarks(t *testing.T) {
 		"delete of an archived one":               {{"archive", []string{"n3"}, 1, "2/2 c=2", "n3/sa n2 n1"}, {"delete", []string{"n3"}, 1, "2/2 c=2", "n2 n1"}},
 		"all":                                     {{"read", nil, 3, "0/0", "n3/sr n2/sr n1/sr"}, {"unread", nil, 3, "3/0 c=2 d=1", "n3/s n2/s n1/s"}, {"archive", nil, 3, "0/0", "n3/sa n2/sa n1/sa"}, {"unarchive", nil, 3, "3/0 c=2 d=1", "n3/s n2/s n1/s"}, {"delete", nil, 3, "0/0", ""}},
 		"seen all, then a repeat changes nothing": {{"seen", nil, 3, "3/0 c=2 d=1", "n3/s n2/s n1/s"}, {"seen", nil, 0, "3/0 c=2 d=1", "n3/s n2/s n1/s"}},
-		"an id named twice changes once":          {{"read", []string{"n1", "n1"}, 1, "2/2 c=1 d=1", "n3 n2 n1/sr"}},
+		"an id named twice changes once":          {{"read", []string{"n1", "n1"}, 1, "2/2 c=1 d=1", "n3 n2 n1/sr"}, {"delete", []string{"n1", "n1"}, 1, "2/2 c=1 d=1", "n3 n2"}},
 		"deleting everything leaves no ghost":     {{"archive", []string{"n1"}, 1, "2/2 c=1 d=1", "n3 n2 n1/sa"}, {"delete", nil, 3, "0/0", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
