@@ -79,7 +79,7 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 		}
 		url, parts = srv.URL(), []lifecycle.Part{{Name: "redis", Run: srv.Run}}
 	}
-	rdb, err := store.Connect(url)
+	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
 		return err
 	}

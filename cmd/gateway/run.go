@@ -16,7 +16,7 @@ import (
 
 // run is the gateway until ctx ends.
 func run(ctx context.Context, c config, log *slog.Logger) error {
-	rdb, err := store.Connect(c.redis)
+	rdb, err := store.Connect(store.Connection{URL: c.redis})
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ var errNotServing = errors.New("not serving yet")
 
 // run is the publisher until ctx ends.
 func run(ctx context.Context, c config, log *slog.Logger) error {
-	rdb, err := store.Connect(c.redis)
+	rdb, err := store.Connect(store.Connection{URL: c.redis})
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func listen(t *testing.T) net.Listener {
 // start runs a bank with that many partitions; stop ends it and returns what its parts said.
 func start(t *testing.T, url string, partitions int) (ops string, stop func() error) {
 	t.Helper()
-	rdb, err := store.Connect(url)
+	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}

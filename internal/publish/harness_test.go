@@ -88,7 +88,7 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{T: t, redis: testkit.Redis(t), log: &lines{}}
 	var err error
-	if b.rdb, err = store.Connect(b.redis.URL()); err != nil {
+	if b.rdb, err = store.Connect(store.Connection{URL: b.redis.URL()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.rdb.Close() })

@@ -52,7 +52,7 @@ func newStage(t *testing.T, backend string) *stage {
 	} else {
 		url = testkit.Redis(t).URL()
 	}
-	rdb, err := store.Connect(url)
+	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}

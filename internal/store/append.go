@@ -41,7 +41,7 @@ func (s *Store) Publish(ctx context.Context, to []notify.Stream, m *notify.Messa
 			return failAll(to, fmt.Errorf("publish to %q: %w", st.Topic, notify.ErrInvalid))
 		}
 	}
-	return s.append(ctx, calls)
+	return s.append(ctx, opPublish, calls)
 }
 
 // Notify puts m into the inbox of each user's stream.
@@ -58,7 +58,7 @@ func (s *Store) Notify(ctx context.Context, to []notify.Stream, m *notify.Messag
 		}
 		calls[i] = s.appendUser(st, m.ID, notify.ChangeNotification, m.Category, body, head)
 	}
-	return s.append(ctx, calls)
+	return s.append(ctx, opNotify, calls)
 }
 
 func (s *Store) appendEvent(st notify.Stream, id string, body []byte) call {
@@ -81,9 +81,9 @@ func (s *Store) inboxKeys(st notify.Stream) []string {
 	return append(s.keys.Inbox(st).All(), index, tick, s.keys.Channel(st))
 }
 
-func (s *Store) append(ctx context.Context, calls []call) []Result {
+func (s *Store) append(ctx context.Context, op operation, calls []call) []Result {
 	results := make([]Result, len(calls))
-	for i, c := range s.run(ctx, calls) {
+	for i, c := range s.run(ctx, op, calls) {
 		v, err := reply(c, 4)
 		if err != nil {
 			results[i].Err = err
@@ -103,12 +103,13 @@ func (s *Store) append(ctx context.Context, calls []call) []Result {
 }
 
 func (s *Store) ephemeral(ctx context.Context, to []notify.Stream, payload []byte) []Result {
-	pipe := s.redis.Pipeline()
+	start, pipe := time.Now(), s.redis.Pipeline()
 	cmds := make([]*redis.IntCmd, len(to))
 	for i, st := range to {
 		cmds[i] = pipe.Publish(ctx, s.keys.Channel(st), payload)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
+	s.metrics.doneAll(opEphemeral, start, len(cmds), func(i int) error { return cmds[i].Err() })
 	results := make([]Result, len(to))
 	for i, c := range cmds {
 		if err := c.Err(); err != nil {

@@ -2,81 +2,129 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"allim/internal/keyspace"
 	"allim/internal/tcp"
 	"allim/pkg/notify"
 )
 
-// Connect makes the client that a Store and a feed share, for a redis:// or rediss:// URL. It does not dial yet; the caller closes it. Commands end with
-// their context and are tried once: who retries is whoever knows what the caller waits for (pitfalls A10, and dependencies, finding 5).
-func Connect(url string) (*redis.Client, error) {
-	o, err := redis.ParseURL(url)
+const (
+	dialTimeout = 3 * time.Second  // for TCP and, anew, for the TLS handshake behind it
+	ioTimeout   = 5 * time.Second  // of a command without a deadline of its own
+	userTimeout = 10 * time.Second // how long sent bytes may stay unacknowledged
+)
+
+// A Connection says how to reach Redis. Only URL is required.
+type Connection struct {
+	URL string // redis://host:6379/0, rediss:// for TLS, or unix://; the server's certificate must be for its host
+
+	// Who we are: in the URL, or here, as text or as files. A file holds nothing else but a line end, and is read for every new connection, so that
+	// a new password needs no restart; where it can not be read any more, the last one that could be counts. No Username: Redis' default user.
+	Username, UsernameFile string
+	Password, PasswordFile string
+
+	CAFile            string // PEM, read once: who may sign the server's certificate; "": the system's roots
+	CertFile, KeyFile string // PEM, read for every handshake as the password is: our own certificate; "": none
+
+	PoolSize int      // connections for commands; 0: what go-redis finds right, ten per processor
+	Metrics  *Metrics // nil: nothing is counted
+}
+
+// ours are the parameters that a URL may have: what they set, we leave to deployments. The others of go-redis would overrule what is fixed below,
+// or turn off the check of certificates (skip_verify).
+var ours = []string{"db", "client_name", "pool_size", "pool_timeout", "min_idle_conns", "max_idle_conns", "max_active_conns",
+	"conn_max_idle_time", "conn_max_lifetime", "conn_max_lifetime_jitter"}
+
+// Connect makes the client that a Store and a feed share. It does not dial yet; the caller closes it. Commands end with their context and are tried
+// once: who retries is whoever knows what the caller waits for (pitfalls A10, and dependencies, finding 5). Its errors are *notify.FieldError with
+// the names of our settings; none holds a password.
+func Connect(c Connection) (*redis.Client, error) {
+	o, err := c.parse()
 	if err != nil {
-		return nil, &notify.FieldError{Field: "redis", Want: "a URL such as redis://user:password@host:6379/0 (" + err.Error() + ")"}
+		return nil, err
+	}
+	if o.CredentialsProviderContext, err = c.credentials(o); err != nil {
+		return nil, err
+	}
+	if err := c.secure(o); err != nil {
+		return nil, err
+	}
+	if c.PoolSize != 0 {
+		o.PoolSize = c.PoolSize
 	}
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries = -1
 	o.DialerRetries = 1
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 3*time.Second, 5*time.Second, 5*time.Second
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if o.TLSConfig == nil { // go-redis dials TLS by itself
-		o.Dialer = dial
-	}
-	return redis.NewClient(o), nil
+	o.Dialer = dialer(o.TLSConfig, c.Metrics)
+	client := redis.NewClient(o)
+	c.Metrics.watch(client)
+	return client, nil
 }
 
-// dial bounds how long sent bytes may stay unacknowledged: without it a silently cut link stays up for a quarter of an hour (pitfalls X1).
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: 3 * time.Second, KeepAliveConfig: tcp.KeepAlive, Control: tcp.Options{UserTimeout: 10 * time.Second}.Control}
-	return d.DialContext(ctx, network, addr)
+// parse reads the URL and what may stand beside it.
+func (c Connection) parse() (*redis.Options, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil { // its text has parts of the URL, and so perhaps of the password
+		return nil, wrong("redis.url", "a URL such as redis://host:6379/0; in a user or password, write special characters as %%XX")
+	}
+	for _, name := range slices.Sorted(maps.Keys(u.Query())) {
+		if !slices.Contains(ours, name) {
+			return nil, wrong("redis.url", "no parameter %s, but any of %s", name, strings.Join(ours, ", "))
+		}
+	}
+	o, err := redis.ParseURL(c.URL)
+	if err != nil {
+		return nil, wrong("redis.url", "a URL such as redis://host:6379/0 (%v)", err)
+	}
+	if c.PoolSize < 0 {
+		return nil, wrong("redis.pool_size", "at least 1, or 0 for the default")
+	}
+	if c.PoolSize > 0 && u.Query().Has("pool_size") {
+		return nil, wrong("redis.pool_size", "nothing, since redis.url has pool_size")
+	}
+	return o, nil
 }
 
-// New makes a Store. It does not call Redis: Open does.
-func New(o Options) (*Store, error) {
-	if o.Redis == nil || o.Keys == nil {
-		return nil, fmt.Errorf("store: options need Redis and Keys")
+// dialer bounds how long sent bytes may stay unacknowledged: without it a silently cut link stays up for a quarter of an hour (pitfalls X1). go-redis
+// leaves the handshake to whoever dials (its NewDialer), so we do it here, with a bound of its own.
+func dialer(secure *tls.Config, m *Metrics) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: tcp.KeepAlive, Control: tcp.Options{UserTimeout: userTimeout}.Control}
+	dial := d.DialContext
+	if secure != nil {
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			raw, err := d.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			conn := tls.Client(raw, secure)
+			if err := conn.HandshakeContext(ctx); err != nil {
+				return nil, errors.Join(fmt.Errorf("handshake: %w", err), raw.Close())
+			}
+			return conn, nil
+		}
 	}
-	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH"}
-	if s.inbox.Size == 0 {
-		s.inbox.Size = 200
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		m.dialled(err)
+		return conn, err
 	}
-	if s.inbox.Retention == 0 {
-		s.inbox.Retention = 90 * 24 * time.Hour
-	}
-	return s, nil
 }
 
-// A Store reads and writes Redis. It holds no state but its options and is safe for concurrent use.
-type Store struct {
-	redis      redis.UniversalClient
-	keys       *keyspace.Map
-	classes    []Class
-	inbox      Inbox
-	publishCmd string // PUBLISH on one Redis, SPUBLISH on a cluster
-}
-
-// Open checks that Redis answers and that its schema and partition count are this Store's; the first one to open an empty Redis writes them.
-func (s *Store) Open(ctx context.Context) error {
-	pipe := s.redis.Pipeline()
-	pipe.HSetNX(ctx, keyspace.SchemaKey, "schema", keyspace.Schema)
-	pipe.HSetNX(ctx, keyspace.SchemaKey, "partitions", s.keys.Partitions())
-	got := pipe.HMGet(ctx, keyspace.SchemaKey, "schema", "partitions")
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("open store: %w", classify(err))
-	}
-	v := got.Val()
-	if want := fmt.Sprint(keyspace.Schema); v[0] != want {
-		return fmt.Errorf("open store: this Redis holds schema %v, this build speaks %s", v[0], want)
-	}
-	if want := fmt.Sprint(s.keys.Partitions()); v[1] != want {
-		return fmt.Errorf("open store: this Redis was set up with %v partitions, the setting says %s: the number is fixed for its life", v[1], want)
-	}
-	return nil
+func wrong(field, want string, args ...any) error {
+	return &notify.FieldError{Field: field, Want: fmt.Sprintf(want, args...)}
 }

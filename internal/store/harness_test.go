@@ -51,7 +51,7 @@ func realBench(t *testing.T, o store.Options) *bench {
 
 func newBench(t *testing.T, url string, o store.Options) *bench {
 	t.Helper()
-	rdb, err := store.Connect(url)
+	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,7 +21,7 @@ func (s *Store) Recover(ctx context.Context, st notify.Stream, from notify.Posit
 		c.script, c.keys, life = recoverInboxScript, s.keys.Inbox(st).All(), s.inbox.Retention
 	}
 	c.args = []any{from.Epoch, from.Offset, limit, pageBytes, newEpoch(), life.Milliseconds()}
-	v, err := s.one(ctx, c, 5)
+	v, err := s.one(ctx, opRecover, c, 5)
 	if err != nil {
 		return notify.Recovery{}, fmt.Errorf("recover %q: %w", st.Topic, err)
 	}
@@ -74,12 +75,14 @@ func recovery(st notify.Stream, v []any) (r notify.Recovery, err error) {
 
 // Tops returns the last position of each stream, the zero Position where a stream does not exist. At most a few hundred streams a call.
 func (s *Store) Tops(ctx context.Context, streams []notify.Stream) ([]notify.Position, error) {
-	pipe := s.redis.Pipeline()
+	start, pipe := time.Now(), s.redis.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(streams))
 	for i, st := range streams {
 		cmds[i] = pipe.HMGet(ctx, s.keys.Event(st).Meta, "e", "s")
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	_, err := pipe.Exec(ctx)
+	s.metrics.doneAll(opTops, start, len(cmds), func(i int) error { return cmds[i].Err() })
+	if err != nil {
 		return nil, fmt.Errorf("read tops: %w", classify(err))
 	}
 	tops := make([]notify.Position, len(streams))
@@ -108,7 +111,7 @@ func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
 			calls[i] = call{renewScript, []string{s.keys.Event(st).Meta}, []any{metaLife(s.history(st.Topic)).Milliseconds()}}
 		}
 	}
-	for i, c := range s.run(ctx, calls) {
+	for i, c := range s.run(ctx, opRenew, calls) {
 		if err := c.Err(); err != nil {
 			return fmt.Errorf("renew %q: %w", streams[i].Topic, classify(err))
 		}

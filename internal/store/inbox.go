@@ -47,7 +47,7 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 		}
 		named[id] = true
 	}
-	v, err := s.one(ctx, call{markScript, s.inboxKeys(st), args}, 3)
+	v, err := s.one(ctx, opMark, call{markScript, s.inboxKeys(st), args}, 3)
 	if err != nil {
 		return Marked{}, fmt.Errorf("mark %q: %w", st.Topic, err)
 	}
@@ -70,7 +70,7 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 
 // Counts is the badge of a user's inbox.
 func (s *Store) Counts(ctx context.Context, st notify.Stream) (notify.Badge, error) {
-	p, err := s.list(ctx, st, Query{}, 0, "+inf")
+	p, err := s.list(ctx, opCounts, st, Query{}, 0, "+inf")
 	return p.Badge, err
 }
 
@@ -96,7 +96,7 @@ func (s *Store) List(ctx context.Context, st notify.Stream, q Query) (Page, erro
 		}
 		below = o
 	}
-	return s.list(ctx, st, q, q.Limit, below)
+	return s.list(ctx, opList, st, q, q.Limit, below)
 }
 
 var statuses = [...]string{"active", "unread", "unseen", "archived", "all"}
@@ -114,8 +114,8 @@ func ParseStatus(s string) (Status, error) {
 	return 0, &notify.FieldError{Field: "status", Want: "one of " + strings.Join(statuses[:], ", ")}
 }
 
-func (s *Store) list(ctx context.Context, st notify.Stream, q Query, limit int, below string) (Page, error) {
-	v, err := s.one(ctx, call{listScript, s.keys.Inbox(st).All(),
+func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Query, limit int, below string) (Page, error) {
+	v, err := s.one(ctx, op, call{listScript, s.keys.Inbox(st).All(),
 		[]any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
 	if err != nil {
 		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -47,9 +48,10 @@ type call struct {
 	args   []any
 }
 
-// run runs the calls in one pipeline and returns their replies in order. A pipelined EVALSHA does not fall back by itself when Redis has forgotten the
+// run runs the calls, which are one operation, in one pipeline and returns their replies in order. A pipelined EVALSHA does not fall back by itself when Redis has forgotten the
 // script (restart, failover): those run again with their source.
-func (s *Store) run(ctx context.Context, calls []call) []*redis.Cmd {
+func (s *Store) run(ctx context.Context, op operation, calls []call) []*redis.Cmd {
+	start := time.Now()
 	cmds := s.pipeline(ctx, calls, (*redis.Script).EvalSha)
 	var again []call
 	var at []int
@@ -63,6 +65,7 @@ func (s *Store) run(ctx context.Context, calls []call) []*redis.Cmd {
 			cmds[at[i]] = c
 		}
 	}
+	s.metrics.doneAll(op, start, len(cmds), func(i int) error { return cmds[i].Err() })
 	return cmds
 }
 
@@ -79,8 +82,8 @@ func (s *Store) pipeline(ctx context.Context, calls []call, run runner) []*redis
 }
 
 // one runs one script and returns its reply as a list of at least n values.
-func (s *Store) one(ctx context.Context, c call, n int) ([]any, error) {
-	return reply(s.run(ctx, []call{c})[0], n)
+func (s *Store) one(ctx context.Context, op operation, c call, n int) ([]any, error) {
+	return reply(s.run(ctx, op, []call{c})[0], n)
 }
 
 func reply(c *redis.Cmd, n int) ([]any, error) {
@@ -94,8 +97,8 @@ func reply(c *redis.Cmd, n int) ([]any, error) {
 	return v, nil
 }
 
-// Prefixes of Redis errors that pass by themselves: the server is starting, failing over, or loading.
-var passing = []string{"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOSCRIPT", "max number of clients"}
+// Prefixes of Redis errors that pass by themselves: the server is starting, failing over, or loading, or our password is just being replaced.
+var passing = []string{"WRONGPASS", "NOAUTH", "LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOSCRIPT", "max number of clients"}
 
 // classify makes an error of go-redis one of notify's: ErrUnavailable for what passes, ErrBusy where memory is full.
 func classify(err error) error {

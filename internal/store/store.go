@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,6 +19,7 @@ type Options struct {
 	Keys    *keyspace.Map
 	Classes []Class // history by topic prefix: the longest prefix wins; none: DefaultHistory
 	Inbox   Inbox
+	Metrics *Metrics // nil: nothing is counted
 }
 
 // A Class is the history of the event topics whose names begin with Prefix.
@@ -97,6 +99,53 @@ type Page struct {
 	Before string // "" when there is no more; a page with filters may be short, or empty, and go on all the same
 	At     notify.Position
 	Badge  notify.Badge
+}
+
+// New makes a Store. It does not call Redis: Open does.
+func New(o Options) (*Store, error) {
+	if o.Redis == nil || o.Keys == nil {
+		return nil, fmt.Errorf("store: options need Redis and Keys")
+	}
+	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics}
+	if s.inbox.Size == 0 {
+		s.inbox.Size = 200
+	}
+	if s.inbox.Retention == 0 {
+		s.inbox.Retention = 90 * 24 * time.Hour
+	}
+	return s, nil
+}
+
+// A Store reads and writes Redis. It holds no state but its options and is safe for concurrent use.
+type Store struct {
+	redis      redis.UniversalClient
+	keys       *keyspace.Map
+	classes    []Class
+	inbox      Inbox
+	publishCmd string // PUBLISH on one Redis, SPUBLISH on a cluster
+	metrics    *Metrics
+}
+
+// Open checks that Redis answers and that its schema and partition count are this Store's; the first one to open an empty Redis writes them.
+func (s *Store) Open(ctx context.Context) error {
+	start, pipe := time.Now(), s.redis.Pipeline()
+	pipe.HSetNX(ctx, keyspace.SchemaKey, "schema", keyspace.Schema)
+	pipe.HSetNX(ctx, keyspace.SchemaKey, "partitions", s.keys.Partitions())
+	got := pipe.HMGet(ctx, keyspace.SchemaKey, "schema", "partitions")
+	if _, err := pipe.Exec(ctx); err != nil {
+		err = classify(err)
+		s.metrics.done(opOpen, start, err)
+		return fmt.Errorf("open store: %w", err)
+	}
+	s.metrics.done(opOpen, start, nil)
+	v := got.Val()
+	if want := fmt.Sprint(keyspace.Schema); v[0] != want {
+		return fmt.Errorf("open store: this Redis holds schema %v, this build speaks %s", v[0], want)
+	}
+	if want := fmt.Sprint(s.keys.Partitions()); v[1] != want {
+		return fmt.Errorf("open store: this Redis was set up with %v partitions, the setting says %s: the number is fixed for its life", v[1], want)
+	}
+	return nil
 }
 
 // writer is what publish needs of a Store; it stands here as the list of signatures, checked by the compiler.

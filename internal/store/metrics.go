@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"allim/pkg/notify"
+)
+
+// An operation is what a Store does in one round trip to Redis.
+type operation int
+
+const (
+	opOpen operation = iota
+	opPublish
+	opEphemeral
+	opNotify
+	opMark
+	opList
+	opCounts
+	opRecover
+	opTops
+	opRenew
+)
+
+var operations = [...]string{opOpen: "open", opPublish: "publish", opEphemeral: "ephemeral", opNotify: "notify", opMark: "mark", opList: "list",
+	opCounts: "counts", opRecover: "recover", opTops: "tops", opRenew: "renew"}
+
+// A result is what became of a call, by whose turn it is: nobody's, Redis', that of who sized its memory, of who wrote us or its ACL, or the caller's.
+type result int
+
+const (
+	resultOK result = iota
+	resultUnavailable
+	resultBusy
+	resultError
+	resultCanceled
+)
+
+var results = [...]string{resultOK: "ok", resultUnavailable: "unavailable", resultBusy: "busy", resultError: "error", resultCanceled: "canceled"}
+
+// resultOf is the result of a call that ended with err, which classify made or go-redis.
+func resultOf(err error) result {
+	switch {
+	case err == nil:
+		return resultOK
+	case errors.Is(err, context.Canceled):
+		return resultCanceled
+	case errors.Is(err, notify.ErrBusy):
+		return resultBusy
+	case errors.Is(err, notify.ErrUnavailable):
+		return resultUnavailable
+	}
+	return resultError
+}
+
+// Metrics count what we do to Redis. A nil *Metrics counts nothing.
+type Metrics struct {
+	seconds [len(operations)]prometheus.Observer
+	calls   [len(operations)][len(results)]prometheus.Counter
+	dials   [2]prometheus.Counter // ok, error
+	stale   prometheus.Counter
+	client  atomic.Pointer[redis.Client] // the last that Connect made with these
+}
+
+// NewMetrics registers the metrics; with a nil Registerer they count for nobody. They show the pools of the client that Connect made with them last.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{}
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "allim_redis_operation_seconds",
+		Help:    "Round trips to Redis by what they were for; one may carry many calls.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}, []string{"operation"})
+	calls := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_redis_operations_total",
+		Help: "Calls to Redis: a stream each. unavailable: Redis or the way to it; busy: its memory; error: ours, or its ACL; canceled: the caller went away."},
+		[]string{"operation", "result"})
+	dials := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_redis_dials_total",
+		Help: "Connections to Redis that were tried, up to the end of the TLS handshake."}, []string{"result"})
+	m.stale = prometheus.NewCounter(prometheus.CounterOpts{Name: "allim_redis_stale_secrets_total",
+		Help: "Reads of a password or certificate for a new connection to Redis that failed: the last good one was used."})
+	for op, name := range operations {
+		m.seconds[op] = seconds.WithLabelValues(name)
+		for res, text := range results {
+			m.calls[op][res] = calls.WithLabelValues(name, text)
+		}
+	}
+	m.dials = [2]prometheus.Counter{dials.WithLabelValues("ok"), dials.WithLabelValues("error")}
+	if r != nil {
+		r.MustRegister(seconds, calls, dials, m.stale, pools{m})
+	}
+	return m
+}
+
+// done counts a round trip with one call.
+func (m *Metrics) done(op operation, start time.Time, err error) {
+	if m == nil {
+		return
+	}
+	m.seconds[op].Observe(time.Since(start).Seconds())
+	m.calls[op][resultOf(err)].Inc()
+}
+
+// doneAll counts a round trip with many calls: their errors, as go-redis told them.
+func (m *Metrics) doneAll(op operation, start time.Time, n int, err func(i int) error) {
+	if m == nil || n == 0 {
+		return
+	}
+	m.seconds[op].Observe(time.Since(start).Seconds())
+	var counts [len(results)]int
+	for i := range n {
+		e := err(i)
+		if e != nil {
+			e = classify(e)
+		}
+		counts[resultOf(e)]++
+	}
+	for res, n := range counts {
+		if n > 0 {
+			m.calls[op][res].Add(float64(n))
+		}
+	}
+}
+
+func (m *Metrics) dialled(err error) {
+	switch {
+	case m == nil:
+	case err == nil:
+		m.dials[0].Inc()
+	default:
+		m.dials[1].Inc()
+	}
+}
+
+func (m *Metrics) staleSecret() {
+	if m != nil {
+		m.stale.Inc()
+	}
+}
+
+// watch has the pools of a new client shown.
+func (m *Metrics) watch(c *redis.Client) {
+	if m != nil {
+		m.client.Store(c)
+	}
+}

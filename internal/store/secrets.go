@@ -1,0 +1,158 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const maxSecretFile = 1 << 20 // bytes; a bundle of all public authorities has a quarter of that
+
+var errEmpty = errors.New("it is empty")
+
+// credentials is who each new connection says it is; nil where the URL or nobody says it.
+func (c Connection) credentials(o *redis.Options) (func(context.Context) (string, string, error), error) {
+	for _, f := range []struct{ field, text, file string }{
+		{"redis.username", c.Username, c.UsernameFile}, {"redis.password", c.Password, c.PasswordFile},
+	} {
+		switch {
+		case f.text != "" && f.file != "":
+			return nil, wrong(f.field+"_file", "nothing, since %s is set", f.field)
+		case f.text == "" && f.file == "":
+		case o.Username != "" || o.Password != "":
+			if f.file != "" {
+				f.field += "_file"
+			}
+			return nil, wrong(f.field, "nothing, since redis.url names a user or a password")
+		}
+	}
+	if c.Password == "" && c.PasswordFile == "" {
+		if c.Username != "" || c.UsernameFile != "" {
+			return nil, wrong("redis.password", "a password, since a user is named")
+		}
+		return nil, nil
+	}
+	user, err := c.fresh("redis.username_file", c.Username, c.UsernameFile)
+	if err != nil {
+		return nil, err
+	}
+	password, err := c.fresh("redis.password_file", c.Password, c.PasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	return func(context.Context) (string, string, error) { return user(), password(), nil }, nil
+}
+
+// fresh returns what reads a secret: text, or what file holds now.
+func (c Connection) fresh(field, text, file string) (func() string, error) {
+	if file == "" {
+		return func() string { return text }, nil
+	}
+	read := func() (string, error) {
+		b, err := readSecret(file)
+		return string(b), err
+	}
+	last, err := read()
+	if err != nil {
+		return nil, wrong(field, "a file with one line (%v)", err)
+	}
+	return lastGood(last, read, c.Metrics), nil
+}
+
+// secure makes o's TLS ours. go-redis has set the server name and a minimum of TLS 1.2.
+func (c Connection) secure(o *redis.Options) error {
+	if o.TLSConfig == nil {
+		for _, f := range []struct{ field, file string }{
+			{"redis.ca_file", c.CAFile}, {"redis.cert_file", c.CertFile}, {"redis.key_file", c.KeyFile},
+		} {
+			if f.file != "" {
+				return wrong(f.field, "nothing, since redis.url is not rediss:// and there is no TLS")
+			}
+		}
+		return nil
+	}
+	if c.CAFile != "" {
+		pem, err := readSecret(c.CAFile)
+		if err != nil {
+			return wrong("redis.ca_file", "a file with certificates (%v)", err)
+		}
+		o.TLSConfig.RootCAs = x509.NewCertPool()
+		if !o.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return wrong("redis.ca_file", "a file with certificates in PEM")
+		}
+	}
+	switch {
+	case c.CertFile == "" && c.KeyFile == "":
+		return nil
+	case c.CertFile == "":
+		return wrong("redis.cert_file", "the certificate of redis.key_file")
+	case c.KeyFile == "":
+		return wrong("redis.key_file", "the key of redis.cert_file")
+	}
+	return c.introduce(o.TLSConfig)
+}
+
+// introduce has every handshake show our certificate.
+func (c Connection) introduce(t *tls.Config) error {
+	for _, f := range []struct{ field, file string }{{"redis.cert_file", c.CertFile}, {"redis.key_file", c.KeyFile}} {
+		if _, err := readSecret(f.file); err != nil {
+			return wrong(f.field, "a file in PEM (%v)", err)
+		}
+	}
+	read := func() (*tls.Certificate, error) {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		return &cert, err
+	}
+	last, err := read()
+	if err != nil {
+		return wrong("redis.cert_file", "a certificate in PEM with the key in redis.key_file (%v)", err)
+	}
+	fresh := lastGood(last, read, c.Metrics)
+	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return fresh(), nil }
+	return nil
+}
+
+// lastGood reads again on every call. While that fails, as between the writing of a certificate and of its key, the last value counts: a file that
+// vanished must not cut off a service whose password still holds. It is safe for concurrent use.
+func lastGood[T any](last T, read func() (T, error), m *Metrics) func() T {
+	var mu sync.Mutex // guards last
+	return func() T {
+		now, err := read()
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			m.staleSecret()
+			return last
+		}
+		last = now
+		return last
+	}
+}
+
+// readSecret is what a file holds, without the line ends behind it. A file without anything else is an error.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSecretFile {
+		return nil, fmt.Errorf("it is larger than %d bytes", maxSecretFile)
+	}
+	if b = bytes.TrimRight(b, "\r\n"); len(b) == 0 {
+		return nil, errEmpty
+	}
+	return b, nil
+}
