@@ -16,6 +16,8 @@ type Grant struct {
 	Hear      []string // topics
 	Send      []string // event names, or prefixes of them that end in *
 	Segments  []string // of anonymous clients: none
+
+	Public []notify.Pattern // of anonymous clients: what Options.Public is for the others; not read from tokens
 }
 
 // Anonymous is the identity of clients without a token, from the setting `anonymous`: in the default tenant, without a user, an
@@ -25,10 +27,32 @@ func Anonymous(g Grant) (*Identity, error) {
 	if len(g.Segments) > 0 {
 		return nil, &notify.FieldError{Field: "segments", Want: "none: the anonymous belong to no segment"}
 	}
-	if err := id.grant(g); err != nil {
+	public, err := newPublic(g.Public)
+	id.public = public
+	if err := errors.Join(id.grant(g), err); err != nil {
 		return nil, err
 	}
 	return id, nil
+}
+
+// public are the topics that everybody may ask for. All identities of a server share one, so that they cost a session nothing.
+type public struct{ patterns []notify.Pattern }
+
+// newPublic checks the patterns: of event and page topics, which MayHear holds them to. nil stands for none. Its error joins one notify.FieldError for each mistake.
+func newPublic(patterns []notify.Pattern) (*public, error) {
+	var errs []error
+	for i, p := range patterns {
+		field := fmt.Sprintf("public[%d]", i)
+		if _, err := notify.ParsePattern(string(p)); err != nil {
+			errs = append(errs, notify.InField(field, err))
+		} else if k := notify.Topic(p).Kind(); k != notify.KindEvent && k != notify.KindPage {
+			errs = append(errs, &notify.FieldError{Field: field, Want: "event or page topics: those of users and segments are never public"})
+		}
+	}
+	if err := errors.Join(errs...); err != nil || len(patterns) == 0 {
+		return nil, err
+	}
+	return &public{slices.Clone(patterns)}, nil
 }
 
 // grant checks g and gives it to id, each name once. Its error joins one notify.FieldError for each mistake.
@@ -94,7 +118,7 @@ func (id *Identity) Heard() []notify.Topic {
 }
 
 // MayHear tells whether id may hear a topic. A user's stream is for that user alone and a segment's for who the token puts into
-// it: no pattern opens them.
+// it: no pattern opens them, and nothing makes them public.
 func (id *Identity) MayHear(t notify.Topic) bool {
 	switch t.Kind() {
 	case notify.KindUser:
@@ -103,7 +127,7 @@ func (id *Identity) MayHear(t notify.Topic) bool {
 	case notify.KindSegment:
 		return slices.Contains(id.Segments, t.Name())
 	case notify.KindEvent, notify.KindPage:
-		return slices.Contains(id.Hear, t) || matches(id.Subscribe, string(t))
+		return slices.Contains(id.Hear, t) || matches(id.Subscribe, string(t)) || id.public != nil && matches(id.public.patterns, string(t))
 	}
 	return false
 }

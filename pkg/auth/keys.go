@@ -6,8 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +21,9 @@ const MinSecret = 32
 // Bounds of a table of keys.
 const (
 	minRSA     = 2048 // bits
-	maxPerIss  = 16   // keys of one issuer: how many a token without kid can make us try
+	maxRSA     = 16384
+	minBytes   = 8  // different ones in a secret: fewer is no randomness, and of random secrets once in 10^36, of 32 hex digits once in 10^7
+	maxPerIss  = 16 // keys of one issuer: how many a token without kid can make us try
 	maxTenants = 1000
 )
 
@@ -35,6 +35,7 @@ type Key struct {
 	Secret    []byte           // of HS256: at least MinSecret bytes of randomness
 	Public    crypto.PublicKey // of the others: *rsa.PublicKey (2048 bits or more), *ecdsa.PublicKey on P-256, ed25519.PublicKey
 	Tenants   []string         // that its tokens may speak for; none: notify.DefaultTenant only
+	Field     string           // what mistakes and explanations call it; "": keys[<place in the table>]
 }
 
 // Keys is a table of keys: for each issuer one algorithm, and as many keys as a rotation needs. It is immutable.
@@ -59,27 +60,14 @@ func NewKeys(keys []Key) (*Keys, error) {
 	t := &Keys{issuers: map[string]*issuer{}}
 	var errs []error
 	for i, k := range keys {
-		k := &k
-		if wrong := k.check(fmt.Sprintf("keys[%d]", i)); wrong != nil {
-			errs = append(errs, wrong...)
-			continue
+		if k.Field == "" {
+			k.Field = fmt.Sprintf("keys[%d]", i)
 		}
-		iss := t.issuers[k.Issuer]
-		if iss == nil {
-			iss = &issuer{method: methods[k.Algorithm]}
-			t.issuers[k.Issuer] = iss
+		wrong := k.check()
+		if wrong == nil {
+			wrong = t.add(&k)
 		}
-		same := func(o *Key) bool { return k.ID != "" && o.ID == k.ID }
-		switch {
-		case iss.method != methods[k.Algorithm]:
-			errs = append(errs, mistake("keys[%d].algorithm", i, iss.method.Alg()+", as the other keys of this issuer"))
-		case slices.ContainsFunc(iss.keys, same):
-			errs = append(errs, mistake("keys[%d].id", i, "one that no other key of this issuer has"))
-		case len(iss.keys) == maxPerIss:
-			errs = append(errs, mistake("keys[%d].issuer", i, fmt.Sprintf("at most %d keys", maxPerIss)))
-		default:
-			iss.keys = append(iss.keys, k)
-		}
+		errs = append(errs, wrong...)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -91,18 +79,40 @@ func mistake(field string, i int, want string) error {
 	return &notify.FieldError{Field: fmt.Sprintf(field, i), Want: want}
 }
 
+// add gives a key that is good in itself to its issuer.
+func (t *Keys) add(k *Key) []error {
+	iss := t.issuers[k.Issuer]
+	if iss == nil {
+		iss = &issuer{method: methods[k.Algorithm]}
+		t.issuers[k.Issuer] = iss
+	}
+	wrong := func(name, want string) []error {
+		return []error{&notify.FieldError{Field: k.Field + "." + name, Want: want}}
+	}
+	switch same := func(o *Key) bool { return k.ID != "" && o.ID == k.ID }; {
+	case iss.method != methods[k.Algorithm]:
+		return wrong("algorithm", iss.method.Alg()+", as the other keys of this issuer")
+	case slices.ContainsFunc(iss.keys, same):
+		return wrong("id", "one that no other key of this issuer has")
+	case len(iss.keys) == maxPerIss:
+		return wrong("issuer", fmt.Sprintf("at most %d keys", maxPerIss))
+	}
+	iss.keys = append(iss.keys, k)
+	return nil
+}
+
 // check completes k and returns every mistake in it.
-func (k *Key) check(field string) (errs []error) {
+func (k *Key) check() (errs []error) {
 	wrong := func(name, want string) {
-		errs = append(errs, &notify.FieldError{Field: field + "." + name, Want: want})
+		errs = append(errs, &notify.FieldError{Field: k.Field + "." + name, Want: want})
 	}
 	if methods[k.Algorithm] == nil {
 		wrong("algorithm", "HS256, RS256, ES256 or EdDSA")
 		return errs
 	}
 	if k.Algorithm == "HS256" {
-		if len(k.Secret) < MinSecret {
-			wrong("secret", fmt.Sprintf("at least %d bytes, not %d", MinSecret, len(k.Secret)))
+		if want := secretWant(k.Secret); want != "" {
+			wrong("secret", want)
 		}
 		if k.Public != nil {
 			wrong("public", "none with HS256")
@@ -123,7 +133,7 @@ func (k *Key) check(field string) (errs []error) {
 	}
 	for i, t := range k.Tenants {
 		if err := notify.CheckTenant(t); err != nil {
-			errs = append(errs, notify.InField(fmt.Sprintf("%s.tenants[%d]", field, i), err))
+			errs = append(errs, notify.InField(fmt.Sprintf("%s.tenants[%d]", k.Field, i), err))
 		}
 	}
 	if len(k.Tenants) == 0 {
@@ -132,11 +142,43 @@ func (k *Key) check(field string) (errs []error) {
 	return errs
 }
 
+// CheckSecret tells whether an HS256 secret is one that NewKeys takes. Its error is a notify.FieldError and shows nothing of it.
+func CheckSecret(secret []byte) error {
+	if want := secretWant(secret); want != "" {
+		return &notify.FieldError{Field: "secret", Want: want}
+	}
+	return nil
+}
+
+// secretWant is what was expected of a secret; "" when it is good.
+func secretWant(secret []byte) string {
+	if len(secret) < MinSecret {
+		return fmt.Sprintf("at least %d bytes, not %d", MinSecret, len(secret))
+	}
+	return weak(secret)
+}
+
+// weak is what was expected of a secret or API key whose length is good, where nobody can have drawn it at random.
+func weak(secret []byte) string {
+	var seen [256]bool
+	different := 0
+	for _, b := range secret {
+		if !seen[b] {
+			seen[b] = true
+			different++
+		}
+	}
+	if different >= minBytes {
+		return ""
+	}
+	return fmt.Sprintf("randomness, such as `openssl rand -hex 32` makes: at least %d different bytes, not %d", minBytes, different)
+}
+
 // publicFor is what was expected of a public key; "" when it fits the algorithm.
 func publicFor(algorithm string, public crypto.PublicKey) string {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
-		if algorithm == "RS256" && key.N != nil && key.N.BitLen() >= minRSA && key.E >= 3 {
+		if algorithm == "RS256" && key.N != nil && key.N.BitLen() >= minRSA && key.N.BitLen() <= maxRSA && key.E >= 3 {
 			return ""
 		}
 	case *ecdsa.PublicKey:
@@ -149,33 +191,10 @@ func publicFor(algorithm string, public crypto.PublicKey) string {
 		}
 	}
 	return map[string]string{
-		"RS256": fmt.Sprintf("an RSA key of at least %d bits", minRSA),
+		"RS256": fmt.Sprintf("an RSA key of %d to %d bits", minRSA, maxRSA),
 		"ES256": "an ECDSA key on P-256",
 		"EdDSA": "an Ed25519 key",
 	}[algorithm]
-}
-
-// ParsePublicKey reads one public key from PEM: "PUBLIC KEY" (PKIX), or a certificate's, whose validity is not looked at.
-func ParsePublicKey(text []byte) (crypto.PublicKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("parse public key: no PEM block")
-	}
-	switch block.Type {
-	case "PUBLIC KEY":
-		key, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("parse public key: %w", err)
-		}
-		return key, nil
-	case "CERTIFICATE":
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("parse public key: %w", err)
-		}
-		return cert.PublicKey, nil
-	}
-	return nil, fmt.Errorf(`parse public key: PEM block %q, expected "PUBLIC KEY" or "CERTIFICATE"`, block.Type)
 }
 
 // find returns the keys to try for a token and its only algorithm. An issuer that a key names has no other keys.

@@ -135,6 +135,11 @@ func (k APIKey) parse(field string) (a apiKey, err error) {
 	if a.hash, ok = hashOf(k.Key); !ok {
 		wrong("key", &notify.FieldError{Want: fmt.Sprintf("at least %d printable ASCII characters, or %s and 64 hex digits", MinAPIKey, hashPrefix)})
 	}
+	if ok && !strings.HasPrefix(k.Key, hashPrefix) {
+		if want := weak([]byte(k.Key)); want != "" {
+			wrong("key", &notify.FieldError{Want: want})
+		}
+	}
 	rights, err := parseRights(field+".allow", k.Allow)
 	a.principal = &Principal{Name: k.ID, Tenant: k.Tenant, Allow: rights}
 	return a, errors.Join(append(errs, err)...)

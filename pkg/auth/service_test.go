@@ -45,12 +45,13 @@ func TestEveryMistakeInTheAPIKeysIsNamed(t *testing.T) {
 		{ID: "d", Key: "sha256:00", Tenant: "No"},
 		{ID: "e", Key: "sha256:" + strings.Repeat("g", 64)},
 		{ID: "f", Key: "sha256:" + strings.Repeat("0", 66), Allow: []string{"inbox", "publish", "everything"}},
-		{ID: "g", Key: strings.Repeat("g", 32)},
-		{ID: "g", Key: strings.Repeat("g", 32)},
-		{ID: "h", Key: strings.Repeat("h", 32), Allow: slices.Repeat([]string{"inbox"}, 101)},
+		{ID: "g", Key: "g" + apiText},
+		{ID: "g", Key: "g" + apiText},
+		{ID: "h", Key: strings.Repeat("h", 32)},
+		{ID: "i", Key: "i" + apiText, Allow: slices.Repeat([]string{"inbox"}, 101)},
 	})
 	want := []string{"api_keys[0].id", "api_keys[1].key", "api_keys[2].key", "api_keys[3].tenant", "api_keys[3].key", "api_keys[4].key",
-		"api_keys[5].key", "api_keys[5].allow[1]", "api_keys[5].allow[2]", "api_keys[7].id", "api_keys[7].key", "api_keys[8].allow"}
+		"api_keys[5].key", "api_keys[5].allow[1]", "api_keys[5].allow[2]", "api_keys[7].id", "api_keys[7].key", "api_keys[8].key", "api_keys[9].allow"}
 	if got := fields(err); !slices.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}

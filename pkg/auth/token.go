@@ -28,6 +28,7 @@ type Options struct {
 	Leeway   time.Duration    // of clocks; 0: DefaultLeeway
 	MaxLife  time.Duration    // the longest from iat to exp, and from now to exp where there is no iat; 0: DefaultMaxLife
 	Now      func() time.Time // nil: time.Now
+	Public   []notify.Pattern // of event and page topics that every client may subscribe to, whatever its token names; Services do not look at it
 }
 
 func (o Options) withDefaults() Options {
@@ -110,9 +111,9 @@ func (v *verifier) verify(token string) (*claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := readClaims(set)
-	if err != nil {
-		return nil, err
+	c, wrong := readClaims(set)
+	if wrong != nil {
+		return nil, errors.Join(wrong...)
 	}
 	c.key = key
 	return c, v.checkTimes(c)
@@ -181,7 +182,8 @@ func readHeader(segment string) (alg, kid string, err error) {
 	return alg, kid, err
 }
 
-func readClaims(set object) (*claims, error) {
+// readClaims returns what can be read, and every mistake in the rest.
+func readClaims(set object) (*claims, []error) {
 	c := &claims{}
 	var errs [7]error
 	c.issuer, errs[0] = set.text("iss")
@@ -191,27 +193,30 @@ func readClaims(set object) (*claims, error) {
 	c.expires, errs[4] = set.time("exp")
 	c.notBefore, errs[5] = set.time("nbf")
 	c.issuedAt, errs[6] = set.time("iat")
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, err
+	var wrong []error
+	for _, err := range errs {
+		if err != nil {
+			wrong = append(wrong, err)
+		}
 	}
-	if err := notify.CheckUser(c.subject); err != nil {
-		return nil, notify.InField("sub", err)
+	if err := notify.CheckUser(c.subject); err != nil && errs[1] == nil {
+		wrong = append(wrong, notify.InField("sub", err))
 	}
 	if aud, ok := set["aud"]; ok {
 		var err error
 		if one, single := text(aud); single {
 			c.audience = []string{one}
 		} else if c.audience, err = set.texts("aud"); err != nil {
-			return nil, err
+			wrong = append(wrong, err)
 		}
 	}
 	if raw, ok := set["allim"]; ok {
 		var err error
 		if c.grant, err = parseObject(raw, grantNames...); err != nil {
-			return nil, fmt.Errorf("allim: %w", err)
+			wrong = append(wrong, fmt.Errorf("allim: %w", err))
 		}
 	}
-	return c, nil
+	return c, wrong
 }
 
 // tenant is the one that the token speaks for, which its key must be allowed to.

@@ -9,14 +9,22 @@ import (
 )
 
 // A Verifier reads the tokens of clients.
-type Verifier struct{ verifier }
+type Verifier struct {
+	verifier
+	public *public
+}
 
-// NewVerifier makes a Verifier. An audience of PublisherAudience is an error: those tokens are not for clients.
+// NewVerifier makes a Verifier. An audience of PublisherAudience is an error: those tokens are not for clients. So is a public topic that can not be one: its error
+// joins one notify.FieldError for each mistake.
 func NewVerifier(o Options) (*Verifier, error) {
 	if o.Audience == PublisherAudience {
 		return nil, &notify.FieldError{Field: "audience", Want: "one of your own: " + PublisherAudience + " is for service tokens"}
 	}
-	return &Verifier{newVerifier(o)}, nil
+	public, err := newPublic(o.Public)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{newVerifier(o), public}, nil
 }
 
 // An Identity is who a client is and what it may do. It is read-only: connections share it.
@@ -33,7 +41,8 @@ type Identity struct {
 	SessionID string           // the token's sid, may be ""
 	Anonymous bool             // no credential was shown
 
-	own notify.Topic // "" when Anonymous
+	own    notify.Topic // "" when Anonymous
+	public *public      // shared by all; nil: none
 }
 
 // Verify reads a client's token. Every error is notify.ErrUnauthorized and tells a stranger no more; Why says more to a log.
@@ -56,7 +65,7 @@ func (v *Verifier) Verify(token string) (*Identity, error) {
 	if err != nil {
 		return nil, refuse("%w", err)
 	}
-	id := &Identity{User: c.subject, Tenant: tenant, Expires: c.expires, IssuedAt: c.issuedAt, ID: c.id, SessionID: c.session, own: own}
+	id := &Identity{User: c.subject, Tenant: tenant, Expires: c.expires, IssuedAt: c.issuedAt, ID: c.id, SessionID: c.session, own: own, public: v.public}
 	if err := id.readGrant(c.grant); err != nil {
 		return nil, refuse("allim.%w", err)
 	}
