@@ -94,6 +94,7 @@ var rooms = []room{
 
 	// What every program is made of.
 	{path: "internal/boot", ours: []string{"pkg/auth", "internal/store", "internal/settings"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger
+	{path: "internal/certs", outside: []string{prometheus}, standalone: true},
 	{path: "internal/ops", outside: []string{prometheus}, standalone: true},
 	{path: "internal/lifecycle", standalone: true},
 	{path: "internal/settings", outside: []string{kong, yaml}, standalone: true},
