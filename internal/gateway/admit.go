@@ -35,19 +35,32 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.message }
 
-func newAdmit(o Options) (*admit, error) {
-	a := &admit{opt: o, hosts: map[string]bool{}, origins: map[string]bool{}}
-	for i, h := range o.Hosts {
+// CheckNames checks the lists of hosts and origins. Its error joins one notify.FieldError for each that is none.
+func CheckNames(hosts, origins []string) error {
+	var errs []error
+	for i, h := range hosts {
 		if h == "" || strings.ContainsAny(h, "/*:@ ") {
-			return nil, &notify.FieldError{Field: fmt.Sprintf("hosts[%d]", i), Want: "a host name without port, such as push.example.com"}
+			errs = append(errs, &notify.FieldError{Field: fmt.Sprintf("hosts[%d]", i), Want: "a host name without port, such as push.example.com"})
 		}
-		a.hosts[strings.ToLower(h)] = true
 	}
-	for i, text := range o.Origins {
+	for i, text := range origins {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != text || strings.Contains(text, "*") {
-			return nil, &notify.FieldError{Field: fmt.Sprintf("origins[%d]", i), Want: "an exact origin such as https://app.example.com"}
+			errs = append(errs, &notify.FieldError{Field: fmt.Sprintf("origins[%d]", i), Want: "an exact origin such as https://app.example.com"})
 		}
+	}
+	return errors.Join(errs...)
+}
+
+func newAdmit(o Options) (*admit, error) {
+	if err := CheckNames(o.Hosts, o.Origins); err != nil {
+		return nil, err
+	}
+	a := &admit{opt: o, hosts: map[string]bool{}, origins: map[string]bool{}}
+	for _, h := range o.Hosts {
+		a.hosts[strings.ToLower(h)] = true
+	}
+	for _, text := range o.Origins {
 		a.origins[strings.ToLower(text)] = true
 	}
 	return a, nil

@@ -79,7 +79,9 @@ func (g *Gateway) unknown(w http.ResponseWriter, _ *http.Request) {
 // socket lets a WebSocket in, or says why not before the upgrade.
 func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
 	if !ws.IsUpgrade(r) {
-		w.Header().Set("Upgrade", "websocket")
+		if r.ProtoMajor == 1 { // no such header in HTTP/2 (RFC 9113, section 8.2.2): clients take it for a broken answer
+			w.Header().Set("Upgrade", "websocket")
+		}
 		answer(w, http.StatusUpgradeRequired, &wire.Error{Code: wire.CodeBadFrame, Message: "this endpoint speaks WebSocket: new WebSocket(url)"})
 		return
 	}

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"allim/internal/tcp"
@@ -25,20 +28,35 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return c.Listen(ctx, "tcp", addr)
 }
 
-// Serve answers on the public port until ctx ends, then lets requests under way finish. WebSockets are the business of Sessions.Run.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	return serve(ctx, l, h, log, public)
+// Serve answers on l, which it closes, until ctx ends, then lets requests under way finish. WebSockets are the business of Sessions.Run.
+// With t, which it does not change, l speaks TLS; nil is plain HTTP. HTTP/2 is spoken to who asks for it, which browsers do for everything
+// but WebSockets: those go over a connection of their own in HTTP/1.1 (RFC 8441 is not offered).
+func (g *Gateway) Serve(ctx context.Context, l net.Listener, t *tls.Config) error {
+	return serve(ctx, l, g, g.opt.Log, public, t)
 }
 
-func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, t timeouts) error {
+// Serve is Gateway.Serve without TLS, for any handler.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	return serve(ctx, l, h, log, public, nil)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, t timeouts, c *tls.Config) error {
 	srv := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: t.header,
+		ReadHeaderTimeout: t.header, // of a handshake, too
 		ReadTimeout:       t.read,
 		WriteTimeout:      t.write,
 		IdleTimeout:       t.idle,
 		MaxHeaderBytes:    maxHeader, // net/http adds 4 KiB of its own: admit.request is exact
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          stdlog.New(faults{log}, "", 0),
+		HTTP2: &http.HTTP2Config{ // nothing here reads a body, and a page needs few answers at once
+			MaxConcurrentStreams:          32,
+			MaxReceiveBufferPerConnection: 128 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+			SendPingTimeout:               t.idle / 2,
+			PingTimeout:                   t.read,
+			WriteByteTimeout:              t.write,
+		},
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -51,8 +69,27 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		}
 		done <- err
 	}()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	run := srv.Serve
+	if c != nil {
+		srv.TLSConfig = c.Clone()
+		run = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	}
+	if err := run(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return <-done
+}
+
+// faults takes what net/http says of connections, handshakes that failed foremost. Strangers cause it, so it is for who looks for it; a
+// handler that panicked is ours.
+type faults struct{ log *slog.Logger }
+
+func (f faults) Write(text []byte) (int, error) {
+	said := strings.TrimSpace(string(text))
+	if strings.HasPrefix(said, "http: panic") || strings.HasPrefix(said, "http2: panic") {
+		f.log.Error("request_panicked", "error", said)
+	} else {
+		f.log.Debug("connection_failed", "error", said)
+	}
+	return len(text), nil
 }

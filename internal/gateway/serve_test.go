@@ -25,7 +25,7 @@ func TestNobodyHoldsAConnectionForEver(t *testing.T) {
 	short := timeouts{header: 100 * time.Millisecond, read: 200 * time.Millisecond, write: 300 * time.Millisecond, idle: 100 * time.Millisecond}
 	big := make([]byte, 8<<20)
 	go func() {
-		done <- serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(big) }), slog.New(slog.DiscardHandler), short)
+		done <- serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(big) }), slog.New(slog.DiscardHandler), short, nil)
 	}()
 	for name, says := range map[string]string{
 		"half a head":                "GET / HTTP/1.1\r\nHost: x\r\n",
