@@ -220,7 +220,7 @@ func TestOtherAddressesNeedTheFlagThatSaysSo(t *testing.T) {
 
 func TestTheSameDemoOnARealRedis(t *testing.T) {
 	srv := testkit.Redis(t)
-	said, stop := runDemo(t, &demo{Host: "127.0.0.1", Redis: srv.URL()})
+	said, stop := runDemo(t, &demo{Host: "127.0.0.1", Redis: srv.As("admin")})
 	if !strings.Contains(said, "Redis       yours") {
 		t.Errorf("whose Redis is it?\n%s", said)
 	}

@@ -76,7 +76,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 
 func TestGatewayRunsAndStops(t *testing.T) {
 	srv := testkit.Redis(t)
-	c, err := configure([]string{"--config", file(t, goodFile), "--redis", srv.URL(), "--listen", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0"})
+	c, err := configure([]string{"--config", file(t, goodFile), "--redis", srv.As("gateway"), "--listen", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}

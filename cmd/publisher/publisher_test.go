@@ -119,7 +119,7 @@ func (r *running) publish(t *testing.T) error {
 
 func TestItServesUntilItIsAskedToStop(t *testing.T) {
 	t.Parallel()
-	r := startPublisher(t, testkit.Redis(t).URL(), "ops", "grpc", "http")
+	r := startPublisher(t, testkit.Redis(t).As("publisher"), "ops", "grpc", "http")
 	testkit.Eventually(t, 5*time.Second, func() bool { return r.isReady(t) }, "be ready")
 	if err := r.publish(t); err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestItWaitsForARedisThatIsNotThereYet(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	redis.Stop()
-	r := startPublisher(t, redis.URL(), "ops")
+	r := startPublisher(t, redis.As("publisher"), "ops")
 	if code, _ := r.get(t, "/healthz/live"); code != http.StatusOK {
 		t.Errorf("live: got %d", code)
 	}
@@ -174,7 +174,7 @@ func TestItStopsWhileItWaitsForRedis(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
 	redis.Stop()
-	r := startPublisher(t, redis.URL(), "ops")
+	r := startPublisher(t, redis.As("publisher"), "ops")
 	if err := r.stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
@@ -183,11 +183,11 @@ func TestItStopsWhileItWaitsForRedis(t *testing.T) {
 func TestItRefusesARedisWithAnotherNumberOfPartitions(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
-	r := startPublisher(t, redis.URL(), "grpc")
+	r := startPublisher(t, redis.As("publisher"), "grpc")
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := configure([]string{"--listen-ops=127.0.0.1:0", "--redis=" + redis.URL(), "--partitions=7", "--config=" + file(t, goodFile)})
+	c, err := configure([]string{"--listen-ops=127.0.0.1:0", "--redis=" + redis.As("publisher"), "--partitions=7", "--config=" + file(t, goodFile)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func get(url string) (int, string) {
 func TestReadyMeansThatAProbeCameBack(t *testing.T) {
 	srv := testkit.Redis(t)
 	srv.Stop()
-	ops, stop := start(t, srv.URL(), 0)
+	ops, stop := start(t, srv.As("gateway"), 0)
 	testkit.Eventually(t, 5*time.Second, func() bool { s, _ := get(ops + "/healthz/live"); return s == 200 }, "live without Redis")
 	if s, body := get(ops + "/healthz/ready"); s != 503 {
 		t.Fatalf("ready without Redis: %d %s", s, body)
@@ -107,9 +107,9 @@ func TestReadyMeansThatAProbeCameBack(t *testing.T) {
 
 func TestRedisWithOtherPartitionsEndsTheProcess(t *testing.T) {
 	srv := testkit.Redis(t)
-	ops, _ := start(t, srv.URL(), 0)
+	ops, _ := start(t, srv.As("gateway"), 0)
 	testkit.Eventually(t, 10*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 200 }, "ready")
-	other, stop := start(t, srv.URL(), 64)
+	other, stop := start(t, srv.As("gateway"), 64)
 	testkit.Eventually(t, 10*time.Second, func() bool { s, _ := get(other + "/healthz/live"); return s == 0 }, "the other one ends by itself")
 	if err := stop(); err == nil || !strings.Contains(err.Error(), "128 partitions") {
 		t.Errorf("it ended with %v", err)

@@ -49,7 +49,7 @@ type bench struct {
 	*testing.T
 	srv   *Server
 	redis *testkit.RedisServer
-	rdb   *redis.Client
+	rdb   *redis.Client // may do all
 	keys  *keyspace.Map
 	conn  *grpc.ClientConn
 	url   string
@@ -87,15 +87,16 @@ func services(t testing.TB) *auth.Services {
 func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{T: t, redis: testkit.Redis(t), log: &lines{}}
-	var err error
-	if b.rdb, err = store.Connect(store.Connection{URL: b.redis.URL()}); err != nil {
+	b.rdb = b.redis.Client()
+	rdb, err := store.Connect(store.Connection{URL: b.redis.As("publisher")})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.rdb.Close() })
+	t.Cleanup(func() { _ = rdb.Close() })
 	if b.keys, err = keyspace.NewMap(0); err != nil {
 		t.Fatal(err)
 	}
-	st, err := store.New(store.Options{Redis: b.rdb, Keys: b.keys})
+	st, err := store.New(store.Options{Redis: rdb, Keys: b.keys})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func (*idle) Abort() {}
 // The budget of delivery.md ("The gateway"): at most 1.5 KB per session with one subscription, its identity included, its topic not, which
 // pkg/fanout measures.
 func TestSessionFitsItsBudget(t *testing.T) {
-	rdb, err := store.Connect(store.Connection{URL: testkit.Redis(t).URL()})
+	rdb, err := store.Connect(store.Connection{URL: testkit.Redis(t).As("gateway")})
 	if err != nil {
 		t.Fatal(err)
 	}

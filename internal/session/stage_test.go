@@ -24,7 +24,9 @@ type stage struct {
 	t        *testing.T
 	ctx      context.Context
 	rdb      *redis.Client
+	admin    *redis.Client
 	store    *store.Store
+	writer   *store.Store // a publisher's
 	hub      *fanout.Hub
 	sessions *session.Sessions
 	strict   *session.Sessions // without an anonymous identity
@@ -41,30 +43,30 @@ func newStage(t *testing.T, backend string) *stage {
 	t.Helper()
 	st := &stage{t: t, ctx: testkit.Context(t, time.Minute), clients: map[string]*peer{}, names: map[string]string{},
 		cursors: map[string]string{}, lastPos: map[string]string{}}
-	url := ""
+	url, writer, admin := "", "", ""
 	if backend == "embedded" {
 		srv, err := embedded.Listen(embedded.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		run(t, srv.Run)
-		url = srv.URL()
+		url, writer, admin = srv.URL(), srv.URL(), srv.URL()
 	} else {
-		url = testkit.Redis(t).URL()
+		srv := testkit.Redis(t)
+		url, writer, admin = srv.As("gateway"), srv.As("publisher"), srv.As("admin")
 	}
-	rdb, err := store.Connect(store.Connection{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = rdb.Close() })
-	st.rdb = rdb
-	st.wipe = func() { rdb.FlushAll(st.ctx) }
+	rdb := connect(t, url)
+	st.rdb, st.admin = rdb, connect(t, admin)
+	st.wipe = func() { st.admin.FlushAll(st.ctx) }
 	keys, err := keyspace.NewMap(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	classes := []store.Class{{Prefix: "short/", History: store.History{Size: 3}}}
 	if st.store, err = store.New(store.Options{Redis: rdb, Keys: keys, Classes: classes}); err != nil {
+		t.Fatal(err)
+	}
+	if st.writer, err = store.New(store.Options{Redis: connect(t, writer), Keys: keys, Classes: classes}); err != nil {
 		t.Fatal(err)
 	}
 	st.hub = fanout.New(fanout.Options{Redis: rdb, Keys: keys, History: st.store, Gateway: "g1", RingSize: 2, Sweep: 20 * time.Millisecond, CheckEvery: -1})
@@ -85,6 +87,16 @@ func newStage(t *testing.T, backend string) *stage {
 		}
 	})
 	return st
+}
+
+func connect(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	rdb, err := store.Connect(store.Connection{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
 }
 
 // run runs a part until the test ends.

@@ -67,6 +67,7 @@ func Connect(c Connection) (*redis.Client, error) {
 	o.MaxRetries = -1
 	o.DialerRetries = 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
+	o.DisableIdentity = true // CLIENT SETINFO: Redis 7.0 does not know it, and ACLs need not allow it
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	o.Dialer = dialer(o.TLSConfig, c.Metrics)
 	client := redis.NewClient(o)

@@ -13,7 +13,7 @@ import (
 )
 
 func epochBench(t *testing.T) *bench {
-	return newBench(t, testkit.Redis(t, "--enable-debug-command", "yes").URL(), store.Options{})
+	return newBench(t, testkit.Redis(t, "--enable-debug-command", "yes").As, store.Options{})
 }
 
 // newHistory is what a promotion or a restart does to the id of the Redis history.

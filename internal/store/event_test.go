@@ -316,7 +316,7 @@ func TestOpenRefusesAnotherPartitionCount(t *testing.T) {
 
 func TestRedisAwayIsUnavailableAtOnce(t *testing.T) {
 	srv := testkit.Redis(t)
-	b := newBench(t, srv.URL(), store.Options{})
+	b := newBench(t, srv.As, store.Options{})
 	srv.Stop()
 	if r := b.Publish(b.ctx, []notify.Stream{stream("a")}, message("x"))[0]; !errors.Is(r.Err, notify.ErrUnavailable) {
 		t.Fatalf("publish: %v", r.Err)
@@ -329,7 +329,7 @@ func TestRedisAwayIsUnavailableAtOnce(t *testing.T) {
 
 func TestSilentRedisIsUnavailableWithinTheCallersDeadline(t *testing.T) {
 	srv := testkit.Redis(t)
-	b := newBench(t, srv.URL(), store.Options{})
+	b := newBench(t, srv.As, store.Options{})
 	srv.Pause()
 	defer srv.Resume()
 	ctx := testkit.Context(t, 200*time.Millisecond)
@@ -354,7 +354,7 @@ func TestScriptsThatRedisForgotAreSentAgain(t *testing.T) {
 }
 
 func TestFullRedisRefusesBeforeTheFirstWrite(t *testing.T) {
-	b := newBench(t, testkit.Redis(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction").URL(), store.Options{})
+	b := newBench(t, testkit.Redis(t, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction").As, store.Options{})
 	var refused error
 	for i := 0; i < 5000 && refused == nil; i++ {
 		m := message(fmt.Sprint("m", i))

@@ -17,12 +17,14 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// A bench is a store on a Redis of its own.
+// A bench is a Redis of its own with the two stores on it: the gateway's, and the publisher's for what only it does.
 type bench struct {
 	*testing.T
 	*store.Store
+	publisher *store.Store
+
 	ctx  context.Context
-	rdb  *redis.Client
+	rdb  *redis.Client // may do all
 	keys *keyspace.Map
 	real bool
 }
@@ -39,36 +41,64 @@ func onEach(t *testing.T, o store.Options, story func(b *bench)) {
 		done := make(chan error, 1)
 		go func() { done <- srv.Run(ctx) }()
 		t.Cleanup(func() { cancel(); <-done })
-		story(newBench(t, srv.URL(), o))
+		story(newBench(t, func(string) string { return srv.URL() }, o))
 	})
 }
 
 func realBench(t *testing.T, o store.Options) *bench {
-	b := newBench(t, testkit.Redis(t).URL(), o)
+	b := newBench(t, testkit.Redis(t).As, o)
 	b.real = true
 	return b
 }
 
-func newBench(t *testing.T, url string, o store.Options) *bench {
+// newBench makes a bench of the Redis that has that URL for each role.
+func newBench(t *testing.T, as func(role string) string, o store.Options) *bench {
+	t.Helper()
+	var err error
+	if o.Keys, err = keyspace.NewMap(0); err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{T: t, ctx: testkit.Context(t, 30*time.Second), rdb: connect(t, as("admin")), keys: o.Keys}
+	b.Store, b.publisher = open(b, as("gateway"), o), open(b, as("publisher"), o)
+	return b
+}
+
+func open(b *bench, url string, o store.Options) *store.Store {
+	b.Helper()
+	o.Redis = connect(b.T, url)
+	s, err := store.New(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Open(b.ctx); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func connect(t *testing.T, url string) *redis.Client {
 	t.Helper()
 	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
-	o.Redis = rdb
-	if o.Keys, err = keyspace.NewMap(0); err != nil {
-		t.Fatal(err)
-	}
-	s, err := store.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx := testkit.Context(t, 30*time.Second)
-	if err := s.Open(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return &bench{T: t, Store: s, ctx: ctx, rdb: rdb, keys: o.Keys}
+	return rdb
+}
+
+// Publish is the publisher's.
+func (b *bench) Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []store.Result {
+	return b.publisher.Publish(ctx, to, m)
+}
+
+// Notify is the publisher's.
+func (b *bench) Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []store.Result {
+	return b.publisher.Notify(ctx, to, m)
+}
+
+// Counts is the publisher's: a gateway never asks.
+func (b *bench) Counts(ctx context.Context, s notify.Stream) (notify.Badge, error) {
+	return b.publisher.Counts(ctx, s)
 }
 
 func stream(topic string) notify.Stream {

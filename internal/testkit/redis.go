@@ -8,6 +8,7 @@ package testkit
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +21,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 const (
@@ -33,8 +31,9 @@ const (
 
 var errPortTaken = errors.New("port is taken")
 
-// A RedisServer is a redis-server process of one test. It keeps nothing on disk
-// and listens on the loopback only. Its methods fail the test instead of
+// A RedisServer is a redis-server process of one test, under the users of
+// deploy/redis/users.acl. It keeps nothing on disk and listens on the loopback
+// only. Its methods fail the test instead of
 // returning errors, so they are for the test's own goroutine.
 type RedisServer struct {
 	Addr string // host:port; the same for the server's whole life, restarts included
@@ -43,7 +42,8 @@ type RedisServer struct {
 	bin  string
 	dir  string
 	port int
-	args []string // as given to Redis
+	args []string    // as given to Redis
+	tls  *tls.Config // for clients; nil: no TLS
 
 	mu     sync.Mutex // guards the fields below; held while a process starts or ends
 	cmd    *exec.Cmd  // nil while stopped
@@ -55,11 +55,26 @@ type RedisServer struct {
 // "--maxmemory", "1mb". A missing binary fails the test: it never skips.
 func Redis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
+	return startRedis(t, nil, args)
+}
+
+// RedisTLS is Redis with TLS only, and only for clients that show a certificate
+// of a. Its own certificate is of a, too.
+func RedisTLS(t testing.TB, a *Authority, args ...string) *RedisServer {
+	t.Helper()
+	cert, key := a.Pair("redis-server")
+	return startRedis(t, a.Config("admin"), append([]string{"--tls-cert-file", cert, "--tls-key-file", key,
+		"--tls-ca-cert-file", a.CAFile, "--tls-auth-clients", "yes"}, args...))
+}
+
+func startRedis(t testing.TB, secure *tls.Config, args []string) *RedisServer {
+	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatal("install redis-server (scripts/deps does it; Debian: apt-get install redis-server)")
 	}
-	s := &RedisServer{tb: t, bin: bin, dir: t.TempDir(), args: args}
+	s := &RedisServer{tb: t, bin: bin, dir: t.TempDir(), tls: secure}
+	s.args = append([]string{"--aclfile", userFile(t, s.dir)}, args...)
 	t.Cleanup(s.Stop)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,22 +91,6 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 		t.Fatalf("start redis-server: %v", err)
 	}
 	return s
-}
-
-// URL is the address in the form that redis.ParseURL and our settings take.
-func (s *RedisServer) URL() string { return "redis://" + s.Addr + "/0" }
-
-// Client returns a new client of this server; it is closed when the test ends.
-// A deadline of a call's context is obeyed, and the maintenance handshake, which
-// Redis 7.0 does not know, is off.
-func (s *RedisServer) Client() *redis.Client {
-	c := redis.NewClient(&redis.Options{
-		Addr:                     s.Addr,
-		ContextTimeoutEnabled:    true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	s.tb.Cleanup(func() { _ = c.Close() }) // the test may have closed it already
-	return c
 }
 
 // Stop kills the server as a crash would and waits until it is gone. Stopping a
@@ -148,7 +147,11 @@ func (s *RedisServer) startLocked() error {
 		return fmt.Errorf("create log: %w", err)
 	}
 	defer log.Close()
-	args := []string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir,
+	plain, secure := s.port, 0 // 0: none
+	if s.tls != nil {
+		plain, secure = secure, plain
+	}
+	args := []string{"--port", strconv.Itoa(plain), "--tls-port", strconv.Itoa(secure), "--bind", "127.0.0.1", "--dir", s.dir,
 		"--save", "", "--appendonly", "no", "--daemonize", "no"}
 	cmd := exec.Command(s.bin, append(args, s.args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -164,7 +167,7 @@ func (s *RedisServer) startLocked() error {
 	}()
 	deadline := time.Now().Add(redisStart)
 	for time.Now().Before(deadline) {
-		if answersAs(s.Addr, cmd.Process.Pid) {
+		if s.answersAs(cmd.Process.Pid) {
 			return nil
 		}
 		select {
@@ -192,18 +195,21 @@ func (s *RedisServer) stopLocked() {
 	s.cmd, s.exited = nil, nil
 }
 
-// answersAs reports whether the server at addr answers and is the process pid.
+// answersAs reports whether the server at our address answers and is the process pid.
 // Two parallel tests may have chosen one port; the pid tells which of them got it.
-func answersAs(addr string, pid int) bool {
-	c, err := net.DialTimeout("tcp", addr, time.Second)
+func (s *RedisServer) answersAs(pid int) bool {
+	c, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
 		return false
+	}
+	if s.tls != nil {
+		c = tls.Client(c, s.tls)
 	}
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return false
 	}
-	if _, err := io.WriteString(c, "INFO server\r\nQUIT\r\n"); err != nil {
+	if _, err := fmt.Fprintf(c, "HELLO 2 AUTH admin %s\r\nINFO server\r\nQUIT\r\n", password()); err != nil {
 		return false
 	}
 	info, _ := io.ReadAll(c) // an answer that is cut short lacks the line and is asked again

@@ -81,7 +81,7 @@ func TestManyServersAtOnceHaveTheirOwnPorts(t *testing.T) {
 func TestATakenPortIsNoticed(t *testing.T) {
 	t.Parallel()
 	first := Redis(t)
-	second := &RedisServer{tb: t, Addr: first.Addr, bin: first.bin, dir: t.TempDir(), port: first.port}
+	second := &RedisServer{tb: t, Addr: first.Addr, bin: first.bin, dir: t.TempDir(), port: first.port, args: first.args}
 	second.mu.Lock()
 	defer second.mu.Unlock()
 	if err := second.startLocked(); err != errPortTaken {

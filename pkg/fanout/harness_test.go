@@ -129,7 +129,8 @@ func (h *history) Renew(_ context.Context, s []notify.Stream) error {
 type bed struct {
 	*testkit.RedisServer
 	keys    *keyspace.Map
-	client  *redis.Client
+	client  *redis.Client // may do all
+	gateway *redis.Client // of the hubs
 	history *history
 }
 
@@ -140,7 +141,7 @@ func newBed(t testing.TB) *bed {
 		t.Fatal(err)
 	}
 	b := &bed{RedisServer: testkit.Redis(t), keys: keys}
-	b.client = b.Client()
+	b.client, b.gateway = b.Client(), b.ClientAs("gateway")
 	b.history = &history{redis: b.client, keys: keys}
 	return b
 }
@@ -148,10 +149,10 @@ func newBed(t testing.TB) *bed {
 // hub runs a hub until the test ends. Its link goes to addr, "" for the server itself.
 func (b *bed) hub(t testing.TB, name, addr string, change func(*fanout.Options)) *fanout.Hub {
 	t.Helper()
-	o := fanout.Options{Redis: b.client, Keys: b.keys, History: b.history, Gateway: name, Shards: 4, ProbeEvery: 100 * time.Millisecond,
+	o := fanout.Options{Redis: b.gateway, Keys: b.keys, History: b.history, Gateway: name, Shards: 4, ProbeEvery: 100 * time.Millisecond,
 		ProbeTimeout: 400 * time.Millisecond, Sweep: 10 * time.Millisecond, DirtyEvery: 20 * time.Millisecond, CheckEvery: -1}
 	if addr != "" {
-		link := *b.client.Options()
+		link := *b.gateway.Options()
 		link.Addr = addr
 		c := redis.NewClient(&link)
 		t.Cleanup(func() { _ = c.Close() })

@@ -65,7 +65,7 @@ func TestALinkConnectsOnce(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	var dialled atomic.Int64
-	opt := *b.client.Options()
+	opt := *b.gateway.Options()
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if err == nil {

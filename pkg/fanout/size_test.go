@@ -61,7 +61,7 @@ func runHub(t testing.TB, shards int) *Hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := New(Options{Redis: testkit.Redis(t).Client(), Keys: keys, History: quietHistory{}, Gateway: "g1", Shards: shards, Linger: time.Hour,
+	h := New(Options{Redis: testkit.Redis(t).ClientAs("gateway"), Keys: keys, History: quietHistory{}, Gateway: "g1", Shards: shards, Linger: time.Hour,
 		UserLinger: time.Hour, AttachTimeout: 3 * time.Second, Sweep: 50 * time.Millisecond})
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup

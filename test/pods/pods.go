@@ -87,7 +87,7 @@ func (s *Stage) AddGateway() *Pod {
 
 func (s *Stage) launch(name string) *Pod {
 	s.tb.Helper()
-	args := []string{"--redis=" + s.Redis.URL(), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
+	args := []string{"--redis=" + s.Redis.As(name), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
 	all := &s.Gateways
 	if name == "publisher" {
 		all = &s.Publishers

@@ -1,0 +1,107 @@
+package testkit
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// users are the users of deploy/redis/users.acl by what tests call them: "gateway" and "publisher" are the roles that product code has in
+// production, "admin" may do all and is for what a test does to Redis itself.
+var users = map[string]string{"admin": "admin", "gateway": "allim-gateway", "publisher": "allim-publisher"}
+
+// password is that of all users of all servers of this process: a client of one server may be pointed at another.
+var password = sync.OnceValue(rand.Text)
+
+// User is the name and the password of a role: "gateway", "publisher" or "admin".
+func (s *RedisServer) User(role string) (name, pass string) {
+	s.tb.Helper()
+	name, ok := users[role]
+	if !ok {
+		s.tb.Fatalf("no role %q", role)
+	}
+	return name, password()
+}
+
+// As is the URL of this server for a role, in the form that redis.ParseURL and our settings take.
+func (s *RedisServer) As(role string) string {
+	s.tb.Helper()
+	u := url.URL{Scheme: "redis", User: url.UserPassword(s.User(role)), Host: s.Addr, Path: "/0"}
+	if s.tls != nil {
+		u.Scheme = "rediss"
+	}
+	return u.String()
+}
+
+// Client returns a new client of this server that may do all; it is closed when the test ends.
+func (s *RedisServer) Client() *redis.Client { s.tb.Helper(); return s.ClientAs("admin") }
+
+// ClientAs is Client for a role. A deadline of a call's context is obeyed, and the maintenance handshake, which Redis 7.0 does not know, is off.
+func (s *RedisServer) ClientAs(role string) *redis.Client {
+	s.tb.Helper()
+	name, pass := s.User(role)
+	c := redis.NewClient(&redis.Options{
+		Addr: s.Addr, Username: name, Password: pass, TLSConfig: s.tls,
+		ContextTimeoutEnabled:    true,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	s.tb.Cleanup(func() { _ = c.Close() }) // the test may have closed it already
+	return c
+}
+
+// userFile makes the ACL file of a server from the one that is deployed, as deploy/redis/users.sh does, and returns its path.
+func userFile(t testing.TB, dir string) string {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, err := os.ReadFile(filepath.Join(root, "deploy", "redis", "users.acl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(template)
+	for role := range users {
+		text = strings.ReplaceAll(text, "#{"+role+"}", ">"+password())
+	}
+	var lines []string
+	for line := range strings.Lines(text) {
+		switch {
+		case strings.HasPrefix(line, "#"), strings.TrimSpace(line) == "":
+		case strings.HasPrefix(line, " "):
+			lines[len(lines)-1] += " " + strings.TrimSpace(line)
+		default:
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	path := filepath.Join(dir, "users.acl")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// moduleRoot is the directory above us that holds go.mod: tests run in the directory of their package.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", fmt.Errorf("find go.mod: none above the working directory")
+		}
+		dir = up
+	}
+	return "", fmt.Errorf("find go.mod: %w", err)
+}
