@@ -41,6 +41,7 @@ type Key struct {
 // Keys is a table of keys: for each issuer one algorithm, and as many keys as a rotation needs. It is immutable.
 type Keys struct {
 	issuers map[string]*issuer
+	all     []*Key // in the order given
 }
 
 type issuer struct {
@@ -98,6 +99,7 @@ func (t *Keys) add(k *Key) []error {
 		return wrong("issuer", fmt.Sprintf("at most %d keys", maxPerIss))
 	}
 	iss.keys = append(iss.keys, k)
+	t.all = append(t.all, k)
 	return nil
 }
 

@@ -159,27 +159,36 @@ func readHeader(segment string) (alg, kid string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	alg, kid, wrong := checkHeader(h)
+	if wrong != nil {
+		return "", "", wrong[0]
+	}
+	return alg, kid, nil
+}
+
+// checkHeader returns what can be read, and every mistake.
+func checkHeader(h object) (alg, kid string, wrong []error) {
 	for _, name := range forbiddenHeaders {
 		if _, ok := h[name]; ok {
-			return "", "", fmt.Errorf("%s is not accepted", name)
+			wrong = append(wrong, fmt.Errorf("%s is not accepted", name))
 		}
 	}
 	typ, err := h.text("typ")
-	if err != nil {
-		return "", "", err
-	}
 	_, given := h["typ"]
-	if given && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(typ, "at+jwt") { // RFC 7519, 5.1; RFC 9068, 2.1
-		return "", "", errors.New("typ is not JWT")
+	if err != nil {
+		wrong = append(wrong, err)
+	} else if given && !strings.EqualFold(typ, "JWT") && !strings.EqualFold(typ, "at+jwt") { // RFC 7519, 5.1; RFC 9068, 2.1
+		wrong = append(wrong, errors.New("typ is not JWT"))
 	}
 	if alg, err = h.text("alg"); err != nil {
-		return "", "", err
+		wrong = append(wrong, err)
 	}
-	kid, err = h.text("kid")
-	if len(kid) > maxKid {
-		return "", "", fmt.Errorf("kid of more than %d bytes", maxKid)
+	if kid, err = h.text("kid"); err != nil {
+		wrong = append(wrong, err)
+	} else if len(kid) > maxKid {
+		wrong = append(wrong, fmt.Errorf("kid of more than %d bytes", maxKid))
 	}
-	return alg, kid, err
+	return alg, kid, wrong
 }
 
 // readClaims returns what can be read, and every mistake in the rest.

@@ -73,13 +73,23 @@ func (v *Verifier) Verify(token string) (*Identity, error) {
 }
 
 func (id *Identity) readGrant(o object) error {
-	var lists [4][]string
-	var errs [4]error
-	for i, name := range []string{"subscribe", "hear", "send", "segments"} {
-		lists[i], errs[i] = o.texts(name)
+	g, wrong := readLists(o)
+	if wrong != nil {
+		return errors.Join(wrong...)
 	}
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
+	return id.grant(g)
+}
+
+// readLists returns the lists of a claim allim that can be read, and every mistake in the others.
+func readLists(o object) (g Grant, wrong []error) {
+	for _, l := range [...]struct {
+		name string
+		into *[]string
+	}{{"subscribe", &g.Subscribe}, {"hear", &g.Hear}, {"send", &g.Send}, {"segments", &g.Segments}} {
+		var err error
+		if *l.into, err = o.texts(l.name); err != nil {
+			wrong = append(wrong, err)
+		}
 	}
-	return id.grant(Grant{Subscribe: lists[0], Hear: lists[1], Send: lists[2], Segments: lists[3]})
+	return g, wrong
 }
