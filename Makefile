@@ -11,6 +11,7 @@ export GOFLAGS := -buildvcs=false $(GOFLAGS)
 FUZZTIME ?= 20s
 BENCH ?= .
 STATICCHECK := go tool -modfile=tools/go.mod staticcheck
+DEPLOYCHECK := go tool -modfile=../go.mod staticcheck
 
 # Go files of ours that a person wrote: known to git or new, never from node_modules.
 OURS = git ls-files -co --exclude-standard '*.go' ':!*.pb.go' | sort -u | while read -r f; do [[ ! -e $$f ]] || echo "$$f"; done
@@ -24,7 +25,7 @@ deps: ## install what the tests need and this machine lacks (redis-server, chrom
 	@scripts/deps
 
 .PHONY: test
-test: deps lint check-gen go-test js-test ## everything: lint, generated code, Go tests with -race, browser client tests
+test: deps lint check-gen go-test js-test deploy-test ## everything: lint, generated code, Go tests with -race, browser client tests, what is deployed
 
 .PHONY: go-test
 go-test: # vet ran in lint, in full
@@ -33,6 +34,14 @@ go-test: # vet ran in lint, in full
 .PHONY: js-test
 js-test:
 	@if [[ -f client/package.json ]]; then cd client && npm test; fi
+
+.PHONY: deploy-test
+deploy-test: # a module of its own, so that the product depends on none of its tools; -count=1: go test does not see that deploy/ changed
+	cd tools/deploy && go vet ./... && $(DEPLOYCHECK) ./... && go test -count=1 ./...
+
+.PHONY: manifests
+manifests: ## build deploy/k8s and hold it against the schemas of Kubernetes, without a cluster
+	@go run -C tools/deploy ./manifests check
 
 .PHONY: race
 race: ## only the Go tests, with -race, without installing anything

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestWhatCanBeAppliedIsRight(t *testing.T) {
+	for _, path := range kustomizations {
+		objects, err := build(under(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range check(objects, path) {
+			t.Errorf("%s: %s", path, m)
+		}
+		want := map[string][]string{
+			"base":          {"Deployment/gateway", "Deployment/publisher", "Service/gateway", "Service/publisher", "PodDisruptionBudget/gateway", "NetworkPolicy/default-deny"},
+			"overlays/dev":  {"Deployment/redis", "Service/redis"},
+			"overlays/prod": {"HorizontalPodAutoscaler/gateway", "HorizontalPodAutoscaler/publisher", "HTTPRoute/gateway"},
+		}[path]
+		for _, name := range want {
+			if !slices.ContainsFunc(objects, func(o object) bool { return o.String() == name }) {
+				t.Errorf("%s: no %s", path, name)
+			}
+		}
+	}
+}
+
+func TestProductionHasNoSecretAndNamedImages(t *testing.T) {
+	objects, err := build(under("overlays/prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secrets := objects.of("Secret"); len(secrets) > 0 {
+		t.Errorf("secrets in the repository: %v", secrets)
+	}
+	image := regexp.MustCompile(`^[a-z0-9.-]+\.[a-z]+/[^:@]+(:v[0-9.]+|@sha256:[0-9a-f]{64})$`)
+	for _, d := range objects.of("Deployment") {
+		for _, c := range containers(d) {
+			if got := text(c, "image"); !image.MatchString(got) {
+				t.Errorf("%s: image %q has no registry and version", d, got)
+			}
+		}
+	}
+}
+
+// The component is in no overlay of ours, so prod is built with it here.
+func TestTheComponentGatewayTLSFitsProduction(t *testing.T) {
+	dir := copied(t)
+	file := filepath.Join(dir, "overlays/prod/kustomization.yaml")
+	was, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(was, "components: [../../components/gateway-tls]\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	objects, err := build(filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range check(objects, "") {
+		t.Error(m)
+	}
+	if len(objects.of("BackendTLSPolicy")) != 1 {
+		t.Error("no BackendTLSPolicy")
+	}
+}
+
+// copied is a copy of deploy/k8s, with what it refers to beside it.
+func copied(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, part := range []string{"k8s", "redis"} {
+		if err := os.CopyFS(filepath.Join(dir, part), os.DirFS(filepath.Join(root(), "..", part))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "k8s")
+}
+
+// A newcomer must know which Secrets to make.
+func TestTheReadmeNamesEverySecretThatProductionExpects(t *testing.T) {
+	readme, err := os.ReadFile(under("README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, files := range external {
+		for _, word := range append(files, name) {
+			if !bytes.Contains(readme, []byte(word)) {
+				t.Errorf("deploy/k8s/README.md says nothing of %s (%s)", word, name)
+			}
+		}
+	}
+}
+
+// Each row is one slip of the hand in one file, and what must be said of it.
+func TestASlipIsFound(t *testing.T) {
+	const gateway, publisher, services = "base/gateway.yaml", "base/publisher.yaml", "base/services.yaml"
+	for _, c := range []struct {
+		name, of, file, old, new string
+		want                     string
+	}{
+		// against the API
+		{"a misspelt field of the pod", "base", gateway, "terminationGracePeriodSeconds:", "terminationGracePeriodSecond:", "Deployment/gateway: /spec/template/spec: additional properties 'terminationGracePeriodSecond' not allowed"},
+		{"a misspelt probe", "base", publisher, "readinessProbe:", "readinesProbe:", "Deployment/publisher: /spec/template/spec/containers/0: additional properties 'readinesProbe' not allowed"},
+		{"a field of another place", "base", gateway, "revisionHistoryLimit: 3", "runAsNonRoot: true", "Deployment/gateway: /spec: additional properties 'runAsNonRoot' not allowed"},
+		{"a string where a number belongs", "base", gateway, "containerPort: 8080", `containerPort: "8080"`, "Deployment/gateway: /spec/template/spec/containers/0/ports/0/containerPort: got string, want integer"},
+		{"a number where a string belongs", "base", gateway, "value: 870MiB", "value: 870", "Deployment/gateway: /spec/template/spec/containers/0/env/4/value: got number, want string"},
+		{"a number too big", "base", gateway, "revisionHistoryLimit: 3", "revisionHistoryLimit: 3000000000", "Deployment/gateway: /spec/revisionHistoryLimit: maximum: got 3"},
+		{"a missing field", "base", gateway, "  selector: { matchLabels: *labels }\n", "", "Deployment/gateway: /spec: missing property 'selector'"},
+		{"a word that is none", "base", "base/disruption.yaml", "unhealthyPodEvictionPolicy: AlwaysAllow", "unhealthyPodEvictionPolicy: Always", "PodDisruptionBudget/gateway: /spec/unhealthyPodEvictionPolicy: value must be one of"},
+		{"another word that is none", "base", gateway, "type: RuntimeDefault", "type: Runtime", "Deployment/gateway: /spec/template/spec/securityContext/seccompProfile/type: value must be one of"},
+		{"a protocol that is none", "base", "base/network.yaml", "protocol: UDP", "protocol: DNS", "NetworkPolicy/egress: /spec/egress/0/ports/0/protocol: value must be one of"},
+		{"a kind of target that is none", "overlays/prod", "overlays/prod/scale.yaml", "type: AverageValue", "type: Average", "HorizontalPodAutoscaler/gateway: /spec/metrics/0/pods/target/type: value must be one of"},
+		{"an amount that is none", "base", gateway, "memory: 1Gi }\n            limits", "memory: 1GB }\n            limits", "Deployment/gateway: /spec/template/spec/containers/0/resources/requests/memory: '1GB' does not match pattern"},
+		{"an unknown field of the autoscaler", "overlays/prod", "overlays/prod/scale.yaml", "stabilizationWindowSeconds: 600", "stabilisationWindowSeconds: 600", "HorizontalPodAutoscaler/gateway: /spec/behavior/scaleDown: additional properties 'stabilisationWindowSeconds' not allowed"},
+		{"an unknown field of the route", "overlays/prod", "overlays/prod/route.yaml", "backendRequest: 0s", "backend: 0s", "HTTPRoute/gateway: /spec/rules/0/timeouts: additional properties 'backend' not allowed"},
+		{"a duration of the route", "overlays/prod", "overlays/prod/route.yaml", "backendRequest: 0s", "backendRequest: never", "HTTPRoute/gateway: /spec/rules/0/timeouts/backendRequest: 'never' does not match pattern"},
+		{"an unknown kind", "base", "base/disruption.yaml", "apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n", "no schema for policy/v1beta1 PodDisruptionBudget"},
+		// against each other
+		{"a service that finds nobody", "base", services, "labels: &gateway { app.kubernetes.io/name: allim, app.kubernetes.io/component: gateway }", "labels: &gateway { app.kubernetes.io/component: gate }", "Service/gateway: selects 0 Deployments"},
+		{"a service's port that leads nowhere", "base", services, "targetPort: grpc", "targetPort: rpc", `Service/publisher: port "grpc" leads to "rpc"`},
+		{"operations for everybody", "base", services, "targetPort: public", "targetPort: ops", `Service/gateway: port "public" leads to the operations port`},
+		{"a probe of a port nobody named", "base", gateway, "startupProbe: # the process answers at once, with or without Redis\n            httpGet: { port: ops", "startupProbe:\n            httpGet: { port: opps", `Deployment/gateway: startupProbe asks port "opps"`},
+		{"a liveness that asks for Redis", "base", publisher, "livenessProbe:\n            httpGet: { port: ops, path: /healthz/live", "livenessProbe:\n            httpGet: { port: ops, path: /healthz/ready", "Deployment/publisher: livenessProbe asks /healthz/ready"},
+		{"a pod that is killed too early", "base", publisher, "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 37", "Deployment/publisher: grace period of 37 s"},
+		{"no sleep before the end", "base", gateway, "          lifecycle:\n            preStop: { sleep: { seconds: 5 } } # until", "          # until", "Deployment/gateway: grace period"},
+		{"a sleep that is too long", "base", gateway, "sleep: { seconds: 5 }", "sleep: { seconds: 22 }", "Deployment/gateway: grace period of 45 s"},
+		{"Go without a bound", "base", gateway, "value: 870MiB", "value: 1024MiB", "Deployment/gateway: GOMEMLIMIT is 100 %"},
+		{"a limit of CPU", "base", gateway, "limits: { memory: 1Gi }", "limits: { memory: 1Gi, cpu: 1 }", "want requests, a limit of memory, none of CPU"},
+		{"a token of the cluster", "base", gateway, "automountServiceAccountToken: false", "automountServiceAccountToken: true", "automountServiceAccountToken is not false"},
+		{"service links", "base", publisher, "enableServiceLinks: false", "enableServiceLinks: true", "enableServiceLinks is not false"},
+		{"a root that can be written", "base", publisher, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "readOnlyRootFilesystem is false, want true"},
+		{"root", "base", gateway, "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot is false, want true"},
+		{"rights of the kernel", "base", gateway, "drop: [ALL]", "drop: [ALL], add: [NET_ADMIN]", "capabilities are not dropped"},
+		{"no seccomp", "base", gateway, "seccompProfile: { type: RuntimeDefault }", "seccompProfile: { type: Unconfined }", "seccompProfile.type is Unconfined"},
+		{"a mount of nothing", "base", gateway, "- { name: keys, mountPath", "- { name: kees, mountPath", `mounts "kees", which is no volume`},
+		{"a volume for nothing", "base", gateway, "            - { name: redis, mountPath: /run/secrets/allim/redis, readOnly: true }\n", "", `volume "redis" is mounted nowhere`},
+		{"a mount in a mount", "base", gateway, "mountPath: /run/secrets/allim/keys", "mountPath: /etc/allim/keys", "/etc/allim/keys is mounted inside of /etc/allim"},
+		{"a file by itself", "base", gateway, "mountPath: /run/secrets/allim/keys, ", "mountPath: /run/secrets/allim/keys, subPath: x, ", "is mounted by subPath"},
+		{"a Secret nobody makes", "base", gateway, "secretName: allim-keys", "secretName: allim-kees", "there is no Secret/allim-kees"},
+		{"a Secret that dev does not make", "overlays/dev", "overlays/dev/kustomization.yaml", "- name: allim-api-keys", "- name: allim-apikeys", "there is no Secret/allim-api-keys"},
+		{"a file that is not in the Secret", "base", gateway, "keys/keys.yaml", "keys/keys.yml", "ALLIM_KEYS_FILE: keys.yml is not among the files [keys.yaml]"},
+		{"a file that is nowhere", "base", publisher, "/run/secrets/allim/api-keys/api_keys.yaml", "/run/secrets/allim/api_keys.yaml", "ALLIM_API_KEYS_FILE: nothing is mounted at /run/secrets/allim"},
+		{"a settings file of another name", "base", gateway, "/etc/allim/allim.yaml", "/etc/allim/settings.yaml", "ALLIM_CONFIG: settings.yaml is not among the files [allim.yaml]"},
+		{"a password for all to see", "base", gateway, "name: ALLIM_REDIS_PASSWORD_FILE, value: /run/secrets/allim/redis/password", "name: ALLIM_REDIS_PASSWORD, value: hunter2", "ALLIM_REDIS_PASSWORD is a secret in the environment"},
+		{"a budget that protects nobody", "base", "base/disruption.yaml", "component: publisher", "component: publishers", "PodDisruptionBudget/publisher: selects 0 Deployments"},
+		{"a policy for nobody", "base", "base/network.yaml", "podSelector: { matchLabels: { app.kubernetes.io/name: allim, app.kubernetes.io/component: gateway } }", "podSelector: { matchLabels: { app: gateway } }", "NetworkPolicy/gateway: selects no pods"},
+		{"a policy for a port that is not there", "base", "base/network.yaml", "{ port: grpc }", "{ port: rpc }", `NetworkPolicy/publisher: lets in to port "rpc"`},
+		{"spread by other pods", "base", gateway, "labelSelector: { matchLabels: *labels }", "labelSelector: { matchLabels: { app: gateway } }", "counts other pods"},
+		{"an autoscaler of nothing", "overlays/prod", "overlays/prod/scale.yaml", "kind: Deployment, name: gateway", "kind: Deployment, name: gateways", "scales Deployment/gateways, which is not there"},
+		{"replicas that fight the autoscaler", "overlays/prod", gateway, "revisionHistoryLimit: 3", "replicas: 2", "says replicas"},
+		{"one pod is no service", "overlays/prod", "overlays/prod/scale.yaml", "minReplicas: 3", "minReplicas: 1", "HorizontalPodAutoscaler/gateway: 1 to 30 pods"},
+		{"a route to nowhere", "overlays/prod", "overlays/prod/route.yaml", "port: 8080", "port: 80", "leads to gateway:80, which no Service has"},
+		{"a route that cuts", "overlays/prod", "overlays/prod/route.yaml", "{ request: 0s", "{ request: 30s", `timeout request is "30s"`},
+		{"a namespace that lets root in", "base", "base/namespace.yaml", "enforce: restricted", "enforce: privileged", `pod security is "privileged"`},
+		{"an object elsewhere", "overlays/dev", "overlays/dev/kustomization.yaml", "namespace: allim-dev\n", "", "is in namespace"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := copied(t)
+			file := filepath.Join(dir, c.file)
+			was, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			slipped := strings.Replace(string(was), c.old, c.new, 1)
+			if slipped == string(was) {
+				t.Fatalf("%s has no %q any more", c.file, c.old)
+			}
+			if err := os.WriteFile(file, []byte(slipped), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			objects, err := build(filepath.Join(dir, c.of))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(check(objects, c.of), "\n"); got == "" || !strings.Contains(got, c.want) {
+				t.Errorf("got %q, want it to say %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestBuildPrintsWhatKubectlWouldApply(t *testing.T) {
+	var out bytes.Buffer
+	if err := run([]string{"build", "overlays/prod"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kind: Deployment\n", "terminationGracePeriodSeconds: 45\n", "image: registry.example.com/allim-gateway:v", "\n---\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("nothing of %q", want)
+		}
+	}
+	out.Reset()
+	if err := run([]string{"check"}, &out); err != nil || strings.Count(out.String(), ", 0 mistakes\n") != len(kustomizations) {
+		t.Errorf("check: %v, %s", err, out.String())
+	}
+	for _, args := range [][]string{nil, {"build"}, {"build", "overlays/none"}, {"chekc"}} {
+		if run(args, &out) == nil {
+			t.Errorf("%q: no error", args)
+		}
+	}
+}
