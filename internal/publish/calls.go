@@ -38,7 +38,7 @@ func (p publisher) Notify(ctx context.Context, r *pb.NotifyRequest) (*pb.NotifyR
 // publish writes to every topic or, where the request is bad or partly forbidden, to none. A topic that failed makes it fail with
 // that error and all results: the caller repeats the whole call with the same id.
 func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRequest) (*pb.PublishResponse, error) {
-	topics, err := checkPublish(r)
+	topics, err := s.Limits.checkPublish(r)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRe
 // notify writes user after user, some at a time, until the caller's deadline is near; those left get ErrUnavailable. It fails only
 // where it is bad or partly forbidden, before anything is written, or where not one user could be written.
 func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequest) (*pb.NotifyResponse, error) {
-	topics, err := checkNotify(r)
+	topics, err := s.Limits.checkNotify(r)
 	if err != nil {
 		return nil, err
 	}

@@ -51,9 +51,6 @@ var table = []struct {
 	{context.Canceled, codes.Canceled, "CANCELED", "canceled by the caller", 0},
 }
 
-// errBody is a request over MaxRequest, in either form.
-var errBody = fmt.Errorf("request body: expected at most %d bytes", MaxRequest)
-
 // A fault is an error in the words of the callers: a gRPC status or a problem document.
 type fault struct {
 	cause   error // for logs
@@ -63,6 +60,7 @@ type fault struct {
 	fields  []*notify.FieldError // bad input, at most maxViolations
 	retry   time.Duration        // a pause after which a retry may help; 0: none
 	reply   *pb.PublishResponse  // of a Publish that failed on some topics; nil else
+	limit   string               // the setting that was met, where no field says it
 }
 
 func (f *fault) Error() string { return f.cause.Error() }
@@ -98,6 +96,10 @@ func faultOf(err error) *fault {
 	var again *notify.RetryError
 	if f.retry > 0 && errors.As(err, &again) && again.After > 0 {
 		f.retry = again.After
+	}
+	var met *limited
+	if errors.As(err, &met) {
+		f.limit = met.limit
 	}
 	var failed *failedReply
 	if errors.As(err, &failed) {

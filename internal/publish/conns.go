@@ -1,7 +1,9 @@
 package publish
 
 import (
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -49,4 +51,18 @@ func (c *counted) Close() error {
 	err := c.Conn.Close()
 	c.leave()
 	return err
+}
+
+// faults takes what net/http says of connections, handshakes that failed foremost: strangers cause it, so it is for who looks for it. A
+// panic that guard did not see is ours.
+type faults struct{ log *slog.Logger }
+
+func (f faults) Write(text []byte) (int, error) {
+	said := strings.TrimSpace(string(text))
+	if strings.HasPrefix(said, "http: panic") {
+		f.log.Error("request_panicked", "error", said)
+	} else {
+		f.log.Debug("connection_failed", "error", said)
+	}
+	return len(text), nil
 }

@@ -113,12 +113,12 @@ func TestAFailingPublishCarriesItsResults(t *testing.T) {
 
 func TestTheResultsOfAFailingPublishFitIntoATrailer(t *testing.T) {
 	reply := &pb.PublishResponse{Id: strings.Repeat("i", 64)}
-	for range MaxTopics {
+	for range DefaultTopics {
 		reply.Results = append(reply.Results, &pb.PublishResult{Topic: strings.Repeat("t", 255), Code: code.Code_UNAVAILABLE,
 			Message: proto.String(strings.Repeat("m", 60)), Pos: "abcdef.9007199254740991", Duplicate: true, Receivers: 1000})
 	}
 	small := fit(reply)
-	if proto.Size(small) > maxReplyDetail || len(small.Results) != MaxTopics || small.Results[99].Code != code.Code_UNAVAILABLE {
+	if proto.Size(small) > maxReplyDetail || len(small.Results) != DefaultTopics || small.Results[99].Code != code.Code_UNAVAILABLE {
 		t.Errorf("got %d bytes", proto.Size(small))
 	}
 	if reply.Results[0].Topic == "" {
@@ -285,12 +285,17 @@ func TestCallsBeyondTheGateAreRefusedAtOnce(t *testing.T) {
 	if err := testkit.Receive(t, 10*time.Second, first, "the first call's end"); err != nil {
 		t.Errorf("the call at work: %v", err)
 	}
-	if got := metric(t, registry, "allim_publisher_refused_total", "busy"); got != 2 {
+	if got := metric(t, registry, "allim_publisher_refused_total", "calls"); got != 2 {
 		t.Errorf("refused_total: got %v, want 2", got)
 	}
 	g := gate{maxCalls: 10, maxBytes: 100, metrics: NewMetrics(nil)}
-	if !g.enter(60) || g.enter(41) || !g.enter(40) || g.enter(1) {
-		t.Error("the bound in bytes does not hold")
+	for _, c := range []struct {
+		size int
+		met  string
+	}{{60, ""}, {41, "calls_bytes"}, {40, ""}, {1, "calls_bytes"}, {0, ""}} {
+		if met := g.enter(c.size); met != c.met {
+			t.Errorf("%d bytes more: got %q, want %q", c.size, met, c.met)
+		}
 	}
 }
 

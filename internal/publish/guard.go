@@ -55,8 +55,8 @@ func (s *Server) guard(ctx context.Context, method string, credentials []string,
 			if err != nil {
 				return err
 			}
-			if !s.gate.enter(size) {
-				return busy(nil)
+			if met := s.gate.enter(size); met != "" {
+				return &limited{busy(nil), met}
 			}
 			leave = func() { s.gate.leave(size) }
 			return nil
@@ -102,17 +102,21 @@ type gate struct {
 	calls, bytes int
 }
 
-func (g *gate) enter(size int) bool {
+// enter takes a place, or names the limit that left none.
+func (g *gate) enter(size int) (met string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.calls >= g.maxCalls || g.bytes+size > g.maxBytes {
-		return false
+	switch {
+	case g.calls >= g.maxCalls:
+		return "calls"
+	case g.bytes+size > g.maxBytes:
+		return "calls_bytes"
 	}
 	g.calls++
 	g.bytes += size
 	g.metrics.inFlight.Set(float64(g.calls))
 	g.metrics.inFlightBytes.Set(float64(g.bytes))
-	return true
+	return ""
 }
 
 func (g *gate) leave(size int) {

@@ -74,11 +74,11 @@ func (s *Server) Handler() http.Handler {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
 	reply, err := s.guard(r.Context(), to.method, r.Header.Values("Authorization"), func() {}, func(ctx context.Context, p *auth.Principal, receive receiver) (proto.Message, error) {
-		if r.ContentLength > MaxRequest {
-			return nil, errBody
+		if r.ContentLength > int64(s.Limits.Request) {
+			return nil, s.Limits.tooLong()
 		}
 		var body []byte
-		if err := receive(func() (_ int, err error) { body, err = readBody(w, r); return len(body), err }); err != nil {
+		if err := receive(func() (_ int, err error) { body, err = s.readBody(w, r); return len(body), err }); err != nil {
 			return nil, err
 		}
 		return to.call(ctx, p, body)
@@ -100,13 +100,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
 	_, _ = w.Write(append(text, '\n')) // a line, for shells; an error means that the caller has gone
 }
 
-// readBody reads a body of at most MaxRequest bytes. The server's ReadTimeout ends it.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest))
+// readBody reads a body of at most Limits.Request bytes. The server's ReadTimeout ends it.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.Limits.Request)))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return nil, errBody
+		return nil, s.Limits.tooLong()
 	case err != nil: // the caller went away, or was too slow
 		return nil, context.Canceled
 	}

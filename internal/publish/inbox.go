@@ -73,7 +73,7 @@ func (s *Server) counts(ctx context.Context, p *auth.Principal, r *pb.CountsRequ
 }
 
 func (s *Server) mark(ctx context.Context, p *auth.Principal, r *pb.MarkRequest) (*pb.MarkResponse, error) {
-	topic, mark, err := checkMark(r)
+	topic, mark, err := s.Limits.checkMark(r)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 // receiveWithin is how long a request may take to come, its turn included. A caller that is slower is cut off.
 const receiveWithin = 15 * time.Second
 
-// An intake bounds the requests that are being read, each of which may hold MaxRequest bytes that nothing has checked yet, and
+// An intake bounds the requests that are being read, each of which may hold Limits.Request bytes that nothing has checked yet, and
 // the calls that wait for a turn, which hold no more than a stream's window. The bounds are shared: a sender gets a place while
 // it has fewer than are free, so one alone takes half, and those who hold places with slow requests leave some to the others.
 type intake struct {
@@ -72,7 +72,7 @@ func (i *intake) enter(ctx context.Context, sender string) error {
 	if at < 0 { // the turn came at the same time
 		i.leave(sender)
 	}
-	return busy(fmt.Errorf("wait to be read: %w", ctx.Err()))
+	return &limited{busy(fmt.Errorf("wait to be read: %w", ctx.Err())), "receiving"}
 }
 
 // place takes a place at once, or one in the queue, or says that there is none.
@@ -84,7 +84,7 @@ func (i *intake) place(sender string) (*turn, error) {
 		i.gauge.Set(float64(i.reading.used))
 		return nil, nil
 	case !i.waiting.take(sender):
-		return nil, busy(nil)
+		return nil, &limited{busy(nil), "receiving"}
 	}
 	t := &turn{sender, make(chan struct{})}
 	i.queue = append(i.queue, t)

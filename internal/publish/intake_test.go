@@ -89,7 +89,7 @@ func (b *bench) bodyless(path, authorization string) int {
 	if authorization != "" {
 		authorization = "Authorization: " + authorization + "\r\n"
 	}
-	_, err = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n", path, authorization, MaxRequest)
+	_, err = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n", path, authorization, DefaultRequest)
 	if err != nil {
 		b.Fatal(err)
 	}

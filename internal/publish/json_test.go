@@ -195,19 +195,20 @@ func FuzzJSON(f *testing.F) {
 			if err := decodeJSON(text, again.ProtoReflect(), ""); err != nil {
 				t.Fatalf("%s: %s: %v", name, text, err)
 			}
+			limits := Limits{}.withDefaults()
 			switch m := m.(type) { // must not panic, and leaves only data that is one compact value
 			case *pb.PublishRequest:
-				if _, err := checkPublish(m); err == nil && notify.CheckData(m.Data, MaxData) != nil {
+				if _, err := limits.checkPublish(m); err == nil && notify.CheckData(m.Data, limits.Data) != nil {
 					t.Fatalf("accepted: %q", m.Data)
 				}
 			case *pb.NotifyRequest:
-				if _, err := checkNotify(m); err == nil && notify.CheckData(m.Data, MaxNotification) != nil {
+				if _, err := limits.checkNotify(m); err == nil && notify.CheckData(m.Data, limits.Notification) != nil {
 					t.Fatalf("accepted: %q", m.Data)
 				}
 			case *pb.ListRequest:
 				_, _, _ = checkList(m)
 			case *pb.MarkRequest:
-				_, _, _ = checkMark(m)
+				_, _, _ = limits.checkMark(m)
 			}
 		}
 	})

@@ -135,7 +135,7 @@ func TestTooLargeSaysSo(t *testing.T) {
 	if _, err := b.publisher().Notify(b.as("all"), &pb.NotifyRequest{Id: "n", To: &pb.Audience{Users: users}, Data: []byte("1")}); err != nil {
 		t.Errorf("10,000 users with the longest names: %v", err)
 	}
-	large := strings.Repeat("x", MaxRequest)
+	large := strings.Repeat("x", DefaultRequest)
 	if _, err = b.publisher().Publish(b.as("all"), &pb.PublishRequest{Event: large}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("gRPC over 4 MiB: got %v", err)
 	}

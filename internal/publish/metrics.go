@@ -40,7 +40,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "allim", Subsystem: "publisher", Name: "call_seconds",
 			Help: "Time to answer a call.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"method"}),
 		messages: counter("messages_total", "Messages by mode (NOTIFICATION for inbox items) and result: one for each topic or user.", "mode", "code"),
-		refused:  counter("refused_total", "Calls refused, by reason and, for bad input and passed limits, the first field.", "reason", "field"),
+		refused:  counter("refused_total", "Calls refused, by reason and, for bad input the first field, for a limit its name.", "reason", "field"),
 		retries: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "allim", Subsystem: "publisher", Name: "retries_total",
 			Help: "Writes tried again because Redis could not be reached."}),
 		inFlight:      gauge("in_flight_calls", "Calls at work."),
@@ -63,15 +63,19 @@ func (m *Metrics) called(method string, f *fault, took time.Duration) {
 		result = f.code
 		switch f.code {
 		case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted, codes.FailedPrecondition:
-			field := ""
-			if len(f.fields) > 0 {
-				field, _, _ = strings.Cut(f.fields[0].Field, "[") // "topics[7]" is topics: our names, not the caller's
-			}
-			m.refused.WithLabelValues(strings.ToLower(f.reason), field).Inc()
+			m.refuse(f)
 		}
 	}
 	m.calls.WithLabelValues(method, code.Code(result).String()).Inc()
 	m.seconds.WithLabelValues(method).Observe(took.Seconds())
+}
+
+func (m *Metrics) refuse(f *fault) {
+	field := f.limit
+	if len(f.fields) > 0 {
+		field, _, _ = strings.Cut(f.fields[0].Field, "[") // "topics[7]" is topics: our names, not the caller's
+	}
+	m.refused.WithLabelValues(strings.ToLower(f.reason), field).Inc()
 }
 
 func (m *Metrics) wrote(mode string, result code.Code) {

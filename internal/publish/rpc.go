@@ -72,7 +72,7 @@ func (s *Server) call(m grpc.MethodDesc) grpc.StreamHandler {
 			r, err := m.Handler(implementation, context.WithValue(ctx, principalKey{}, p), func(request any) error {
 				return receive(func() (int, error) {
 					if err := ss.RecvMsg(request); err != nil {
-						return 0, unread(err)
+						return 0, s.unread(err)
 					}
 					return proto.Size(request.(proto.Message)), nil
 				})
@@ -154,7 +154,9 @@ func (o openStream) RecvMsg(m any) error {
 		return nil
 	})
 	if err != nil {
-		return faultOf(err).status().Err()
+		f := faultOf(err)
+		o.s.Metrics.refuse(f)
+		return f.status().Err()
 	}
 	return said // io.EOF among others
 }
@@ -175,10 +177,10 @@ func giveUpOf(ctx context.Context) func() {
 }
 
 // unread says why a request could not be read. gRPC has answered the caller with err already.
-func unread(err error) error {
+func (s *Server) unread(err error) error {
 	switch st := status.Convert(err); st.Code() {
 	case codes.ResourceExhausted:
-		return errBody
+		return s.Limits.tooLong()
 	case codes.Canceled: // also by giveUp
 		return context.Canceled
 	case codes.DeadlineExceeded:

@@ -4,14 +4,18 @@ package publish
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
+	grpctls "google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -29,9 +33,8 @@ const (
 	DefaultInFlight      = 1024     // calls at work at once
 	DefaultInFlightBytes = 64 << 20 // bytes of their requests
 	DefaultDeadline      = 10 * time.Second
-	DefaultReceiving     = 32      // requests being read at once
-	DefaultConnections   = 1024    // open at once, on each port
-	MaxRequest           = 4 << 20 // bytes of one request, gRPC and HTTP alike
+	DefaultReceiving     = 32   // requests being read at once
+	DefaultConnections   = 1024 // open at once, on each port
 
 	maxWaiting  = 1024     // calls that wait until their request is read
 	openReading = 8        // requests being read of those who need no credential
@@ -43,10 +46,15 @@ const (
 	StopBudget = 20 * time.Second
 )
 
+// An Authenticator reads the credentials of backends: *auth.Services, or one that changes while it runs.
+type Authenticator interface {
+	Authenticate(credential string) (*auth.Principal, error)
+}
+
 // Options make a Server.
 type Options struct {
 	Store         *store.Store
-	Services      *auth.Services   // who may call
+	Services      Authenticator    // who may call
 	Log           *slog.Logger     // faults; nil: nowhere
 	Metrics       *Metrics         // nil: counted, but nobody sees it
 	InFlight      int              // calls at once, more are refused; 0: DefaultInFlight
@@ -54,6 +62,8 @@ type Options struct {
 	Receiving     int              // requests being read at once, others wait; one caller gets half; 0: DefaultReceiving
 	Connections   int              // open at once on each port, more are closed; 0: DefaultConnections
 	Deadline      time.Duration    // of calls that have none; 0: DefaultDeadline
+	Limits        Limits           // of one call
+	TLS           *tls.Config      // of both ports, protocols (ALPN) excepted; nil: plain
 	Now           func() time.Time // the time of messages; nil: time.Now
 	NoReflection  bool             // true: callers need the .proto files
 }
@@ -100,6 +110,10 @@ func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Limits = o.Limits.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	s := &Server{Options: o, gate: gate{maxCalls: o.InFlight, maxBytes: o.InFlightBytes, metrics: o.Metrics},
 		intake:  newIntake(o.Receiving, maxWaiting, o.Metrics.receiving.WithLabelValues("credential")),
 		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
@@ -111,18 +125,23 @@ func New(o Options) (*Server, error) {
 // ServerOptions are the limits and the gate that a grpc.Server needs: its own defaults have no bound for streams, headers and
 // the life of a connection (pitfalls, F40).
 //
-// What callers can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, MaxRequest
+// What callers can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, Limits.Request
 // each, and as much again for a moment when one is decoded), 32 MiB of those of anybody, 68 MiB of calls that wait to be read (a
 // window each), 64 MiB of requests at work (InFlightBytes), and of each connection gRPC's two buffers of 32 KiB and headers. A
 // stranger gets an answer to the headers: nothing of a request without a valid credential is read.
 func (s *Server) ServerOptions() []grpc.ServerOption {
+	secure := insecure.NewCredentials()
+	if s.TLS != nil {
+		secure = grpctls.NewTLS(s.TLS)
+	}
 	return []grpc.ServerOption{
+		grpc.Creds(secure),
 		grpc.MaxConcurrentStreams(256),
-		grpc.MaxRecvMsgSize(MaxRequest),
+		grpc.MaxRecvMsgSize(s.Limits.Request),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.StaticStreamWindowSize(window), // or it grows to 16 MiB; a larger request gets its size when it is read
 		grpc.StaticConnWindowSize(connWindow),
-		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.ConnectionTimeout(10 * time.Second), // of a handshake, too
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 			MaxConnectionIdle: 5 * time.Minute,
@@ -190,11 +209,18 @@ func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// RunHTTP serves the JSON form on l, which it closes, until ctx ends; then calls at work get StopBudget to finish.
+// RunHTTP serves the JSON form on l, which it closes, until ctx ends; then calls at work get StopBudget to finish. It speaks HTTP/1.1
+// alone, with TLS too: there a request that nobody reads waits in the caller's socket, where HTTP/2 would take some of each stream in before
+// it is known whose it is.
 func (s *Server) RunHTTP(ctx context.Context, l net.Listener) error {
+	only := &http.Protocols{}
+	only.SetHTTP1(true)
 	return runHTTP(ctx, bound(l, "http", s.Connections, s.Metrics), &http.Server{
+		Protocols:         only,
+		TLSConfig:         s.TLS.Clone(), // of nil: nil
+		ErrorLog:          stdlog.New(faults{s.Log}, "", 0),
 		Handler:           s.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second, // of a handshake, too
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      60 * time.Second, // from the end of the headers: longer than any call
 		IdleTimeout:       60 * time.Second,
@@ -204,7 +230,13 @@ func (s *Server) RunHTTP(ctx context.Context, l net.Listener) error {
 
 func runHTTP(ctx context.Context, l net.Listener, h *http.Server) error {
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(l) }()
+	go func() {
+		if h.TLSConfig != nil {
+			served <- h.ServeTLS(l, "", "")
+		} else {
+			served <- h.Serve(l)
+		}
+	}()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve HTTP: %w", err)

@@ -11,15 +11,6 @@ import (
 	pb "allim/proto/allim/v1"
 )
 
-// Bounds of a call (contract, section 4).
-const (
-	MaxData         = 64 << 10 // bytes of data of a Publish
-	MaxNotification = 16 << 10 // bytes of data of a Notify
-	MaxTopics       = 100      // of a Publish
-	MaxUsers        = 10_000   // of a Notify
-	MaxMarkIDs      = 500      // of a Mark
-)
-
 // A topic or user that stands twice in a call is no mistake: it is written once, and its second result is a duplicate of the
 // first, as if the call had been made twice. Callers put audiences together from several lists.
 
@@ -41,16 +32,16 @@ func (m *mistakes) want(ok bool, field, want string, args ...any) {
 func (m *mistakes) err() error { return errors.Join(m.errs...) }
 
 // checkPublish returns the topics of a good request, whose data it compacts.
-func checkPublish(r *pb.PublishRequest) ([]notify.Topic, error) {
+func (l *Limits) checkPublish(r *pb.PublishRequest) ([]notify.Topic, error) {
 	var m mistakes
 	if r.Id != "" {
 		m.add("id", notify.CheckID(r.Id))
 	}
 	_, known := pb.PublishRequest_Mode_name[int32(r.Mode)]
 	m.want(known, "mode", "EVENT or EPHEMERAL")
-	m.want(len(r.Topics) > 0 && len(r.Topics) <= MaxTopics, "topics", "1 to %d topics, not %d", MaxTopics, len(r.Topics))
+	m.want(len(r.Topics) > 0 && len(r.Topics) <= l.Topics, "topics", "1 to %d topics, not %d", l.Topics, len(r.Topics))
 	var topics []notify.Topic
-	if len(r.Topics) <= MaxTopics {
+	if len(r.Topics) <= l.Topics {
 		topics = make([]notify.Topic, len(r.Topics))
 		for i, name := range r.Topics {
 			var err error
@@ -60,7 +51,7 @@ func checkPublish(r *pb.PublishRequest) ([]notify.Topic, error) {
 	}
 	m.add("event", notify.CheckEvent(r.Event))
 	m.add("origin", notify.CheckOrigin(r.Origin))
-	m.data(&r.Data, MaxData)
+	m.data(&r.Data, l.Data)
 	return topics, m.err()
 }
 
@@ -82,14 +73,14 @@ func publishTopic(name string, mode pb.PublishRequest_Mode) (notify.Topic, error
 }
 
 // checkNotify returns the streams' topics of a good request, whose data it compacts.
-func checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
+func (l *Limits) checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
 	var m mistakes
 	m.add("id", notify.CheckID(r.Id))
 	users := r.GetTo().GetUsers()
 	m.want(r.To != nil, "to", "an audience")
-	m.want(r.To == nil || len(users) > 0 && len(users) <= MaxUsers, "to.users", "1 to %d users, not %d", MaxUsers, len(users))
+	m.want(r.To == nil || len(users) > 0 && len(users) <= l.Users, "to.users", "1 to %d users, not %d", l.Users, len(users))
 	var topics []notify.Topic
-	if len(users) <= MaxUsers {
+	if len(users) <= l.Users {
 		topics = make([]notify.Topic, len(users))
 		for i, user := range users {
 			var err error
@@ -100,7 +91,7 @@ func checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
 	}
 	m.add("category", notify.CheckCategory(r.Category))
 	m.add("origin", notify.CheckOrigin(r.Origin))
-	m.data(&r.Data, MaxNotification)
+	m.data(&r.Data, l.Notification)
 	return topics, m.err()
 }
 
@@ -145,7 +136,7 @@ var marks = map[pb.MarkRequest_Mark]notify.Change{
 	pb.MarkRequest_ARCHIVE: notify.ChangeArchive, pb.MarkRequest_UNARCHIVE: notify.ChangeUnarchive, pb.MarkRequest_DELETE: notify.ChangeDelete,
 }
 
-func checkMark(r *pb.MarkRequest) (notify.Topic, store.Mark, error) {
+func (l *Limits) checkMark(r *pb.MarkRequest) (notify.Topic, store.Mark, error) {
 	var m mistakes
 	t := m.user(r.User)
 	change, known := marks[r.GetMark()]
@@ -157,8 +148,8 @@ func checkMark(r *pb.MarkRequest) (notify.Topic, store.Mark, error) {
 		}
 	}
 	m.want(ways == 1, "ids", "exactly one of ids, upto and all")
-	m.want(len(r.Ids) <= MaxMarkIDs, "ids", "at most %d, not %d", MaxMarkIDs, len(r.Ids))
-	if len(r.Ids) <= MaxMarkIDs {
+	m.want(len(r.Ids) <= l.MarkIDs, "ids", "at most %d, not %d", l.MarkIDs, len(r.Ids))
+	if len(r.Ids) <= l.MarkIDs {
 		for i, id := range r.Ids {
 			m.add(fmt.Sprintf("ids[%d]", i), notify.CheckID(id))
 		}
