@@ -33,8 +33,8 @@ var errPortTaken = errors.New("port is taken")
 
 // A RedisServer is a redis-server process of one test, under the users of
 // deploy/redis/users.acl. It keeps nothing on disk and listens on the loopback
-// only. Its methods fail the test instead of
-// returning errors, so they are for the test's own goroutine.
+// only. Its methods fail the test instead of returning errors, so they are for
+// the test's own goroutine.
 type RedisServer struct {
 	Addr string // host:port; the same for the server's whole life, restarts included
 
@@ -51,8 +51,8 @@ type RedisServer struct {
 }
 
 // Redis starts a redis-server that lives as long as the test. args are further
-// arguments of redis-server, which win over the defaults, for example
-// "--maxmemory", "1mb". A missing binary fails the test: it never skips.
+// arguments of redis-server, which win over all defaults but where it listens
+// and keeps its files, for example "--maxmemory", "1mb". A missing binary fails the test: it never skips.
 func Redis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
 	return startRedis(t, nil, args)
@@ -151,9 +151,9 @@ func (s *RedisServer) startLocked() error {
 	if s.tls != nil {
 		plain, secure = secure, plain
 	}
-	args := []string{"--port", strconv.Itoa(plain), "--tls-port", strconv.Itoa(secure), "--bind", "127.0.0.1", "--dir", s.dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no"}
-	cmd := exec.Command(s.bin, append(args, s.args...)...)
+	args := append([]string{"--save", "", "--appendonly", "no"}, s.args...)
+	args = append(args, "--port", strconv.Itoa(plain), "--tls-port", strconv.Itoa(secure), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no")
+	cmd := exec.Command(s.bin, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {

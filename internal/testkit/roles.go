@@ -21,12 +21,12 @@ var users = map[string]string{"admin": "admin", "gateway": "allim-gateway", "pub
 // password is that of all users of all servers of this process: a client of one server may be pointed at another.
 var password = sync.OnceValue(rand.Text)
 
-// User is the name and the password of a role: "gateway", "publisher" or "admin".
-func (s *RedisServer) User(role string) (name, pass string) {
-	s.tb.Helper()
+// User is the name and the password of a role on every server: "gateway", "publisher" or "admin".
+func User(t testing.TB, role string) (name, pass string) {
+	t.Helper()
 	name, ok := users[role]
 	if !ok {
-		s.tb.Fatalf("no role %q", role)
+		t.Fatalf("no role %q", role)
 	}
 	return name, password()
 }
@@ -34,7 +34,7 @@ func (s *RedisServer) User(role string) (name, pass string) {
 // As is the URL of this server for a role, in the form that redis.ParseURL and our settings take.
 func (s *RedisServer) As(role string) string {
 	s.tb.Helper()
-	u := url.URL{Scheme: "redis", User: url.UserPassword(s.User(role)), Host: s.Addr, Path: "/0"}
+	u := url.URL{Scheme: "redis", User: url.UserPassword(User(s.tb, role)), Host: s.Addr, Path: "/0"}
 	if s.tls != nil {
 		u.Scheme = "rediss"
 	}
@@ -47,7 +47,7 @@ func (s *RedisServer) Client() *redis.Client { s.tb.Helper(); return s.ClientAs(
 // ClientAs is Client for a role. A deadline of a call's context is obeyed, and the maintenance handshake, which Redis 7.0 does not know, is off.
 func (s *RedisServer) ClientAs(role string) *redis.Client {
 	s.tb.Helper()
-	name, pass := s.User(role)
+	name, pass := User(s.tb, role)
 	c := redis.NewClient(&redis.Options{
 		Addr: s.Addr, Username: name, Password: pass, TLSConfig: s.tls,
 		ContextTimeoutEnabled:    true,
