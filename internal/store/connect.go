@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -114,7 +113,8 @@ func dialer(secure *tls.Config, m *Metrics) func(ctx context.Context, network, a
 			defer cancel()
 			conn := tls.Client(raw, secure)
 			if err := conn.HandshakeContext(ctx); err != nil {
-				return nil, errors.Join(fmt.Errorf("handshake: %w", err), raw.Close())
+				_ = raw.Close() // it is of no use to anybody, and closed already where ctx ended the handshake
+				return nil, fmt.Errorf("handshake: %w", err)
 			}
 			return conn, nil
 		}

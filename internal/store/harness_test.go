@@ -51,21 +51,21 @@ func realBench(t *testing.T, o store.Options) *bench {
 	return b
 }
 
-// newBench makes a bench of the Redis that has that URL for each role.
-func newBench(t *testing.T, as func(role string) string, o store.Options) *bench {
+// newBench makes a bench of the Redis that has that URL for each role. change, if any, has a say in each connection.
+func newBench(t *testing.T, as func(role string) string, o store.Options, change ...func(*store.Connection)) *bench {
 	t.Helper()
 	var err error
 	if o.Keys, err = keyspace.NewMap(0); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{T: t, ctx: testkit.Context(t, 30*time.Second), rdb: connect(t, as("admin")), keys: o.Keys}
-	b.Store, b.publisher = open(b, as("gateway"), o), open(b, as("publisher"), o)
+	b := &bench{T: t, ctx: testkit.Context(t, 30*time.Second), rdb: connect(t, as("admin"), change...), keys: o.Keys}
+	b.Store, b.publisher = open(b, connect(t, as("gateway"), change...), o), open(b, connect(t, as("publisher"), change...), o)
 	return b
 }
 
-func open(b *bench, url string, o store.Options) *store.Store {
+func open(b *bench, rdb *redis.Client, o store.Options) *store.Store {
 	b.Helper()
-	o.Redis = connect(b.T, url)
+	o.Redis = rdb
 	s, err := store.New(o)
 	if err != nil {
 		b.Fatal(err)
@@ -76,9 +76,13 @@ func open(b *bench, url string, o store.Options) *store.Store {
 	return s
 }
 
-func connect(t *testing.T, url string) *redis.Client {
+func connect(t *testing.T, url string, change ...func(*store.Connection)) *redis.Client {
 	t.Helper()
-	rdb, err := store.Connect(store.Connection{URL: url})
+	c := store.Connection{URL: url}
+	for _, f := range change {
+		f(&c)
+	}
+	rdb, err := store.Connect(c)
 	if err != nil {
 		t.Fatal(err)
 	}
