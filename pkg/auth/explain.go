@@ -95,12 +95,6 @@ func (x *explaining) end(err error) Explanation {
 	if err != nil && len(x.Refused) == 0 && !x.Unchecked {
 		x.refuse("%s", Why(err))
 	}
-	for i := range x.Refused {
-		x.Refused[i] = printable(x.Refused[i])
-	}
-	for i := range x.Notes {
-		x.Notes[i] = printable(x.Notes[i])
-	}
 	return x.Explanation
 }
 

@@ -79,6 +79,10 @@ func TestEveryReasonOfARefusalIsExplained(t *testing.T) {
 		want        []string
 	}{
 		{"good", token, nil},
+		{"good at every limit", k1(`"sub":"42","nbf":1800000030,"iat":1800000030,"exp":1800086430`), nil},
+		{"good when just expired", k1(`"sub":"42","exp":1799999971`), nil},
+		{"good for a day without iat", k1(`"sub":"42","exp":1800086430`), nil},
+		{"tenant of the other key", forge(head, claims(fine+`,"allim":{"tenant":"acme"}`), secret), []string{`allim.tenant "acme": keys[0] (id "k1") may speak for "default" only`}},
 		{"wrong signature", forge(`{"alg":"HS256","kid":"k1"}`, claims(fine), []byte("x")),
 			[]string{`signature: not made with keys[0] (id "k1"): it was another key, or the token was changed`}},
 		{"wrong signature, no kid", forge(head, claims(fine), []byte("x")),
@@ -135,6 +139,7 @@ func TestEveryReasonOfARefusalIsExplained(t *testing.T) {
 		{"encrypted", "a.b.c.d.e", []string{"not a signed JWT: expected three parts divided by dots, found 5"}},
 		{"too long", strings.Repeat("a", MaxToken+1), []string{"4097 bytes: expected at most 4096"}},
 		{"no base64url", "*.*.*", []string{"header: not base64url", "claims: not base64url", "signature: not base64url"}},
+		{"a signature that is none", parts[0] + "." + parts[1] + ".*", []string{"signature: not base64url"}},
 		{"a claim twice", k1(fine + `,"sub":"admin"`), []string{"claims: a name stands twice"}},
 		{"claims no object", parts[0] + "." + b64([]byte(`[1]`)) + "." + parts[2], []string{"claims: not a JSON object"}},
 		{"allim no object", k1(fine + `,"allim":1`), []string{"allim: not a JSON object"}},

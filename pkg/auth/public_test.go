@@ -183,6 +183,7 @@ func TestATextThatIsNoPublicKeyIsRefusedInWords(t *testing.T) {
 		{"e even", jwk(t, &rsa.PublicKey{N: r.N, E: 4}, ""), "JWK: e: expected an odd number from 3 to 2147483647"},
 		{"e of one", jwk(t, &rsa.PublicKey{N: r.N, E: 1}, ""), "JWK: e: expected an odd number from 3 to 2147483647"},
 		{"e that wraps", `{"kty":"RSA","n":"` + b64(r.N.Bytes()) + `","e":"` + b64([]byte{1, 0, 0, 0, 0, 0, 1, 0, 1}) + `"}`, "JWK: e: expected an odd number from 3 to 2147483647"},
+		{"e of 33 bits", `{"kty":"RSA","n":"` + b64(r.N.Bytes()) + `","e":"` + b64([]byte{1, 0, 0, 0, 1}) + `"}`, "JWK: e: expected an odd number from 3 to 2147483647"},
 		{"RSA of 1024 bits", jwk(t, &weak.PublicKey, ""), "JWK: " + kinds},
 		{"RSA of 16392 bits", jwk(t, &rsa.PublicKey{N: new(big.Int).SetBytes(bytes.Repeat([]byte{255}, 2049)), E: 3}, ""), "JWK: " + kinds},
 	} {
