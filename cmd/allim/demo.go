@@ -104,8 +104,8 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 	if err != nil {
 		return err
 	}
-	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: keys, Store: st, Verifier: cast.verifier, Anonymous: cast.anonymous, Hosts: d.names(), Origins: d.origins(listeners[web]),
-		Fallback: page, Registry: boot.Registry("gateway", version), Log: log, Public: listeners[web], Ops: listeners[gatewayOps]})
+	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: cast.verifier.Verify, Anonymous: cast.anonymous, Hosts: d.names(), Origins: d.origins(listeners[web]),
+		Fallback: page, Registry: boot.Registry("gateway"), Log: log, Public: listeners[web], Ops: listeners[gatewayOps]})
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 
 // writingBank is the publisher with its operations port.
 func writingBank(parts []lifecycle.Part, st *store.Store, rdb *redis.Client, cast *cast, l []net.Listener, log *slog.Logger) ([]lifecycle.Part, error) {
-	registry := boot.Registry("publisher", version)
+	registry := boot.Registry("publisher")
 	server, err := publish.New(publish.Options{Store: st, Services: cast.services, Log: log, Metrics: publish.NewMetrics(registry)})
 	if err != nil {
 		return nil, err

@@ -3,24 +3,24 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"github.com/alecthomas/kong"
-)
 
-// version is set by the linker: -X main.version=v1.2.3.
-var version = "devel"
+	"allim/internal/boot"
+)
 
 type commands struct {
 	Demo    demo             `cmd:"" help:"Run publisher, gateway, Redis and an example page in one process, and say what to try."`
 	Notify  notifyCommand    `cmd:"" help:"Put a notification into users' inboxes."`
 	Publish publishCommand   `cmd:"" help:"Publish a message on topics."`
-	Token   tokenCommand     `cmd:"" help:"Sign a user's token, for development."`
-	Version kong.VersionFlag `help:"Show the version."`
+	Token   tokenCommand     `cmd:"" help:"Make tokens, for development, and explain them."`
+	Config  configCommand    `cmd:"" help:"Check or show the settings of gateway and publisher together."`
+	Version kong.VersionFlag `help:"Show version, commit and Go."`
 }
 
 func main() { os.Exit(start(os.Args[1:])) }
@@ -35,7 +35,7 @@ func start(args []string) (code int) {
 	var c commands
 	shown := false
 	parser, err := kong.New(&c, kong.Name("allim"), kong.Description("알림: what happened, on the page at once."), kong.UsageOnError(), kong.Exit(func(int) { shown = true }),
-		kong.Vars{"version": fmt.Sprintf("allim %s %s %s/%s", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)})
+		kong.Vars{"version": boot.About("allim")})
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "allim: %v\n", err)
 		return failed
@@ -54,6 +54,10 @@ func start(args []string) (code int) {
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	if err := parsed.Run(); err != nil {
 		fmt.Fprintf(os.Stderr, "allim: %v\n", err)
+		var m *mistake
+		if errors.As(err, &m) {
+			return mistaken
+		}
 		return failed
 	}
 	return 0

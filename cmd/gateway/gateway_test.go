@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"allim/internal/boot"
+	"allim/internal/settings"
 	"allim/internal/testkit"
 )
 
@@ -26,7 +27,6 @@ func file(t *testing.T, text string) string {
 }
 
 const goodFile = `
-redis: redis://from-the-file:6379
 public_url: https://push.example.com
 origins: [https://app.example.com]
 keys:
@@ -35,51 +35,20 @@ anonymous: {subscribe: ["public/*"], hear: ["public/chat"]}
 topics: [{prefix: orders/, history: 50, ttl: 1h}]
 `
 
-func TestFlagBeatsEnvironmentBeatsFile(t *testing.T) {
-	path := file(t, goodFile)
-	c, err := configure([]string{"--config", path})
-	if err != nil {
+// load reads settings and checks them.
+func load(t *testing.T, args ...string) (*settings.Loaded, boot.Run) {
+	t.Helper()
+	l, err := settings.Load(settings.Gateway, append(args, "--config="+file(t, goodFile)), nil)
+	start, wrong := prepare(l)
+	if err := boot.Mistakes(l, err, wrong); err != nil {
 		t.Fatal(err)
 	}
-	if c.redis != "redis://from-the-file:6379" || c.listen != ":8080" || c.anonymous == nil || len(c.classes) != 1 ||
-		strings.Join(c.origins, " ") != "https://app.example.com https://push.example.com" || strings.Join(c.hosts, " ") != "push.example.com" {
-		t.Errorf("from the file: %+v", c)
-	}
-	t.Setenv("ALLIM_REDIS", "redis://from-the-environment:6379")
-	t.Setenv("ALLIM_CONFIG", path)
-	if c, err = configure(nil); err != nil || c.redis != "redis://from-the-environment:6379" {
-		t.Errorf("from the environment: %s, %v", c.redis, err)
-	}
-	if c, err = configure([]string{"--redis", "redis://from-the-flag:6379"}); err != nil || c.redis != "redis://from-the-flag:6379" {
-		t.Errorf("from the flag: %s, %v", c.redis, err)
-	}
-}
-
-func TestEveryMistakeIsNamed(t *testing.T) {
-	_, err := configure([]string{"--config", file(t, "partitions: 5000\npublic_url: push.example.com\ninbox: {size: -1}\ntopics: [{prefix: 'a b'}]\nanonymous: {hear: ['a*']}\nkeys: [{algorithm: HS256, secret: short}]\n")})
-	for _, want := range []string{"partitions", "public_url", "inbox.size", "topics[0].prefix", "hear[0]", "keys[0].secret"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("nothing of %s in: %v", want, err)
-		}
-	}
-	for _, args := range [][]string{{"--no-such-flag"}, {"--config", "no-such-file.yaml"}, {"--log-level", "loud"}, {}} {
-		if code := boot.Main("gateway", args, prepare); code != boot.Mistaken {
-			t.Errorf("%v ended with %d", args, code)
-		}
-	}
-	for _, args := range [][]string{{"--version"}, {"--help"}} {
-		if code := boot.Main("gateway", args, prepare); code != 0 {
-			t.Errorf("%v ended with %d", args, code)
-		}
-	}
+	return l, start
 }
 
 func TestGatewayRunsAndStops(t *testing.T) {
 	srv := testkit.Redis(t)
-	c, err := configure([]string{"--config", file(t, goodFile), "--redis", srv.As("gateway"), "--listen", "127.0.0.1:0", "--listen-ops", "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l, start := load(t, "--redis-url="+srv.As("gateway"), "--listen-public=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
 	addr := make(chan string, 1)
 	log := slog.New(slog.NewTextHandler(writer(func(line string) {
 		if _, rest, ok := strings.Cut(line, "ops="); ok {
@@ -88,7 +57,7 @@ func TestGatewayRunsAndStops(t *testing.T) {
 	}), nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, c, log) }()
+	go func() { done <- start(ctx, boot.Process{Log: log, Level: &slog.LevelVar{}, Settings: l}) }()
 	ops := testkit.Receive(t, 5*time.Second, addr, "where it listens")
 	testkit.Eventually(t, 10*time.Second, func() bool {
 		resp, err := http.Get("http://" + ops + "/healthz/ready")
@@ -109,11 +78,8 @@ type writer func(string)
 func (w writer) Write(p []byte) (int, error) { w(string(p)); return len(p), nil }
 
 func TestTakenPortIsAnError(t *testing.T) {
-	c, err := configure([]string{"--config", file(t, goodFile), "--listen", "256.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := run(context.Background(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "listen") {
+	l, start := load(t, "--listen-public=256.0.0.1:0")
+	if err := start(context.Background(), boot.Process{Log: slog.New(slog.DiscardHandler), Settings: l}); err == nil || !strings.Contains(err.Error(), "listen") {
 		t.Errorf("got %v", err)
 	}
 }

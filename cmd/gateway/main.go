@@ -3,16 +3,10 @@
 package main
 
 import (
-	"context"
-	"log/slog"
 	"os"
 
 	"allim/internal/boot"
+	"allim/internal/settings"
 )
 
-func main() { os.Exit(boot.Main("gateway", os.Args[1:], prepare)) }
-
-func prepare(args []string) (boot.Program, error) {
-	c, err := configure(args)
-	return boot.Program{LogLevel: c.logLevel, Run: func(ctx context.Context, log *slog.Logger) error { return run(ctx, c, log) }}, err
-}
+func main() { os.Exit(boot.Main(settings.Gateway, os.Args[1:], prepare)) }

@@ -4,40 +4,47 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
+	"time"
 
 	"allim/internal/boot"
 	"allim/internal/deliver"
 	"allim/internal/gateway"
 	"allim/internal/lifecycle"
 	"allim/internal/store"
+	"allim/pkg/auth"
 )
 
 // run is the gateway until ctx ends.
-func run(ctx context.Context, c config, log *slog.Logger) error {
-	rdb, err := store.Connect(store.Connection{URL: c.redis})
+func run(ctx context.Context, c deliver.Config, p boot.Process) error {
+	registry := boot.Registry(p.Settings.Program)
+	rdb, err := boot.Connect(p.Settings.Redis, registry)
 	if err != nil {
 		return err
 	}
 	defer rdb.Close()
-	st, err := store.New(store.Options{Redis: rdb, Keys: c.keys, Classes: c.classes, Inbox: c.inbox})
+	st, err := store.New(store.Options{Redis: rdb, Keys: c.Keys, Classes: c.Classes, Inbox: boot.Inbox(p.Settings.Inbox)})
 	if err != nil {
 		return err
 	}
-	public, err := gateway.Listen(ctx, c.listen)
+	public, err := gateway.Listen(ctx, p.Settings.Listen.Public)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen.public: %w", err)
 	}
-	ops, err := net.Listen("tcp", c.listenOps)
+	ops, err := net.Listen("tcp", p.Settings.Listen.Ops)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen for operations: %w", err), public.Close())
+		return errors.Join(fmt.Errorf("listen.ops: %w", err), public.Close())
 	}
-	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: c.keys, Store: st, Verifier: c.verifier, Anonymous: c.anonymous, Hosts: c.hosts, Origins: c.origins,
-		Registry: boot.Registry("gateway", version), Log: log, Public: public, Ops: ops})
+	verifiers := boot.NewLive(p, c.Verifier, deliver.Verifier)
+	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: c.Keys, Store: st, Anonymous: c.Anonymous, Hosts: c.Hosts, Origins: c.Origins,
+		Verify: func(token string) (*auth.Identity, error) { return verifiers.Load().Verify(token) },
+		TLS:    boot.ServerTLS(c.Pair), Registry: registry, Log: p.Log, Level: p.Level, Public: public, Ops: ops})
 	if err != nil {
 		return errors.Join(err, public.Close(), ops.Close())
 	}
-	log.Info("listening", "version", version, "public", public.Addr().String(), "ops", ops.Addr().String(), "partitions", c.keys.Partitions())
-	return lifecycle.Run(ctx, bank.Parts()...)
+	files := boot.NewReloader(p, registry, boot.File{Name: "keys", Reload: verifiers.Reload}, boot.Certificate(c.Pair, "public", registry))
+	parts := append([]lifecycle.Part{{Name: "files", Run: files.Run, Budget: time.Second}}, bank.Parts()...)
+	p.Log.Info("listening", "version", boot.Version, "public", public.Addr().String(), "ops", ops.Addr().String(), "tls", c.Pair != nil,
+		"partitions", c.Keys.Partitions(), "stop_budget", lifecycle.Budget(parts...).String())
+	return lifecycle.Run(ctx, parts...)
 }

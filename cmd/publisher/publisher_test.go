@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"allim/internal/boot"
+	"allim/internal/settings"
 	"allim/internal/testkit"
 	pb "allim/proto/allim/v1"
 )
@@ -38,6 +38,14 @@ func file(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// load reads settings and checks them.
+func load(t *testing.T, args ...string) (*settings.Loaded, boot.Run, error) {
+	t.Helper()
+	l, err := settings.Load(settings.Publisher, args, nil)
+	start, wrong := prepare(l)
+	return l, start, boot.Mistakes(l, err, wrong)
 }
 
 // A running publisher; addr maps "grpc", "http" and "ops" to where it listens.
@@ -69,13 +77,15 @@ func (j *journal) value(name string) string {
 // startPublisher runs a publisher on free ports and waits until it names those given.
 func startPublisher(t *testing.T, redisURL string, ports ...string) *running {
 	t.Helper()
-	c, err := configure([]string{"--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--redis=" + redisURL, "--config=" + file(t, goodFile)})
+	l, start, err := load(t, "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--redis-url="+redisURL, "--config="+file(t, goodFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	log, done := &journal{}, make(chan error, 1)
-	go func() { done <- run(ctx, c, slog.New(slog.NewJSONHandler(log, nil))) }()
+	go func() {
+		done <- start(ctx, boot.Process{Log: slog.New(slog.NewJSONHandler(log, nil)), Level: &slog.LevelVar{}, Settings: l})
+	}()
 	stop := sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() { _ = stop() })
 	r := &running{addr: map[string]string{}, stop: stop}
@@ -187,61 +197,12 @@ func TestItRefusesARedisWithAnotherNumberOfPartitions(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := configure([]string{"--listen-ops=127.0.0.1:0", "--redis=" + redis.As("publisher"), "--partitions=7", "--config=" + file(t, goodFile)})
+	l, start, err := load(t, "--listen-ops=127.0.0.1:0", "--redis-url="+redis.As("publisher"), "--redis-partitions=7", "--config="+file(t, goodFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = run(testkit.Context(t, 20*time.Second), c, slog.New(slog.DiscardHandler))
+	err = start(testkit.Context(t, 20*time.Second), boot.Process{Log: slog.New(slog.DiscardHandler), Settings: l})
 	if err == nil || !strings.Contains(err.Error(), "128 partitions") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
-	path := file(t, goodFile+"redis: redis://file:1\npartitions: 3\n")
-	plain := file(t, goodFile)
-	for _, c := range []struct {
-		args  []string
-		env   string
-		redis string
-	}{
-		{[]string{"--config=" + path, "--redis=redis://flag:1"}, "redis://env:1", "redis://flag:1"},
-		{[]string{"--config=" + path}, "redis://env:1", "redis://env:1"},
-		{[]string{"--config=" + path}, "", "redis://file:1"},
-		{[]string{"--config=" + plain}, "", boot.DefaultRedis},
-	} {
-		t.Setenv("ALLIM_REDIS", c.env)
-		got, err := configure(c.args)
-		if err != nil || got.redis != c.redis {
-			t.Errorf("%v, %s: got %q, %v, want %q", c.args, c.env, got.redis, err, c.redis)
-		}
-	}
-	t.Setenv("ALLIM_CONFIG", path)
-	if got, err := configure(nil); err != nil || got.keys.Partitions() != 3 || got.listenGRPC != ":50051" || got.listenHTTP != ":8081" || got.listenOps != ":9091" {
-		t.Errorf("got %+v, %v", got, err)
-	}
-}
-
-func TestEveryMistakeIsNamed(t *testing.T) {
-	t.Parallel()
-	_, err := configure([]string{"--config=" + file(t, `
-partitions: 2000
-topics: [{prefix: "a b"}, {history: -1}]
-inbox: {size: -1}
-keys: [{algorithm: HS256, secret: short}, {algorithm: ES256, public_key: x}]
-api_keys: [{id: a, key: short, allow: [everything]}]
-`)})
-	for _, want := range []string{"partitions", "topics[0].prefix", "topics[1].history", "inbox.size", "keys[0].secret", "keys[1].public_key", "api_keys[0].key", "api_keys[0].allow[0]"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want it to name %s", err, want)
-		}
-	}
-	if strings.Contains(err.Error(), "short") {
-		t.Errorf("a secret shows in %v", err)
-	}
-	for _, args := range [][]string{nil, {"--redsi=x"}, {"--partitions=x"}, {"--config=/nowhere"}, {"--log-level=loud"}} {
-		if _, err := configure(args); err == nil || errors.Is(err, boot.ErrShown) {
-			t.Errorf("%v: got %v", args, err)
-		}
 	}
 }

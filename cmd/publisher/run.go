@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -14,23 +13,32 @@ import (
 	"allim/internal/ops"
 	"allim/internal/publish"
 	"allim/internal/store"
+	"allim/pkg/auth"
 )
 
 var errNotServing = errors.New("not serving yet")
 
+// live authenticates by the keys of the moment.
+type live struct{ *boot.Live[auth.Services] }
+
+func (l live) Authenticate(credential string) (*auth.Principal, error) {
+	return l.Load().Authenticate(credential)
+}
+
 // run is the publisher until ctx ends.
-func run(ctx context.Context, c config, log *slog.Logger) error {
-	rdb, err := store.Connect(store.Connection{URL: c.redis})
+func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
+	registry := boot.Registry(p.Settings.Program)
+	rdb, err := boot.Connect(p.Settings.Redis, registry)
 	if err != nil {
 		return err
 	}
 	defer rdb.Close()
-	st, err := store.New(store.Options{Redis: rdb, Keys: c.keys, Classes: c.classes, Inbox: c.inbox})
+	st, err := store.New(store.Options{Redis: rdb, Keys: c.Keys, Classes: c.Classes, Inbox: boot.Inbox(p.Settings.Inbox)})
 	if err != nil {
 		return err
 	}
-	registry := boot.Registry("publisher", version)
-	server, err := publish.New(publish.Options{Store: st, Services: c.services, Log: log, Metrics: publish.NewMetrics(registry), NoReflection: c.noReflection})
+	callers := live{boot.NewLive(p, c.Services, boot.Services)}
+	server, err := publish.New(publish.Options{Store: st, Services: callers, Log: p.Log, Metrics: publish.NewMetrics(registry)})
 	if err != nil {
 		return err
 	}
@@ -41,33 +49,39 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 		}
 		return rdb.Ping(ctx).Err()
 	}}
-	opsAt, err := net.Listen("tcp", c.listenOps)
+	opsAt, err := net.Listen("tcp", p.Settings.Listen.Ops)
 	if err != nil {
-		return fmt.Errorf("listen for operations: %w", err)
+		return fmt.Errorf("listen.ops: %w", err)
 	}
-	log.Info("starting", "version", version, "ops", opsAt.Addr().String(), "partitions", c.keys.Partitions())
-	return lifecycle.Run(ctx,
-		lifecycle.Part{Name: "operations", Run: func(ctx context.Context) error { return ops.Serve(ctx, opsAt, pulse.Ready, registry, log) }},
-		lifecycle.Part{Name: "pulse", Run: pulse.Run},
-		lifecycle.Part{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
+	files := boot.NewReloader(p, registry, boot.File{Name: "keys", Reload: callers.Reload}, boot.Certificate(c.Pair, "publisher", registry))
+	parts := []lifecycle.Part{
+		{Name: "operations", Run: func(ctx context.Context) error {
+			return ops.Serve(ctx, opsAt, pulse.Ready, registry, p.Log)
+		}, Budget: 5 * time.Second},
+		{Name: "files", Run: files.Run, Budget: time.Second},
+		{Name: "pulse", Run: pulse.Run, Budget: 5 * time.Second},
+		{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
 			defer context.AfterFunc(ctx, pulse.Stopping)()
-			if err := boot.Open(ctx, st, log); err != nil || ctx.Err() != nil {
+			if err := boot.Open(ctx, st, p.Log); err != nil || ctx.Err() != nil {
 				return err
 			}
-			return serve(ctx, server, c, log, func() { serving.Store(true) })
-		}})
+			return serve(ctx, server, p, func() { serving.Store(true) })
+		}}}
+	p.Log.Info("starting", "version", boot.Version, "ops", opsAt.Addr().String(), "tls", c.Pair != nil, "partitions", c.Keys.Partitions(),
+		"stop_budget", lifecycle.Budget(parts...).String())
+	return lifecycle.Run(ctx, parts...)
 }
 
-func serve(ctx context.Context, server *publish.Server, c config, log *slog.Logger, serving func()) error {
-	rpc, err := net.Listen("tcp", c.listenGRPC)
+func serve(ctx context.Context, server *publish.Server, p boot.Process, serving func()) error {
+	rpc, err := net.Listen("tcp", p.Settings.Listen.GRPC)
 	if err != nil {
-		return fmt.Errorf("listen for gRPC: %w", err)
+		return fmt.Errorf("listen.grpc: %w", err)
 	}
-	web, err := net.Listen("tcp", c.listenHTTP)
+	web, err := net.Listen("tcp", p.Settings.Listen.HTTP)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen for HTTP: %w", err), rpc.Close())
+		return errors.Join(fmt.Errorf("listen.http: %w", err), rpc.Close())
 	}
-	log.Info("listening", "grpc", rpc.Addr().String(), "http", web.Addr().String())
+	p.Log.Info("listening", "grpc", rpc.Addr().String(), "http", web.Addr().String())
 	serving()
 	return server.Run(ctx, rpc, web)
 }

@@ -59,7 +59,7 @@ var (
 	deliveryBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "pkg/fanout", "internal/wire",
 		"internal/session", "internal/transport/ws", "internal/gateway", "client"}
 
-	process = []string{"internal/lifecycle", "internal/settings", "internal/boot", "internal/ops"} // what every program is made of
+	process = []string{"internal/lifecycle", "internal/settings", "internal/boot", "internal/ops", "internal/certs"} // what every program is made of
 )
 
 var rooms = []room{
@@ -89,11 +89,11 @@ var rooms = []room{
 	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
 		tests: []string{coderWS}},
 
-	{path: "internal/deliver", ours: join(deliveryBank, []string{"internal/boot", "internal/ops", "internal/lifecycle"}), // the bank put together, for gateway and demo
+	{path: "internal/deliver", ours: join(deliveryBank, process), // the bank put together, for gateway and demo
 		outside: []string{goRedis, prometheus}},
 
 	// What every program is made of.
-	{path: "internal/boot", ours: []string{"pkg/auth", "internal/store", "internal/settings"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger
+	{path: "internal/boot", ours: []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/settings", "internal/certs"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger
 	{path: "internal/certs", outside: []string{prometheus}, standalone: true},
 	{path: "internal/ops", outside: []string{prometheus}, standalone: true},
 	{path: "internal/lifecycle", standalone: true},
@@ -115,6 +115,7 @@ var rooms = []room{
 	{path: "examples/backend", ours: []string{protos}, outside: []string{grpc, protobuf, rpcErrors}},
 	{path: "test/pods", ours: []string{"pkg/auth", "internal/wire", "internal/testkit", protos},
 		outside: []string{coderWS, grpc, protobuf, rpcErrors, goRedis, goJWT}},
+	{path: "test/programs", ours: []string{"pkg/auth", "internal/testkit", "test/pods", protos}, outside: []string{grpc, protobuf, goRedis, yaml}},
 	{path: "test/e2e", ours: []string{"pkg/auth", "internal/wire", "internal/testkit", "test/pods", protos},
 		outside: []string{coderWS, grpc, protobuf, rpcErrors, goRedis, goJWT}},
 }

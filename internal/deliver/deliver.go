@@ -5,6 +5,7 @@ package deliver
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -31,14 +32,16 @@ type Options struct {
 	Redis     *redis.Client
 	Keys      *keyspace.Map
 	Store     *store.Store
-	Verifier  *auth.Verifier
+	Verify    func(token string) (*auth.Identity, error)
 	Anonymous *auth.Identity // nil: everybody needs a token
 	Hosts     []string
 	Origins   []string
 	Fallback  http.Handler // see gateway.Options
 	Registry  *prometheus.Registry
+	TLS       *tls.Config // of the public port; nil: plain
 	Log       *slog.Logger
-	Public    net.Listener // closed when the bank stops, as is Ops
+	Level     *slog.LevelVar // of Log, changed on the operations port; nil: it is not
+	Public    net.Listener   // closed when the bank stops, as is Ops
 	Ops       net.Listener
 }
 
@@ -56,7 +59,7 @@ type Bank struct {
 func New(o Options) (*Bank, error) {
 	b := &Bank{opt: o}
 	metrics := session.NewMetrics(o.Registry)
-	verify := gateway.Limited(o.Verifier.Verify)
+	verify := gateway.Limited(o.Verify)
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
 	b.sessions = session.New(session.Options{Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})

@@ -56,7 +56,7 @@ func start(t *testing.T, url string, partitions int) (ops string, stop func() er
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verifier: v, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
+	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: v.Verify, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
 	bank, err := deliver.New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -102,3 +102,14 @@ func (r *running) failure() error {
 	}
 	return fmt.Errorf("run %s: %w", r.Name, r.err)
 }
+
+// Budget is the longest time that Run takes to stop these parts.
+func Budget(parts ...Part) (sum time.Duration) {
+	for _, p := range parts {
+		if p.Budget == 0 {
+			p.Budget = DefaultBudget
+		}
+		sum += p.Budget
+	}
+	return sum
+}

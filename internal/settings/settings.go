@@ -1,198 +1,157 @@
-// Package settings reads the settings file that gateway, publisher and the command line share: one YAML file in which an unknown
-// name is an error. What the values mean is checked by the rooms that they are for.
+// Package settings is every setting of both programs, under the same name everywhere: `redis.url` in the settings file, --redis-url as a flag,
+// ALLIM_REDIS_URL in the environment. Flag beats environment beats file beats default. Every mistake is found at once and names where it stands.
+//
+// The tree of types in this file is the reference: help, `config defaults` and docs/configuration.md are made of its tags. Whether a value makes
+// sense beside the others is checked by whoever it is for.
 package settings
 
-import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
+import "log/slog"
 
-	"go.yaml.in/yaml/v3"
-)
-
+// Programs that a setting may be for.
 const (
-	maxFile   = 4 << 20  // bytes of a settings file
-	maxSecret = 64 << 10 // bytes of a file that a setting names
+	Gateway   = "gateway"
+	Publisher = "publisher"
+	Both      = "" // of every setting without the tag `of`, and of who reads the settings of both
 )
 
-// A File is what the settings file says. Its zero value is a file that says nothing; zero fields take the default of whoever
-// they are for. A program ignores what is for another one, so one file serves all of them.
-type File struct {
-	Redis      string   `yaml:"redis"`      // redis:// or rediss:// URL
-	Partitions int      `yaml:"partitions"` // fixed for the life of a Redis
-	PublicURL  string   `yaml:"public_url"` // of the gateway, as browsers see it
-	Origins    []string `yaml:"origins"`    // that pages may come from, exact: https://app.example.com
-	Hosts      []string `yaml:"hosts"`      // that the gateway answers to
-	Audience   string   `yaml:"audience"`   // that clients' tokens must name
-	Keys       []Key    `yaml:"keys"`
-	APIKeys    []APIKey `yaml:"api_keys"`
-	Topics     []Class  `yaml:"topics"`
-	Inbox      Inbox    `yaml:"inbox"`
-	Anonymous  *Grant   `yaml:"anonymous"` // nil: everybody needs a token
+// Modes.
+const (
+	Production  = "production"
+	Development = "development"
+)
+
+// Settings is what a program is told. Tags: name; of (one program, else both); default; help; min and max (numbers, sizes, durations);
+// enum; hint (what stands for the value in help).
+type Settings struct {
+	Mode      string   `name:"mode" default:"production" enum:"production,development" help:"In production what is unsafe is refused: see public_url, origins and keys. development is for a machine of your own."`
+	Log       Log      `name:"log"`
+	Listen    Listen   `name:"listen"`
+	TLS       TLS      `name:"tls"`
+	Redis     Redis    `name:"redis"`
+	PublicURL string   `name:"public_url" of:"gateway" hint:"URL" help:"The gateway's address as browsers see it, such as https://push.example.com. Its host is answered to and its origin let in. Needed in production, and https there."`
+	Origins   []string `name:"origins" of:"gateway" hint:"ORIGIN" help:"Where else pages may come from, exactly: https://app.example.com. Loopback is always let in; * is not accepted."`
+	Hosts     []string `name:"hosts" of:"gateway" hint:"NAME" help:"Host names without port that the gateway answers to, besides that of public_url and loopback."`
+	Audience  string   `name:"audience" of:"gateway" hint:"NAME" help:"The aud that every client's token must name. Empty: any but allim-publisher."`
+	Keys      []Key    `name:"keys" hint:"YAML" help:"Keys that sign tokens: the clients' for the gateway, the services' for the publisher. For each issuer one algorithm and up to 16 keys, so that a new one can come before the old one goes. Read again while running."`
+	KeysFile  string   `name:"keys_file" hint:"FILE" help:"A YAML file with the list of keys, such as a mounted secret. Read again while running."`
+	APIKeys   []APIKey `name:"api_keys" of:"publisher" hint:"YAML" help:"Backends' credentials. Read again while running."`
+	APIFile   string   `name:"api_keys_file" of:"publisher" hint:"FILE" help:"A YAML file with the list of API keys, such as a mounted secret. Read again while running."`
+	Anonymous *Grant   `name:"anonymous" of:"gateway" hint:"YAML" help:"What clients without a token may do, in the tenant default. Absent: everybody needs a token."`
+	Topics    []Class  `name:"topics" hint:"YAML" help:"Classes of topics by prefix; the longest prefix counts. The same for both programs."`
+	Inbox     Inbox    `name:"inbox"`
+	Reflect   bool     `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
+	Reload    Reload   `name:"reload"`
+	Limits    Limits   `name:"limits"`
 }
 
-// A Key verifies tokens: with a secret, or with a public key in PEM. Load has read the files.
+// Log is what is logged.
+type Log struct {
+	Level slog.Level `name:"level" default:"info" help:"debug, info, warn or error. While running: PUT /log/level on the operations port."`
+}
+
+// Listen is where the ports are. "127.0.0.1:0" takes a free one and logs it.
+type Listen struct {
+	Public string `name:"public" of:"gateway" default:":8080" hint:"ADDR" help:"Where browsers connect."`
+	GRPC   string `name:"grpc" of:"publisher" default:":50051" hint:"ADDR" help:"Where backends call by gRPC."`
+	HTTP   string `name:"http" of:"publisher" default:":8081" hint:"ADDR" help:"Where backends call with JSON over HTTP."`
+	Ops    string `name:"ops" default:":9090" publisher:":9091" hint:"ADDR" help:"Health, metrics, profiles and the log level, for the inner network only."`
+}
+
+// TLS is the certificates of the ports that strangers reach.
+type TLS struct {
+	Public    Pair `name:"public" of:"gateway"`
+	Publisher Pair `name:"publisher" of:"publisher"`
+}
+
+// A Pair is a certificate with its key. Both files, or neither.
+type Pair struct {
+	CertFile string `name:"cert_file" hint:"FILE" help:"Certificate chain in PEM; read again while running. Empty: no TLS on this program's ports."`
+	KeyFile  string `name:"key_file" hint:"FILE" help:"Its private key in PEM; read again while running."`
+}
+
+// Redis is how Redis is reached.
+type Redis struct {
+	URL          URL    `name:"url" default:"redis://localhost:6379/0" hint:"URL" help:"redis://host:port/db, or rediss:// for TLS."`
+	Username     string `name:"username" hint:"NAME" help:"ACL user, where the URL names none."`
+	UsernameFile string `name:"username_file" hint:"FILE" help:"File with the ACL user; read for every new connection."`
+	Password     Secret `name:"password" hint:"SECRET" help:"Its password. A flag can be seen by everybody on the machine: prefer the file."`
+	PasswordFile string `name:"password_file" hint:"FILE" help:"File with the password; read for every new connection, so that it can change while running."`
+	CAFile       string `name:"ca_file" hint:"FILE" help:"Certificates in PEM that Redis' own must lead to. Empty: the system's."`
+	CertFile     string `name:"cert_file" hint:"FILE" help:"Client certificate in PEM, where Redis asks for one."`
+	KeyFile      string `name:"key_file" hint:"FILE" help:"Its private key in PEM."`
+	Partitions   int    `name:"partitions" default:"128" min:"1" max:"1024" help:"Into how many parts keys and channels are spread. Fixed for the life of a Redis: a program that is told another number does not start."`
+	PoolSize     int    `name:"pool_size" default:"0" min:"0" max:"10000" help:"Most connections for commands. 0: ten for each CPU."`
+}
+
+// A Key verifies tokens: with a secret, or with public keys.
 type Key struct {
-	ID            string   `yaml:"id"`
-	Issuer        string   `yaml:"issuer"`
-	Algorithm     string   `yaml:"algorithm"`
-	Secret        Secret   `yaml:"secret"`
-	SecretFile    string   `yaml:"secret_file"`
-	PublicKeyFile string   `yaml:"public_key_file"`
-	PublicKey     string   `yaml:"public_key"` // PEM
-	Tenants       []string `yaml:"tenants"`
+	ID            string   `name:"id" help:"The token's kid. Empty: for tokens that name none, or one of no other key."`
+	Issuer        string   `name:"issuer" help:"The token's iss. Empty: for issuers that no other key names, and tokens without."`
+	Algorithm     string   `name:"algorithm" help:"HS256, RS256, ES256 or EdDSA; one for each issuer."`
+	Secret        Secret   `name:"secret" help:"Of HS256: at least 32 bytes of randomness."`
+	SecretFile    string   `name:"secret_file" help:"A file with the secret instead; line ends after it do not count."`
+	PublicKey     string   `name:"public_key" help:"Of the others: PEM, a JWK or a JWK Set."`
+	PublicKeyFile string   `name:"public_key_file" help:"A file with it instead."`
+	Tenants       []string `name:"tenants" help:"Tenants that its tokens may speak for. Empty: default only."`
 }
 
-// An APIKey is a backend's credential. Load has read the file.
+// An APIKey is a backend's credential.
 type APIKey struct {
-	ID      string   `yaml:"id"`
-	Key     Secret   `yaml:"key"`
-	KeyFile string   `yaml:"key_file"`
-	Tenant  string   `yaml:"tenant"`
-	Allow   []string `yaml:"allow"`
+	ID      string   `name:"id" help:"Names it in logs; no two alike."`
+	Key     Secret   `name:"key" help:"At least 32 printable ASCII characters of randomness, or sha256: and the 64 hex digits of their hash."`
+	KeyFile string   `name:"key_file" help:"A file with it instead."`
+	Tenant  string   `name:"tenant" help:"Whose streams it writes. Empty: default."`
+	Allow   []string `name:"allow" help:"Its rights: publish:<pattern>, notify:user:<pattern>, notify:segment:<pattern>, notify:*, refresh:<pattern>, inbox, events, admin. Empty: none."`
 }
 
-// A Class is the history of the topics whose names begin with Prefix.
+// A Class is what holds for the topics whose names begin with Prefix.
 type Class struct {
-	Prefix  string   `yaml:"prefix"`
-	History int      `yaml:"history"` // messages
-	TTL     Duration `yaml:"ttl"`
+	Prefix  string   `name:"prefix" help:"What their names begin with, such as feeds/."`
+	History int      `name:"history" min:"0" max:"10000" help:"Messages that are kept for those who come back. 0: 100."`
+	TTL     Duration `name:"ttl" min:"0s" max:"8760h" help:"How long at least, after the last one. 0: 5m."`
+	Public  bool     `name:"public" help:"Whether every connection may subscribe to them, without its token naming them."`
 }
 
 // Inbox bounds the inboxes.
 type Inbox struct {
-	Size      int      `yaml:"size"` // items per user
-	Retention Duration `yaml:"retention"`
+	Size      int      `name:"size" default:"200" min:"1" max:"10000" help:"Newest notifications that are kept for each user."`
+	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long an inbox is kept after its last write."`
 }
 
 // A Grant is what clients without a token may do.
 type Grant struct {
-	Subscribe []string `yaml:"subscribe"`
-	Hear      []string `yaml:"hear"`
-	Send      []string `yaml:"send"`
+	Subscribe []string `name:"subscribe" help:"Patterns of topics that they may subscribe to, such as public/*."`
+	Hear      []string `name:"hear" help:"Topics that they hear without asking."`
+	Send      []string `name:"send" help:"Names of events that they may send to the backends."`
 }
 
-// A Secret does not show itself when it is printed, logged or written as YAML.
-type Secret string
-
-// String hides the secret.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "(secret)"
+// Reload is how files are read again.
+type Reload struct {
+	Interval Duration `name:"interval" default:"10s" min:"1s" max:"24h" help:"How often keys, API keys and certificates are read again; SIGHUP does it at once. What is wrong is logged and the old ones stay."`
 }
 
-// GoString hides the secret.
-func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+// Limits are bounds that can be tuned; each is counted when it is met.
+type Limits struct {
+	Sessions    int      `name:"sessions" of:"gateway" default:"100000" min:"1" max:"10000000" help:"Connections at once; more are refused with 503."`
+	Topics      int      `name:"topics" of:"gateway" default:"100" min:"1" max:"1000" help:"Topics of a connection, those it never asked for included."`
+	Frame       Size     `name:"frame" of:"gateway" default:"16KiB" min:"1KiB" max:"1MiB" help:"A client's frame; a larger one closes with 1009."`
+	Queue       Size     `name:"queue" of:"gateway" default:"256KiB" min:"16KiB" max:"64MiB" help:"Bytes that wait for a connection that reads slowly."`
+	QueueFrames int      `name:"queue_frames" of:"gateway" default:"512" min:"16" max:"100000" help:"Frames that wait for it."`
+	MarkIDs     int      `name:"mark_ids" default:"500" min:"1" max:"500" help:"Ids in one mark."`
+	Header      Size     `name:"header" of:"gateway" default:"8KiB" min:"1KiB" max:"8KiB" help:"Request line and headers of a request."`
+	Token       Size     `name:"token" of:"gateway" default:"4KiB" min:"256" max:"4KiB" help:"A client's token."`
+	AuthTimeout Duration `name:"auth_timeout" of:"gateway" default:"5s" min:"100ms" max:"1m" help:"For a connection without a token to show one."`
+	Ping        Duration `name:"ping" of:"gateway" default:"25s" min:"1s" max:"10m" help:"Between two pings of a connection, ± 20 %. Below the idle timeout of every proxy on the way."`
+	Pong        Duration `name:"pong" of:"gateway" default:"10s" min:"100ms" max:"1m" help:"For its answer."`
 
-// MarshalYAML hides the secret.
-func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
-
-// MarshalJSON hides the secret, also from JSON logs.
-func (s Secret) MarshalJSON() ([]byte, error) { return []byte(s.GoString()), nil }
-
-// A Duration is written as "5m", "36h" or "90d": a number needs its unit.
-type Duration time.Duration
-
-// UnmarshalYAML reads a duration.
-func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
-	var v time.Duration
-	days, ok := strings.CutSuffix(n.Value, "d")
-	count, err := strconv.ParseUint(days, 10, 16)
-	if ok && err == nil {
-		v = time.Duration(count) * 24 * time.Hour
-	} else if v, err = time.ParseDuration(n.Value); err != nil || n.Kind != yaml.ScalarNode || n.Tag != "!!str" || v < 0 {
-		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: expected a duration such as 5m, 36h or 90d, not %q", n.Line, n.Value)}}
-	}
-	*d = Duration(v)
-	return nil
-}
-
-// MarshalYAML writes a duration as it is read.
-func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
-
-// Load reads the file at path and the files that it names, which are looked for beside it. Path "" is the empty file. Its error
-// joins every mistake.
-func Load(path string) (*File, error) {
-	if path == "" {
-		return &File{}, nil
-	}
-	text, err := readAtMost(path, maxFile)
-	if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
-	}
-	f, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("read settings %s: %w", path, err)
-	}
-	if err := f.readFiles(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("read settings %s: %w", path, err)
-	}
-	return f, nil
-}
-
-// Parse reads the text of a settings file. The files that it names stay unread.
-func Parse(text []byte) (*File, error) {
-	f := &File{}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(f); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	var more yaml.Node
-	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("expected one YAML document")
-	}
-	return f, nil
-}
-
-func (f *File) readFiles(dir string) error {
-	var errs []error
-	read := func(field, path string, into *string) {
-		if path == "" {
-			return
-		}
-		if *into != "" {
-			errs = append(errs, fmt.Errorf("%s: the value itself is given too", field))
-			return
-		}
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
-		}
-		text, err := readAtMost(path, maxSecret)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", field, err))
-		}
-		*into = strings.TrimRight(string(text), "\r\n")
-	}
-	for i := range f.Keys {
-		k := &f.Keys[i]
-		read(fmt.Sprintf("keys[%d].secret_file", i), k.SecretFile, (*string)(&k.Secret))
-		read(fmt.Sprintf("keys[%d].public_key_file", i), k.PublicKeyFile, &k.PublicKey)
-	}
-	for i := range f.APIKeys {
-		k := &f.APIKeys[i]
-		read(fmt.Sprintf("api_keys[%d].key_file", i), k.KeyFile, (*string)(&k.Key))
-	}
-	return errors.Join(errs...)
-}
-
-func readAtMost(path string, most int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err == nil && int64(len(text)) > most {
-		err = fmt.Errorf("%s: more than %d bytes", path, most)
-	}
-	return text, err
+	Data          Size     `name:"data" of:"publisher" default:"64KiB" min:"1KiB" max:"1MiB" help:"Data of a message on topics."`
+	Notification  Size     `name:"notification" of:"publisher" default:"16KiB" min:"1KiB" max:"1MiB" help:"Data of a notification."`
+	Request       Size     `name:"request" of:"publisher" default:"4MiB" min:"64KiB" max:"64MiB" help:"One request."`
+	PublishTopics int      `name:"publish_topics" of:"publisher" default:"100" min:"1" max:"1000" help:"Topics of one Publish."`
+	NotifyUsers   int      `name:"notify_users" of:"publisher" default:"10000" min:"1" max:"100000" help:"Users of one Notify."`
+	Calls         int      `name:"calls" of:"publisher" default:"1024" min:"1" max:"100000" help:"Calls at work at once; more get RESOURCE_EXHAUSTED."`
+	CallsBytes    Size     `name:"calls_bytes" of:"publisher" default:"64MiB" min:"4MiB" max:"4GiB" help:"Bytes of their requests."`
+	Receiving     int      `name:"receiving" of:"publisher" default:"32" min:"2" max:"10000" help:"Requests that are read at once; others wait."`
+	Connections   int      `name:"connections" of:"publisher" default:"1024" min:"1" max:"1000000" help:"Connections on each port; more are closed."`
+	Deadline      Duration `name:"deadline" of:"publisher" default:"10s" min:"100ms" max:"10m" help:"Of calls that name none."`
 }

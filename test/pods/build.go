@@ -19,8 +19,8 @@ var binaries struct {
 	err  error
 }
 
-// program is the path of one of our binaries, built if need be: with the race detector where the test has it.
-func program(t testing.TB, name string) string {
+// Program is the path of one of our binaries, built if need be: with the race detector where the test has it.
+func Program(t testing.TB, name string) string {
 	t.Helper()
 	binaries.once.Do(func() { binaries.dir, binaries.err = build() })
 	if binaries.err != nil {
@@ -53,7 +53,7 @@ func build() (dir string, err error) {
 	if raceBuilt {
 		args = append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, "./cmd/gateway", "./cmd/publisher")...)
+	cmd := exec.Command("go", append(args, "./cmd/gateway", "./cmd/publisher", "./cmd/allim")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build gateway and publisher: %w\n%s", err, out)

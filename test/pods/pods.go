@@ -87,15 +87,15 @@ func (s *Stage) AddGateway() *Pod {
 
 func (s *Stage) launch(name string) *Pod {
 	s.tb.Helper()
-	args := []string{"--redis=" + s.Redis.As(name), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
+	args := []string{"--redis-url=" + s.Redis.As(name), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
 	all := &s.Gateways
 	if name == "publisher" {
 		all = &s.Publishers
 		args = append(args, "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0")
 	} else {
-		args = append(args, "--listen=127.0.0.1:0")
+		args = append(args, "--listen-public=127.0.0.1:0")
 	}
-	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), program(s.tb, name), args)
+	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), Program(s.tb, name), args)
 	*all = append(*all, p)
 	return p
 }
@@ -108,7 +108,7 @@ const (
 
 func settings(strict bool) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "hosts: [%s]\norigins: [%q]\n", Host, Origin)
+	fmt.Fprintf(&b, "public_url: https://%s\norigins: [%q]\n", Host, Origin)
 	fmt.Fprintf(&b, "keys:\n  - {algorithm: HS256, secret: %q, tenants: [%s]}\n", secret, strings.Join(Tenants, ", "))
 	b.WriteString("api_keys:\n")
 	for _, tenant := range Tenants {

@@ -1,0 +1,123 @@
+package boot
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"allim/internal/settings"
+)
+
+// A File is something that is read again while the program runs. Reload keeps what there was when it fails.
+type File struct {
+	Name   string // for logs and metrics
+	Reload func() (changed bool, err error)
+}
+
+// A Reloader, made by NewReloader, reads files again: every so often, since whoever mounts a secret tells nobody, and when it is asked to.
+type Reloader struct {
+	Every  time.Duration
+	Hangup <-chan os.Signal
+	Files  []File
+	Log    *slog.Logger
+
+	results *prometheus.CounterVec
+	failing map[string]string // the last error of each, so that it is logged once
+}
+
+// register makes the metrics.
+func (r *Reloader) register(registry prometheus.Registerer) {
+	r.results = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "allim", Name: "reloads_total",
+		Help: "Files that were read again and had changed, by what they hold and whether they were good."}, []string{"what", "result"})
+	for _, f := range r.Files {
+		r.results.WithLabelValues(f.Name, "ok")
+		r.results.WithLabelValues(f.Name, "failed")
+	}
+	registry.MustRegister(r.results)
+}
+
+// Run reads until ctx ends.
+func (r *Reloader) Run(ctx context.Context) error {
+	r.failing = map[string]string{}
+	tick := time.NewTicker(r.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-r.Hangup:
+		}
+		for _, f := range r.Files {
+			r.reload(f)
+		}
+	}
+}
+
+func (r *Reloader) reload(f File) {
+	changed, err := f.Reload()
+	switch {
+	case err != nil:
+		if r.failing[f.Name] != err.Error() { // the same one every ten seconds helps nobody
+			r.Log.Error("reload_failed", "what", f.Name, "error", err)
+			r.results.WithLabelValues(f.Name, "failed").Inc()
+		}
+		r.failing[f.Name] = err.Error()
+	case changed:
+		r.Log.Info("reloaded", "what", f.Name)
+		r.results.WithLabelValues(f.Name, "ok").Inc()
+		fallthrough
+	default:
+		delete(r.failing, f.Name)
+	}
+}
+
+// A Live is something made of the settings that are read again while the program runs: keys.
+type Live[T any] struct {
+	current atomic.Pointer[T]
+	p       Process
+	build   func(*settings.Loaded) (*T, error)
+	last    *settings.Loaded
+}
+
+// These settings are taken without a restart.
+var reread = []string{"keys", "keys_file", "api_keys", "api_keys_file"}
+
+// NewLive starts from the settings that the process started with, of which first was built.
+func NewLive[T any](p Process, first *T, build func(*settings.Loaded) (*T, error)) *Live[T] {
+	l := &Live[T]{p: p, build: build, last: p.Settings}
+	l.current.Store(first)
+	return l
+}
+
+// Load is the current one.
+func (l *Live[T]) Load() *T { return l.current.Load() }
+
+// Reload reads the settings again. Of those that need a restart the log says so.
+func (l *Live[T]) Reload() (changed bool, err error) {
+	now, err := l.p.Reread()
+	if err != nil {
+		return false, err
+	}
+	if all := settings.Differ(&l.last.Settings, &now.Settings); len(all) == 0 {
+		return false, nil
+	}
+	others := settings.Differ(&l.last.Settings, &now.Settings, reread...)
+	next, err := l.build(now)
+	if err := Mistakes(now, nil, err); err != nil {
+		return false, err
+	}
+	if len(others) > 0 {
+		l.p.Log.Warn("restart_needed", "settings", others)
+	}
+	changed = len(settings.Differ(&l.last.Settings, &now.Settings)) > len(others)
+	if changed { // and what needs a restart is not taken half
+		l.current.Store(next)
+	}
+	l.last = now
+	return changed, nil
+}

@@ -1,0 +1,63 @@
+package deliver
+
+import (
+	"errors"
+
+	"allim/internal/boot"
+	"allim/internal/certs"
+	"allim/internal/gateway"
+	"allim/internal/keyspace"
+	"allim/internal/settings"
+	"allim/internal/store"
+	"allim/pkg/auth"
+	"allim/pkg/notify"
+)
+
+// A Config is what a gateway's settings mean.
+type Config struct {
+	Keys           *keyspace.Map
+	Classes        []store.Class
+	Verifier       *auth.Verifier
+	Anonymous      *auth.Identity // nil: everybody needs a token
+	Hosts, Origins []string
+	Pair           *certs.Pair // nil: no TLS
+}
+
+// Configure checks what the settings mean. Its error joins a notify.FieldError for each mistake.
+func Configure(l *settings.Loaded) (c Config, err error) {
+	var errs [8]error
+	var public []notify.Pattern
+	c.Keys, errs[0] = keyspace.NewMap(l.Redis.Partitions)
+	c.Classes, public, errs[1] = boot.Classes(l.Topics)
+	c.Verifier, errs[2] = Verifier(l)
+	c.Anonymous, errs[3] = anonymous(l.Anonymous, public)
+	c.Hosts, c.Origins, errs[4] = boot.Public(&l.Settings)
+	errs[5] = gateway.CheckNames(l.Hosts, l.Origins)
+	c.Pair, errs[6] = boot.Pair("tls.public", l.TLS.Public)
+	errs[7] = boot.Reachable(l.Redis)
+	return c, errors.Join(errs[:]...)
+}
+
+// Verifier is who reads clients' tokens, from settings that may be read again.
+func Verifier(l *settings.Loaded) (*auth.Verifier, error) {
+	if len(l.Keys) == 0 && l.Anonymous == nil {
+		return nil, &notify.FieldError{Field: "keys", Want: "at least one key for clients' tokens, or `anonymous`"}
+	}
+	keys, err := boot.Keys(l.Keys)
+	if err != nil {
+		return nil, err
+	}
+	_, public, err := boot.Classes(l.Topics)
+	if err != nil {
+		return nil, nil // said where the classes are read
+	}
+	return auth.NewVerifier(auth.Options{Keys: keys, Audience: l.Audience, Public: public})
+}
+
+func anonymous(g *settings.Grant, public []notify.Pattern) (*auth.Identity, error) {
+	if g == nil {
+		return nil, nil
+	}
+	id, err := auth.Anonymous(auth.Grant{Subscribe: g.Subscribe, Hear: g.Hear, Send: g.Send, Public: public})
+	return id, boot.Within("anonymous", err)
+}
