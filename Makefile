@@ -43,6 +43,10 @@ deploy-test: # a module of its own, so that the product depends on none of its t
 manifests: ## build deploy/k8s and hold it against the schemas of Kubernetes, without a cluster
 	@go run -C tools/deploy ./manifests check
 
+.PHONY: image
+image: ## both programs as images in an OCI layout (dist/oci), without a container engine
+	@scripts/image
+
 .PHONY: race
 race: ## only the Go tests, with -race, without installing anything
 	go test -race -timeout 12m ./...

@@ -1,6 +1,6 @@
-// Command cut writes the few schemas that our manifests are held against, out of three modules that are far too big to be a dependency: the OpenAPI
-// documents of k8s.io/kubernetes, the Go types of k8s.io/api (only they know which words a field may hold) and the definitions (CRDs) of
-// sigs.k8s.io/gateway-api. scripts/k8s-schemas downloads the three and runs it; what it writes is committed.
+// Command cut writes the few schemas that our manifests are held against, out of modules that are far too big to be a dependency: the OpenAPI
+// documents of k8s.io/kubernetes, the Go types of k8s.io/api (only they know which words a field may hold) the definitions (CRDs) of
+// sigs.k8s.io/gateway-api, and the schema of compose files. scripts/k8s-schemas downloads them and runs it; what it writes is committed.
 package main
 
 import (
@@ -36,11 +36,15 @@ type schema struct {
 }
 
 func main() {
-	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "usage: cut KUBERNETES-DIR API-DIR GATEWAY-API-DIR OUT-DIR (see scripts/k8s-schemas)")
+	if len(os.Args) != 6 {
+		fmt.Fprintln(os.Stderr, "usage: cut KUBERNETES-DIR API-DIR GATEWAY-API-DIR COMPOSE-DIR OUT-DIR (see scripts/k8s-schemas)")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+	err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[5])
+	if err == nil {
+		err = compose(os.Args[4], os.Args[5])
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "cut:", err)
 		os.Exit(1)
 	}
@@ -72,6 +76,44 @@ func run(kubernetes, api, gatewayAPI, out string) error {
 		}
 	}
 	return routes.write(filepath.Join(out, "gateway-api.json"))
+}
+
+// compose takes the schema of compose files, which is strict as it is, without its words for people.
+func compose(dir, out string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "schema/compose-spec.json"))
+	if err != nil {
+		return err
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return fmt.Errorf("compose schema: %w", err)
+	}
+	if doc["properties"] == nil || doc["additionalProperties"] != false {
+		return fmt.Errorf("compose schema: it lets unknown fields pass")
+	}
+	silence(doc)
+	delete(doc, "$id")
+	doc["$comment"] = fmt.Sprintf("Cut by scripts/k8s-schemas from %s, schema/compose-spec.json. Copyright The Compose Specification Authors, Apache License 2.0.", module(dir))
+	if text, err = json.Marshal(doc); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(out, "compose.json"), append(text, '\n'), 0o644)
+}
+
+func silence(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		if _, ok := v["description"].(string); ok {
+			delete(v, "description")
+		}
+		for _, w := range v {
+			silence(w)
+		}
+	case []any:
+		for _, w := range v {
+			silence(w)
+		}
+	}
 }
 
 // module is name@version of a directory in the module cache.

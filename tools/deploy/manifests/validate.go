@@ -20,7 +20,7 @@ import (
 //go:embed schemas/*.json
 var schemaFiles embed.FS
 
-// schemas is "apps/v1 Deployment" → its schema.
+// schemas is "apps/v1 Deployment", or "compose.json", → its schema.
 var schemas = sync.OnceValues(func() (map[string]*jsonschema.Schema, error) {
 	all := map[string]*jsonschema.Schema{}
 	files, err := schemaFiles.ReadDir("schemas")
@@ -45,6 +45,11 @@ var schemas = sync.OnceValues(func() (map[string]*jsonschema.Schema, error) {
 		c := jsonschema.NewCompiler()
 		if err := c.AddResource(f.Name(), doc); err != nil {
 			return nil, fmt.Errorf("schema %s: %w", f.Name(), err)
+		}
+		if len(head.Kinds) == 0 { // the schema of one kind of file, as a whole
+			if all[f.Name()], err = c.Compile(f.Name()); err != nil {
+				return nil, fmt.Errorf("schema %s: %w", f.Name(), err)
+			}
 		}
 		for kind, def := range head.Kinds {
 			if all[kind], err = c.Compile(f.Name() + "#/$defs/" + def); err != nil {
