@@ -8,20 +8,19 @@ import (
 	"net/url"
 	"strings"
 
+	"allim/internal/session"
 	"allim/internal/transport/ws"
 	"allim/internal/wire"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
 )
 
-const (
-	maxHeader  = 8 << 10 // request line and headers, in bytes (contract, section 4)
-	cookieName = "__Host-allim"
-)
+const cookieName = "__Host-allim"
 
 // An admit decides who may come in, before anything is read or upgraded.
 type admit struct {
 	opt     Options
+	verify  func(token string) (*auth.Identity, error)
 	hosts   map[string]bool
 	origins map[string]bool
 }
@@ -69,9 +68,9 @@ func newAdmit(o Options) (*admit, error) {
 // request checks what holds for every request: the size of its head, and Host and Origin against the lists, so that neither a page from
 // elsewhere nor a name that was rebound to us gets in (pitfalls C27).
 func (a *admit) request(r *http.Request) error {
-	if headSize(r) > maxHeader {
+	if most := a.opt.Sessions.Limits().Header; headSize(r) > most {
 		a.opt.Metrics.Limit("header_bytes")
-		return &statusError{http.StatusRequestEntityTooLarge, wire.CodeTooLarge, fmt.Sprintf("expected at most %d bytes of request line and headers", maxHeader)}
+		return &statusError{http.StatusRequestEntityTooLarge, wire.CodeTooLarge, fmt.Sprintf("expected at most %d bytes of request line and headers", most)}
 	}
 	if !a.hostAllowed(r.Host) {
 		return &statusError{http.StatusForbidden, wire.CodeForbidden, "this gateway does not answer to that host name: add it to `hosts` or set `public_url`"}
@@ -123,15 +122,12 @@ func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
 	if ambient && !a.ownPage(r) {
 		return nil, notify.ErrForbidden
 	}
-	if len(token) > auth.MaxToken {
-		a.opt.Metrics.Limit("token_bytes")
-	}
-	id, err := a.opt.Verify(token)
+	id, err := a.verify(token)
 	if errors.Is(err, notify.ErrUnavailable) {
 		return nil, err
 	}
 	if err != nil {
-		a.opt.Log.Info("token_refused", "why", auth.Why(err))
+		a.opt.Log.Info("token_refused", "why", session.WhyRefused(err))
 		return nil, notify.ErrUnauthorized
 	}
 	return id, nil

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"allim/client"
 	"allim/internal/session"
@@ -22,12 +21,11 @@ import (
 type Options struct {
 	Sessions *session.Sessions
 	Metrics  *session.Metrics
-	Verify   func(token string) (*auth.Identity, error)
-	Hosts    []string     // names this gateway answers to, besides loopback
-	Origins  []string     // exact origins that pages may come from, such as https://app.example.com, besides loopback's
-	Fallback http.Handler // answers what is not the gateway's, on loopback demos; nil: 404
+	Verify   func(token string) (*auth.Identity, error) // within the limits of Sessions
+	Hosts    []string                                   // names this gateway answers to, besides loopback
+	Origins  []string                                   // exact origins that pages may come from, such as https://app.example.com, besides loopback's
+	Fallback http.Handler                               // answers what is not the gateway's, on loopback demos; nil: 404
 	Log      *slog.Logger
-	Pong     time.Duration // see ws.Options
 }
 
 // A Gateway answers HTTP on the public port.
@@ -43,6 +41,7 @@ func New(o Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.verify = o.Sessions.Within(o.Verify)
 	g := &Gateway{opt: o, admit: a, mux: http.NewServeMux()}
 	g.mux.HandleFunc("/v1/ws", g.socket)
 	g.mux.Handle("GET /allim.js", client.Handler())
@@ -100,7 +99,7 @@ func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, err)
 		return
 	}
-	ws.Serve(w, r, ws.Options{Sessions: g.opt.Sessions, Metrics: g.opt.Metrics, Pong: g.opt.Pong}, hello, identity)
+	ws.Serve(w, r, ws.Options{Sessions: g.opt.Sessions, Metrics: g.opt.Metrics}, hello, identity)
 }
 
 // hello reads what the URL asks for.

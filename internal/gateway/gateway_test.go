@@ -30,7 +30,9 @@ func good(t *testing.T) string {
 	return token(t, map[string]any{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()})
 }
 
-func door(t *testing.T) *Gateway {
+func door(t *testing.T) *Gateway { return doorWith(t, session.Limits{}, session.NewMetrics(nil)) }
+
+func doorWith(t *testing.T, l session.Limits, m *session.Metrics) *Gateway {
 	t.Helper()
 	keys, err := auth.NewKeys([]auth.Key{{Algorithm: "HS256", Secret: secret}})
 	if err != nil {
@@ -40,8 +42,7 @@ func door(t *testing.T) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := session.NewMetrics(nil)
-	g, err := New(Options{Sessions: session.New(session.Options{Metrics: m}), Metrics: m, Verify: v.Verify, Hosts: []string{"push.example.com"},
+	g, err := New(Options{Sessions: session.New(session.Options{Metrics: m, Limits: l}), Metrics: m, Verify: v.Verify, Hosts: []string{"push.example.com"},
 		Origins: []string{"https://app.example.com"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +139,7 @@ func TestRefusalsAreErrorFrames(t *testing.T) {
 		return r
 	}
 	big := upgrade(httptest.NewRequest("GET", "/v1/ws", nil))
-	big.Header.Set("X-Big", strings.Repeat("x", maxHeader))
+	big.Header.Set("X-Big", strings.Repeat("x", 8<<10))
 	wrong := upgrade(httptest.NewRequest("GET", "/v1/ws", nil))
 	wrong.Header.Set("Authorization", "Bearer x")
 	for name, c := range map[string]struct {

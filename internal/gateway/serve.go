@@ -15,10 +15,13 @@ import (
 	"allim/internal/tcp"
 )
 
-// timeouts bound a connection before and beside the WebSocket, which has its own: hijacking clears these.
-type timeouts struct{ header, read, write, idle time.Duration }
+// bounds are those of a connection before and beside the WebSocket, which has its own: hijacking clears these.
+type bounds struct {
+	header, read, write, idle time.Duration
+	head                      int // bytes of request line and headers, beyond which net/http answers 431 by itself (it adds 4 KiB)
+}
 
-var public = timeouts{header: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 60 * time.Second}
+var public = bounds{header: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 60 * time.Second, head: 8 << 10}
 
 // Listen opens the public port. Accepted connections inherit its options (pitfalls D31): a reader that does not read holds 64 KiB of kernel
 // memory and not the 4 MB that Linux grows to, and one that vanished is given up 20 s after bytes to it stay unacknowledged.
@@ -32,7 +35,9 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 // With t, which it does not change, l speaks TLS; nil is plain HTTP. HTTP/2 is spoken to who asks for it, which browsers do for everything
 // but WebSockets: those go over a connection of their own in HTTP/1.1 (RFC 8441 is not offered).
 func (g *Gateway) Serve(ctx context.Context, l net.Listener, t *tls.Config) error {
-	return serve(ctx, l, g, g.opt.Log, public, t)
+	b := public
+	b.head = g.opt.Sessions.Limits().Header
+	return serve(ctx, l, g, g.opt.Log, b, t)
 }
 
 // Serve is Gateway.Serve without TLS, for any handler.
@@ -40,14 +45,14 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	return serve(ctx, l, h, log, public, nil)
 }
 
-func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, t timeouts, c *tls.Config) error {
+func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, t bounds, c *tls.Config) error {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: t.header, // of a handshake, too
 		ReadTimeout:       t.read,
 		WriteTimeout:      t.write,
 		IdleTimeout:       t.idle,
-		MaxHeaderBytes:    maxHeader, // net/http adds 4 KiB of its own: admit.request is exact
+		MaxHeaderBytes:    t.head, // admit.request is exact
 		ErrorLog:          stdlog.New(faults{log}, "", 0),
 		HTTP2: &http.HTTP2Config{ // nothing here reads a body, and a page needs few answers at once
 			MaxConcurrentStreams:          32,

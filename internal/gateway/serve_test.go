@@ -22,7 +22,7 @@ func TestNobodyHoldsAConnectionForEver(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	short := timeouts{header: 100 * time.Millisecond, read: 200 * time.Millisecond, write: 300 * time.Millisecond, idle: 100 * time.Millisecond}
+	short := bounds{header: 100 * time.Millisecond, read: 200 * time.Millisecond, write: 300 * time.Millisecond, idle: 100 * time.Millisecond}
 	big := make([]byte, 8<<20)
 	go func() {
 		done <- serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(big) }), slog.New(slog.DiscardHandler), short, nil)

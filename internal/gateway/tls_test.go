@@ -38,7 +38,7 @@ func (j *journal) Write(p []byte) (int, error) { j.mu.Lock(); defer j.mu.Unlock(
 func (j *journal) String() string              { j.mu.Lock(); defer j.mu.Unlock(); return j.b.String() }
 
 // newPage serves a door with TLS until the test ends, with the certificate of httptest.
-func newPage(t *testing.T, t2 timeouts) *page {
+func newPage(t *testing.T, within bounds) *page {
 	t.Helper()
 	lent := httptest.NewTLSServer(nil)
 	defer lent.Close()
@@ -54,7 +54,7 @@ func newPage(t *testing.T, t2 timeouts) *page {
 	done := make(chan error, 2)
 	go func() { done <- g.opt.Sessions.Run(ctx) }()
 	go func() {
-		done <- serve(ctx, l, g, log, t2, &tls.Config{Certificates: lent.TLS.Certificates, MinVersion: tls.VersionTLS12})
+		done <- serve(ctx, l, g, log, within, &tls.Config{Certificates: lent.TLS.Certificates, MinVersion: tls.VersionTLS12})
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -182,7 +182,7 @@ func (s *Session) open(id *auth.Identity) {
 	for _, t := range id.Heard() {
 		switch {
 		case s.find(t) != nil:
-		case len(s.subs) >= maxTopics: // with those that were subscribed before
+		case len(s.subs) >= s.shared.opt.Limits.Topics: // with those that were subscribed before
 			b.fail(string(t), s.limit("topics"))
 		default:
 			b.attach(t, s.from(t, cursor))
@@ -208,7 +208,7 @@ func (s *Session) askURL(b *batch, cursor *notify.Cursor) {
 		case err == nil && s.find(t) != nil: // heard without asking, or named twice
 		case err != nil:
 			b.fail(name, err)
-		case len(s.subs) >= maxTopics:
+		case len(s.subs) >= s.shared.opt.Limits.Topics:
 			b.fail(name, s.limit("topics"))
 		default:
 			b.attach(t, s.from(t, cursor))

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func (s *Session) Handle(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.await(func() bool { // the welcome comes first, and one list at a time
-		return s.out.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.listing && c.Type == "inbox"
+		return s.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.listing && c.Type == "inbox"
 	})
 	if s.end != nil {
 		return
@@ -133,9 +134,6 @@ func (s *Session) auth(c *wire.Command) {
 		s.refuse(c.Ref, err)
 		return
 	}
-	if len(c.Token) > auth.MaxToken {
-		s.shared.metrics.limit("token_bytes")
-	}
 	s.mu.Unlock() // a signature takes a while
 	id, err := s.shared.opt.Verify(c.Token)
 	s.mu.Lock()
@@ -144,7 +142,7 @@ func (s *Session) auth(c *wire.Command) {
 	case errors.Is(err, notify.ErrUnavailable): // too many at once
 		s.refuse(c.Ref, err)
 	case err != nil:
-		s.shared.opt.Log.Info("token_refused", "session", s.id, "why", auth.Why(err))
+		s.shared.opt.Log.Info("token_refused", "session", s.id, "why", WhyRefused(err))
 		s.refuse(c.Ref, notify.ErrUnauthorized)
 		s.finish(wire.CloseExpired, "unauthorized")
 	case s.identity != nil && !sameClient(s.identity, id):
@@ -165,7 +163,7 @@ func sameClient(was, is *auth.Identity) bool {
 }
 
 func (s *Session) subscribe(c *wire.Command) {
-	if err := notify.CheckOrigin(c.Origin); err != nil {
+	if err := cmp.Or(s.namesWithin(len(c.Topics)), notify.CheckOrigin(c.Origin)); err != nil {
 		s.refuse(c.Ref, err)
 		return
 	}
@@ -206,7 +204,7 @@ func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *noti
 	case here != nil && here.batch != nil: // named twice, as me and in full: the first one counts
 	case here != nil && text == nil: // heard already: it stays where it is
 		b.known[t] = here.queued.String()
-	case here == nil && len(s.subs) >= maxTopics:
+	case here == nil && len(s.subs) >= s.shared.opt.Limits.Topics:
 		return s.limit("topics")
 	case !s.bucket.take(1, frameRate, frameBurst): // each costs Redis a subscription and a look at history
 		return s.tooFast()
@@ -219,6 +217,10 @@ func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *noti
 }
 
 func (s *Session) unsubscribe(c *wire.Command) {
+	if err := s.namesWithin(len(c.Leave)); err != nil {
+		s.refuse(c.Ref, err)
+		return
+	}
 	refused := false
 	for _, name := range c.Leave {
 		t, err := s.topic(name)
@@ -297,6 +299,10 @@ func (s *Session) mark(c *wire.Command) {
 	if err == nil && c.Origin != "" {
 		m.Origin, err = c.Origin, notify.CheckOrigin(c.Origin)
 	}
+	if most := s.shared.opt.Limits.MarkIDs; err == nil && len(c.IDs) > most {
+		s.shared.metrics.limit("mark_ids")
+		err = &notify.FieldError{Field: "ids", Want: fmt.Sprintf("at most %d, not %d", most, len(c.IDs))}
+	}
 	for i, id := range c.IDs {
 		if err == nil {
 			err = notify.InField(fmt.Sprintf("ids[%d]", i), notify.CheckID(id))
@@ -312,9 +318,6 @@ func (s *Session) mark(c *wire.Command) {
 	cancel()
 	s.mu.Lock()
 	if err != nil {
-		if len(c.IDs) > maxMarkIDs {
-			s.shared.metrics.limit("mark_ids")
-		}
 		s.refuse(c.Ref, err)
 		return
 	}
@@ -324,8 +327,6 @@ func (s *Session) mark(c *wire.Command) {
 	}
 	s.send(ok, item{})
 }
-
-const maxMarkIDs = 500
 
 // sendUp is a message for the backends. None listens yet: there is no group to store it for.
 func (s *Session) sendUp(c *wire.Command) {

@@ -13,7 +13,7 @@ import "allim/internal/wire"
 type Conn interface {
 	// Wake says that Pull has something. It may come more often than needed.
 	Wake()
-	// Ping asks the peer for a sign of life; a transport that gets none within Options.Pong ends the connection.
+	// Ping asks the peer for a sign of life; a transport that gets none within Limits.Pong ends the connection.
 	Ping()
 	// Abort cuts the connection without a word.
 	Abort()

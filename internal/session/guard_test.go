@@ -164,7 +164,7 @@ func TestNothingIsAnnouncedBeforeTheWelcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions := session.New(session.Options{Hub: fanout.New(fanout.Options{Keys: keys}), Verify: verifier(t), Tick: time.Millisecond, Ping: 5 * time.Millisecond})
+	sessions := session.New(session.Options{Hub: fanout.New(fanout.Options{Keys: keys}), Verify: verifier(t), Tick: time.Millisecond, Limits: session.Limits{Ping: 5 * time.Millisecond}})
 	run(t, sessions.Run)
 	text, _ := (&stage{t: t}).token([]string{"user=ann", "exp=5"})
 	id, err := verifier(t)(text)

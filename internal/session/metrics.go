@@ -19,8 +19,8 @@ type Metrics struct {
 	resets   prometheus.Counter
 }
 
-// Limits are the names of the limits that sessions and their door keep, all of them from the start, so that a zero can be seen.
-var Limits = []string{"topics", "queue", "frames", "abuse", "auth_timeout", "mark_ids", "frame_bytes", "header_bytes", "token_bytes", "sessions", "pong"}
+// LimitNames are the names of the limits that sessions and their door keep, all of them from the start, so that a zero can be seen.
+var LimitNames = []string{"topics", "queue", "frames", "abuse", "auth_timeout", "mark_ids", "frame_bytes", "header_bytes", "token_bytes", "token_topics", "sessions", "pong"}
 
 // NewMetrics makes the metrics and registers them; with nil nobody reads them.
 func NewMetrics(r prometheus.Registerer) *Metrics {
@@ -33,7 +33,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		limits:   counters("allim_limit_hits_total", "Times that a limit was met, by limit.", "limit"),
 		resets:   prometheus.NewCounter(prometheus.CounterOpts{Name: "allim_resets_total", Help: "Topics that a client had to begin anew."}),
 	}
-	for _, l := range Limits {
+	for _, l := range LimitNames {
 		m.limits.WithLabelValues(l)
 	}
 	if r != nil {
@@ -46,7 +46,7 @@ func counters(name, help, label string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 }
 
-// Limit counts that a limit of Limits was met.
+// Limit counts that a limit of LimitNames was met.
 func (m *Metrics) Limit(name string) { m.limit(name) }
 
 // Refuse counts a refusal before the upgrade: its body is an error frame with that code.

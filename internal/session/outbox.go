@@ -6,12 +6,6 @@ import (
 	"allim/pkg/notify"
 )
 
-// Bounds of what waits for one connection (contract, section 4).
-const (
-	maxQueueBytes  = 256 << 10
-	maxQueueFrames = 512
-)
-
 // An item is one frame that waits: a shared message, or bytes of this connection's own.
 type item struct {
 	d      *fanout.Delivery
@@ -48,10 +42,10 @@ func (i *item) size() int {
 func (o *outbox) len() int { return len(o.items) - o.head }
 
 // full tells whether messages must wait elsewhere. Own frames are still taken: their number is bounded by what the client asks for, and who asks waits (Session.Handle).
-func (o *outbox) full() bool { return o.len() >= maxQueueFrames || o.bytes >= maxQueueBytes }
+func (o *outbox) full(l *Limits) bool { return o.len() >= l.QueueFrames || o.bytes >= l.Queue }
 
 // low tells whether those that wait elsewhere can come again.
-func (o *outbox) low() bool { return o.len() <= maxQueueFrames/4 && o.bytes <= maxQueueBytes/4 }
+func (o *outbox) low(l *Limits) bool { return o.len() <= l.QueueFrames/4 && o.bytes <= l.Queue/4 }
 
 func (o *outbox) push(i item) {
 	o.items = append(o.items, i)

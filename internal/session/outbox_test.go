@@ -2,6 +2,23 @@ package session
 
 import "testing"
 
+// The bounds are those of the options: four frames or 100 bytes, and a quarter of them.
+func TestBoundsOfAnOutboxCanBeSet(t *testing.T) {
+	l := Limits{QueueFrames: 4, Queue: 100}.withDefaults()
+	for _, c := range []struct {
+		frames, bytes int // of each
+		full, low     bool
+	}{{1, 1, false, true}, {2, 1, false, false}, {3, 1, false, false}, {4, 1, true, false}, {1, 25, false, true}, {1, 26, false, false}, {1, 99, false, false}, {1, 100, true, false}} {
+		var o outbox
+		for range c.frames {
+			o.push(item{own: make([]byte, c.bytes)})
+		}
+		if o.full(&l) != c.full || o.low(&l) != c.low {
+			t.Errorf("%d frames of %d bytes: got full %v and low %v", c.frames, c.bytes, o.full(&l), o.low(&l))
+		}
+	}
+}
+
 // The contract's bound of what waits for a connection: one below it takes more, at it nothing more is taken but a session's own frames.
 func TestAnOutboxIsFullAtItsBounds(t *testing.T) {
 	for _, c := range []struct {
@@ -22,11 +39,12 @@ func TestAnOutboxIsFullAtItsBounds(t *testing.T) {
 		{"a byte above a quarter", 1, 64<<10 + 1, false, false},
 	} {
 		var o outbox
+		l := Limits{}.withDefaults()
 		for range c.frames {
 			o.push(item{own: make([]byte, c.bytes)})
 		}
-		if o.full() != c.full || o.low() != c.low {
-			t.Errorf("%s: got full %v and low %v, want %v and %v", c.name, o.full(), o.low(), c.full, c.low)
+		if o.full(&l) != c.full || o.low(&l) != c.low {
+			t.Errorf("%s: got full %v and low %v, want %v and %v", c.name, o.full(&l), o.low(&l), c.full, c.low)
 		}
 		for range c.frames {
 			o.pop()

@@ -10,9 +10,6 @@ import (
 	"allim/pkg/notify"
 )
 
-// maxTopics is how many topics a connection hears, those it never asked for included (contract, section 4).
-const maxTopics = wire.MaxTopics
-
 // A Session is one client. A transport makes it with Sessions.Open, feeds it with Handle, empties it with Pull, and calls Gone at the end.
 type Session struct {
 	shared *Sessions // constant
@@ -44,7 +41,7 @@ type Session struct {
 }
 
 // Open begins a session. identity is nil where no token was found: then the anonymous identity counts, or the client has until
-// Options.AuthTimeout to show one. It never blocks.
+// Limits.AuthTimeout to show one. It never blocks.
 func (ss *Sessions) Open(conn Conn, h Hello, identity *auth.Identity) *Session {
 	now := time.Now()
 	s := &Session{shared: ss, conn: conn, id: rand.Text()[:16], begun: now, hello: h, accepted: now, origin: h.Origin}
@@ -54,7 +51,7 @@ func (ss *Sessions) Open(conn Conn, h Hello, identity *auth.Identity) *Session {
 	if identity == nil {
 		identity = ss.opt.Anonymous
 	}
-	s.ping = now.Add(jitter(ss.opt.Ping))
+	s.ping = now.Add(jitter(ss.opt.Limits.Ping))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !ss.add(s) {
@@ -152,7 +149,7 @@ func (s *Session) enqueue(i item) {
 }
 
 func (s *Session) sendWelcome(topics map[string]string, recovered []string, carry item) {
-	w := &wire.Welcome{Session: s.id, User: s.identity.User, Origin: s.origin, Ping: int(s.shared.opt.Ping / time.Second),
+	w := &wire.Welcome{Session: s.id, User: s.identity.User, Origin: s.origin, Ping: int(s.shared.opt.Limits.Ping / time.Second),
 		Topics: topics, Recovered: recovered}
 	if !s.identity.Anonymous {
 		in := max(0, int(time.Until(s.identity.Expires)/time.Second))
@@ -174,7 +171,7 @@ func (s *Session) Pull() (frame []byte, end *End) {
 	if s.hello.HasCursor && (i.sub != nil || i.begins != nil) {
 		cursor = s.cursorAfter(&i)
 	}
-	if s.out.low() {
+	if s.low() {
 		s.wakeWaiting()
 		for _, c := range s.subs {
 			c.resume()

@@ -23,13 +23,11 @@ type Options struct {
 	Log       *slog.Logger   // nil: none
 	Metrics   *Metrics       // nil: counted by nobody
 
-	Ping        time.Duration // between two pings of one connection, ± 20 %; 25 s
-	AuthTimeout time.Duration // to show a token; 5 s
-	RedisWait   time.Duration // of one command in Redis; 4 s
-	ListPause   time.Duration // between two tries to list an inbox, ± 50 %; 1 s
-	Tick        time.Duration // step of everything that waits for time to pass; 1 s
-	Grace       time.Duration // for transports to let go when Run ends; 3 s
-	MaxSessions int           // 0: 100,000
+	Limits    Limits        // of connections
+	RedisWait time.Duration // of one command in Redis; 4 s
+	ListPause time.Duration // between two tries to list an inbox, ± 50 %; 1 s
+	Tick      time.Duration // step of everything that waits for time to pass; 1 s
+	Grace     time.Duration // for transports to let go when Run ends; 3 s
 }
 
 // Warn is how long before its end a token's client is told.
@@ -57,23 +55,22 @@ func New(o Options) *Sessions {
 	for _, d := range []struct {
 		p *time.Duration
 		d time.Duration
-	}{{&o.Ping, 25 * time.Second}, {&o.AuthTimeout, 5 * time.Second}, {&o.RedisWait, 4 * time.Second},
-		{&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.Grace, 3 * time.Second}} {
+	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.Grace, 3 * time.Second}} {
 		if *d.p == 0 {
 			*d.p = d.d
 		}
 	}
-	if o.MaxSessions == 0 {
-		o.MaxSessions = 100_000
-	}
+	o.Limits = o.Limits.withDefaults()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(nil)
 	}
-	return &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
+	ss := &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
 		stopping: make(chan struct{}), all: map[*Session]struct{}{}}
+	ss.opt.Verify = ss.Within(o.Verify)
+	return ss
 }
 
 // Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it ends every session with 1012 and returns when their
@@ -116,7 +113,7 @@ func (ss *Sessions) Len() int {
 }
 
 // Full tells whether there is no place for another session.
-func (ss *Sessions) Full() bool { return ss.Len() >= ss.opt.MaxSessions }
+func (ss *Sessions) Full() bool { return ss.Len() >= ss.opt.Limits.Sessions }
 
 func (ss *Sessions) snapshot() []*Session {
 	ss.mu.Lock()
@@ -165,12 +162,12 @@ func (s *Session) sweep(now time.Time) {
 		return
 	}
 	if !now.Before(s.ping) {
-		s.ping = now.Add(jitter(s.shared.opt.Ping))
+		s.ping = now.Add(jitter(s.shared.opt.Limits.Ping))
 		s.conn.Ping()
 	}
 	switch {
 	case s.identity == nil:
-		if now.Sub(s.begun) >= s.shared.opt.AuthTimeout {
+		if now.Sub(s.begun) >= s.shared.opt.Limits.AuthTimeout {
 			s.shared.metrics.limit("auth_timeout")
 			s.send(&wire.Error{Code: wire.CodeUnauthorized, Message: "no token came in time"}, item{})
 			s.finish(wire.CloseExpired, "no token")
@@ -196,7 +193,7 @@ func (s *Session) expiry() time.Time {
 // plan sets when the sweep looks at the session again.
 func (s *Session) plan() {
 	s.due = s.ping
-	at := s.begun.Add(s.shared.opt.AuthTimeout)
+	at := s.begun.Add(s.shared.opt.Limits.AuthTimeout)
 	if s.identity != nil {
 		if s.identity.Anonymous {
 			return

@@ -75,7 +75,7 @@ func newStage(t *testing.T, backend string) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, AuthTimeout: 500 * time.Millisecond}
+	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, Limits: session.Limits{AuthTimeout: 500 * time.Millisecond}}
 	st.strict = session.New(o)
 	o.Anonymous = anonymous
 	st.sessions = session.New(o)

@@ -41,10 +41,10 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	if c.gone || s.end != nil {
 		return true // nobody is there to miss it
 	}
-	if s.out.full() {
+	if s.full() {
 		s.shared.metrics.limit("queue")
 	}
-	if s.out.full() || c.held() && m.Change != notify.ChangeEphemeral {
+	if s.full() || c.held() && m.Change != notify.ChangeEphemeral {
 		c.lags = c.lags || m.Change != notify.ChangeEphemeral
 		return false
 	}
@@ -65,7 +65,7 @@ func (c *sub) held() bool { return c == c.s.own && c.s.listing }
 
 // resume lets messages come again that were refused, if there is room now.
 func (c *sub) resume() {
-	if c.lags && !c.held() && c.s.out.low() {
+	if c.lags && !c.held() && c.s.low() {
 		c.lags = false
 		c.feed.Resume()
 	}

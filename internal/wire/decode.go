@@ -36,13 +36,6 @@ type Command struct {
 // MaxRef is the length of the longest ref, in bytes of JSON.
 const MaxRef = 64
 
-// MaxTopics is how many topics one frame may name: as many as a connection may hear.
-const MaxTopics = 100
-
-func tooManyTopics() error {
-	return &notify.FieldError{Field: "topics", Want: fmt.Sprintf("at most %d topics in one frame", MaxTopics), Kind: notify.ErrLimit}
-}
-
 // Ignored tells whether a frame of that type is passed over: those of later versions are all named so (the contract's versioning rule).
 func Ignored(typ string) bool { return strings.HasPrefix(typ, "allim:") }
 
@@ -171,16 +164,10 @@ func (c *Command) complete(example string) error {
 			return bad("token", "a token, as in "+example)
 		}
 	case "subscribe":
-		if len(c.Topics) > MaxTopics {
-			return tooManyTopics()
-		}
 		if len(c.Topics) == 0 {
 			return bad("topics", "at least one topic, as in "+example)
 		}
 	case "unsubscribe":
-		if len(c.Leave) > MaxTopics {
-			return tooManyTopics()
-		}
 		if len(c.Leave) == 0 {
 			return bad("topics", "at least one topic, as in "+example)
 		}

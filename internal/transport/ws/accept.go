@@ -18,14 +18,10 @@ const Subprotocol = "allim.v1"
 
 const bearerPrefix = "bearer."
 
-// MaxFrame is the largest frame of a client in bytes (contract, section 4); a larger one closes with 1009.
-const MaxFrame = 16 << 10
-
-// Options say how connections are kept.
+// Options say how connections are kept, within Sessions.Limits: a frame over Limits.Frame closes with 1009.
 type Options struct {
 	Sessions *session.Sessions
 	Metrics  *session.Metrics
-	Pong     time.Duration // how long a ping may stay unanswered; 0: 10 s
 	Write    time.Duration // how long one frame may take to be written; 0: 10 s
 }
 
@@ -76,7 +72,7 @@ func Serve(w http.ResponseWriter, r *http.Request, o Options, h session.Hello, i
 	if err != nil {
 		return // the library has answered
 	}
-	c.SetReadLimit(MaxFrame)
+	c.SetReadLimit(int64(o.Sessions.Limits().Frame))
 	conn := newConn(c, o)
 	conn.session = o.Sessions.Open(conn, h, identity)
 	conn.serve()

@@ -27,9 +27,6 @@ type conn struct {
 }
 
 func newConn(c *websocket.Conn, o Options) *conn {
-	if o.Pong == 0 {
-		o.Pong = 10 * time.Second
-	}
 	if o.Write == 0 {
 		o.Write = 10 * time.Second
 	}
@@ -115,7 +112,7 @@ func (c *conn) write() {
 
 // pong sends a ping and cuts the connection if it is not answered in time.
 func (c *conn) pong() {
-	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Pong)
+	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Sessions.Limits().Pong)
 	defer cancel()
 	if err := c.ws.Ping(ctx); err != nil && c.ctx.Err() == nil {
 		c.opt.Metrics.Limit("pong")

@@ -79,7 +79,7 @@ func send(t *testing.T, c *websocket.Conn, typ websocket.MessageType, text strin
 }
 
 func TestFramesAreAnsweredAndTheSilentAreSentAway(t *testing.T) {
-	url, sessions := serve(t, session.Options{AuthTimeout: 300 * time.Millisecond}, ws.Options{})
+	url, sessions := serve(t, session.Options{Limits: session.Limits{AuthTimeout: 300 * time.Millisecond}}, ws.Options{})
 	c := dial(t, url)
 	if c.Subprotocol() != ws.Subprotocol {
 		t.Fatalf("subprotocol %q", c.Subprotocol())
@@ -94,12 +94,21 @@ func TestFramesAreAnsweredAndTheSilentAreSentAway(t *testing.T) {
 }
 
 func TestFrameOfTheLimitPassesAndOneByteMoreCloses(t *testing.T) {
-	url, _ := serve(t, session.Options{}, ws.Options{})
-	c := dial(t, url)
-	send(t, c, websocket.MessageText, `"`+strings.Repeat("x", ws.MaxFrame-2)+`"`)
-	wantFrame(t, c, "unauthorized")
-	send(t, c, websocket.MessageText, `"`+strings.Repeat("x", ws.MaxFrame-1)+`"`)
-	wantClose(t, c, websocket.StatusMessageTooBig)
+	for _, most := range []int{0, 100, 100_000} { // 0: the contract's
+		url, sessions := serve(t, session.Options{Limits: session.Limits{Frame: most}}, ws.Options{})
+		want := most
+		if most == 0 {
+			want = 16 << 10
+		}
+		if got := sessions.Limits().Frame; got != want {
+			t.Errorf("%d means %d", most, got)
+		}
+		c := dial(t, url)
+		send(t, c, websocket.MessageText, `"`+strings.Repeat("x", want-2)+`"`)
+		wantFrame(t, c, "unauthorized")
+		send(t, c, websocket.MessageText, `"`+strings.Repeat("x", want-1)+`"`)
+		wantClose(t, c, websocket.StatusMessageTooBig)
+	}
 }
 
 func TestTextThatIsNotUTF8Closes(t *testing.T) {
@@ -110,7 +119,7 @@ func TestTextThatIsNotUTF8Closes(t *testing.T) {
 }
 
 func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
-	url, sessions := serve(t, session.Options{Ping: 20 * time.Millisecond, AuthTimeout: time.Minute}, ws.Options{Pong: 100 * time.Millisecond})
+	url, sessions := serve(t, session.Options{Limits: session.Limits{Ping: 20 * time.Millisecond, Pong: 100 * time.Millisecond, AuthTimeout: time.Minute}}, ws.Options{})
 	alive, mute := dial(t, url), dial(t, url)
 	reading := alive.CloseRead(context.Background()) // answers pings; mute never reads
 	testkit.Eventually(t, 5*time.Second, func() bool { return sessions.Len() == 1 }, "the mute one is cut")
@@ -122,7 +131,7 @@ func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
 
 func TestStoppingClosesWith1012(t *testing.T) {
 	o := ws.Options{Metrics: session.NewMetrics(nil)}
-	o.Sessions = session.New(session.Options{Tick: 10 * time.Millisecond, AuthTimeout: time.Minute})
+	o.Sessions = session.New(session.Options{Tick: 10 * time.Millisecond, Limits: session.Limits{AuthTimeout: time.Minute}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- o.Sessions.Run(ctx) }()
@@ -143,7 +152,7 @@ func TestStoppingClosesWith1012(t *testing.T) {
 
 // A peer that neither reads nor closes holds its connection for the write timeout, not longer, and a mute one the close for closeWait.
 func TestPeerThatNeverReadsIsLetGo(t *testing.T) {
-	url, sessions := serve(t, session.Options{AuthTimeout: time.Minute}, ws.Options{Write: 200 * time.Millisecond})
+	url, sessions := serve(t, session.Options{Limits: session.Limits{AuthTimeout: time.Minute}}, ws.Options{Write: 200 * time.Millisecond})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "ws://"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"allim/internal/session"
+)
+
+// hits is how often a limit was met.
+func hits(t *testing.T, r *prometheus.Registry, limit string) (n float64) {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "allim_limit_hits_total" && m.GetLabel()[0].GetValue() == limit {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+type idle struct{}
+
+func (idle) Wake()  {}
+func (idle) Ping()  {}
+func (idle) Abort() {}
+
+func TestLimitsOfTheDoorAreThoseOfTheOptions(t *testing.T) {
+	ann := good(t)
+	hears := token(t, map[string]any{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix(), "allim": map[string]any{"hear": []string{"a", "b"}}})
+	upgrade := func(bearer string) *http.Request {
+		r := httptest.NewRequest("GET", "/v1/ws?inbox=x", nil) // a mistake that is found last: who gets its answer passed the limits
+		r.Host = "localhost"
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		if bearer != "" {
+			r.Header.Set("Authorization", "Bearer "+bearer)
+		}
+		return r
+	}
+	plain := upgrade("")
+	const passed = `"message":"inbox: expected 0 to 100"`
+	for _, c := range []struct {
+		name, limit string
+		limits      session.Limits
+		open        int // sessions that are there
+		r           *http.Request
+		status      int
+		says        string
+	}{
+		{"bytes of the head", "", session.Limits{Header: headSize(plain)}, 0, plain, 400, passed},
+		{"one byte of the head more", "header_bytes", session.Limits{Header: headSize(plain) - 1}, 0, plain, 413, "expected at most " + strconv.Itoa(headSize(plain)-1) + " bytes"},
+		{"bytes of a token", "", session.Limits{Token: len(ann)}, 0, upgrade(ann), 400, passed},
+		{"one byte of a token more", "token_bytes", session.Limits{Token: len(ann) - 1}, 0, upgrade(ann), 401, `"code":"unauthorized"`},
+		{"topics of a token", "", session.Limits{Topics: 3}, 0, upgrade(hears), 400, passed},
+		{"one topic of a token more", "token_topics", session.Limits{Topics: 2}, 0, upgrade(hears), 401, `"code":"unauthorized"`},
+		{"sessions", "", session.Limits{Sessions: 2}, 1, plain, 400, passed},
+		{"one session more", "sessions", session.Limits{Sessions: 2}, 2, plain, 503, `"code":"unavailable"`},
+	} {
+		registry := prometheus.NewRegistry()
+		g := doorWith(t, c.limits, session.NewMetrics(registry))
+		for range c.open {
+			defer g.opt.Sessions.Open(idle{}, session.Hello{}, nil).Gone()
+		}
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, c.r)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+			t.Errorf("%s: got %d %s", c.name, w.Code, w.Body)
+		}
+		for _, l := range session.LimitNames {
+			if n := hits(t, registry, l); l == c.limit && n != 1 || l != c.limit && n != 0 {
+				t.Errorf("%s: %s counted %v times", c.name, l, n)
+			}
+		}
+	}
+}
