@@ -1,6 +1,6 @@
 // Command cut writes the few schemas that our manifests are held against, out of modules that are far too big to be a dependency: the OpenAPI
 // documents of k8s.io/kubernetes, the Go types of k8s.io/api (only they know which words a field may hold) the definitions (CRDs) of
-// sigs.k8s.io/gateway-api, and the schema of compose files. scripts/k8s-schemas downloads them and runs it; what it writes is committed.
+// Gateway API and of the Prometheus Operator, and the schema of compose files. scripts/k8s-schemas downloads them and runs it; what it writes is committed.
 package main
 
 import (
@@ -23,8 +23,14 @@ var documents = []struct{ file, prefix, types, kinds string }{
 	{"apis__policy__v1", "io.k8s.api.policy.v1.", "policy/v1", "PodDisruptionBudget"},
 }
 
-// definitions are the files of gateway-api that we take.
-var definitions = []string{"httproutes", "backendtlspolicies"}
+// The definitions (CRDs) that we take.
+var gatewayDefinitions = definitions{"gateway-api.json", "config/crd/standard", []string{"gateway.networking.k8s.io_httproutes", "gateway.networking.k8s.io_backendtlspolicies"}}
+var monitoringDefinitions = definitions{"prometheus-operator.json", "example/prometheus-operator-crd", []string{"monitoring.coreos.com_podmonitors", "monitoring.coreos.com_prometheusrules"}}
+
+type definitions struct {
+	out, dir string
+	files    []string
+}
 
 const objectMeta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
@@ -36,21 +42,17 @@ type schema struct {
 }
 
 func main() {
-	if len(os.Args) != 6 {
-		fmt.Fprintln(os.Stderr, "usage: cut KUBERNETES-DIR API-DIR GATEWAY-API-DIR COMPOSE-DIR OUT-DIR (see scripts/k8s-schemas)")
+	if len(os.Args) != 7 {
+		fmt.Fprintln(os.Stderr, "usage: cut KUBERNETES-DIR API-DIR GATEWAY-API-DIR PROMETHEUS-OPERATOR-DIR COMPOSE-DIR OUT-DIR (see scripts/k8s-schemas)")
 		os.Exit(2)
 	}
-	err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[5])
-	if err == nil {
-		err = compose(os.Args[4], os.Args[5])
-	}
-	if err != nil {
+	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5], os.Args[6]); err != nil {
 		fmt.Fprintln(os.Stderr, "cut:", err)
 		os.Exit(1)
 	}
 }
 
-func run(kubernetes, api, gatewayAPI, out string) error {
+func run(kubernetes, api, gatewayAPI, operator, composeDir, out string) error {
 	core := schema{Comment: source(kubernetes, "api/openapi-spec/v3; the words of an enum are from "+module(api)), Kinds: map[string]string{}, Defs: map[string]any{}}
 	words, err := readWords(api)
 	if err != nil {
@@ -64,18 +66,29 @@ func run(kubernetes, api, gatewayAPI, out string) error {
 	if err := core.write(filepath.Join(out, "kubernetes.json")); err != nil {
 		return err
 	}
-	routes := schema{Comment: source(gatewayAPI, "config/crd/standard"), Kinds: map[string]string{}, Defs: map[string]any{objectMeta: core.Defs[objectMeta]}}
-	for name, def := range core.Defs { // what metadata is made of
+	if err := gatewayDefinitions.cut(gatewayAPI, out, core); err != nil {
+		return err
+	}
+	if err := monitoringDefinitions.cut(operator, out, core); err != nil {
+		return err
+	}
+	return compose(composeDir, out)
+}
+
+// cut writes the schema of CRDs; what metadata is made of is taken from the core.
+func (d definitions) cut(from, out string, core schema) error {
+	s := schema{Comment: source(from, d.dir), Kinds: map[string]string{}, Defs: map[string]any{}}
+	for name, def := range core.Defs {
 		if strings.HasPrefix(name, "io.k8s.apimachinery.pkg.apis.meta.v1.") {
-			routes.Defs[name] = def
+			s.Defs[name] = def
 		}
 	}
-	for _, name := range definitions {
-		if err := routes.takeCRD(filepath.Join(gatewayAPI, "config/crd/standard/gateway.networking.k8s.io_"+name+".yaml")); err != nil {
+	for _, file := range d.files {
+		if err := s.takeCRD(filepath.Join(from, d.dir, file+".yaml")); err != nil {
 			return err
 		}
 	}
-	return routes.write(filepath.Join(out, "gateway-api.json"))
+	return s.write(filepath.Join(out, d.out))
 }
 
 // compose takes the schema of compose files, which is strict as it is, without its words for people.
@@ -123,7 +136,7 @@ func module(dir string) string {
 }
 
 func source(dir, path string) string {
-	return fmt.Sprintf("Cut by scripts/k8s-schemas from %s, %s. Copyright The Kubernetes Authors, Apache License 2.0.", module(dir), path)
+	return fmt.Sprintf("Cut by scripts/k8s-schemas from %s, %s. Copyright its authors, Apache License 2.0.", module(dir), path)
 }
 
 // take takes kinds, and whatever they refer to, from an OpenAPI 3 document.

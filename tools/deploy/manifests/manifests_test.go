@@ -50,15 +50,15 @@ func TestProductionHasNoSecretAndNamedImages(t *testing.T) {
 	}
 }
 
-// The component is in no overlay of ours, so prod is built with it here.
-func TestTheComponentGatewayTLSFitsProduction(t *testing.T) {
+// The components are in no overlay of ours, so prod is built with both here.
+func TestTheComponentsFitProduction(t *testing.T) {
 	dir := copied(t)
 	file := filepath.Join(dir, "overlays/prod/kustomization.yaml")
 	was, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, append(was, "components: [../../components/gateway-tls]\n"...), 0o600); err != nil {
+	if err := os.WriteFile(file, append(was, "components: [../../components/gateway-tls, ../../components/monitoring]\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	objects, err := build(filepath.Dir(file))
@@ -68,8 +68,19 @@ func TestTheComponentGatewayTLSFitsProduction(t *testing.T) {
 	for _, m := range check(objects, "") {
 		t.Error(m)
 	}
-	if len(objects.of("BackendTLSPolicy")) != 1 {
-		t.Error("no BackendTLSPolicy")
+	for _, kind := range []string{"BackendTLSPolicy", "PodMonitor", "PrometheusRule"} {
+		if len(objects.of(kind)) != 1 {
+			t.Errorf("no %s", kind)
+		}
+	}
+	for _, m := range objects.of("PodMonitor") {
+		for _, d := range (&house{all: objects}).selected(fields(m, "spec", "selector", "matchLabels")) {
+			for _, e := range items(m, "spec", "podMetricsEndpoints") {
+				if !slices.Contains(portNames(d), text(e, "port")) {
+					t.Errorf("%s: %s has no port %s", m, d, text(e, "port"))
+				}
+			}
+		}
 	}
 }
 
