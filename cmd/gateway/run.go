@@ -11,22 +11,17 @@ import (
 	"allim/internal/deliver"
 	"allim/internal/gateway"
 	"allim/internal/lifecycle"
-	"allim/internal/store"
 	"allim/pkg/auth"
 )
 
 // run is the gateway until ctx ends.
 func run(ctx context.Context, c deliver.Config, p boot.Process) error {
 	registry := boot.Registry(p.Settings.Program)
-	rdb, err := boot.Connect(p.Settings.Redis, registry)
+	rdb, st, err := boot.Store(p.Settings, c.Keys, c.Classes, registry)
 	if err != nil {
 		return err
 	}
 	defer rdb.Close()
-	st, err := store.New(store.Options{Redis: rdb, Keys: c.Keys, Classes: c.Classes, Inbox: boot.Inbox(p.Settings.Inbox)})
-	if err != nil {
-		return err
-	}
 	public, err := gateway.Listen(ctx, p.Settings.Listen.Public)
 	if err != nil {
 		return fmt.Errorf("listen.public: %w", err)
@@ -38,7 +33,7 @@ func run(ctx context.Context, c deliver.Config, p boot.Process) error {
 	verifiers := boot.NewLive(p, c.Verifier, deliver.Verifier)
 	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: c.Keys, Store: st, Anonymous: c.Anonymous, Hosts: c.Hosts, Origins: c.Origins,
 		Verify: func(token string) (*auth.Identity, error) { return verifiers.Load().Verify(token) },
-		TLS:    boot.ServerTLS(c.Pair), Registry: registry, Log: p.Log, Level: p.Level, Public: public, Ops: ops})
+		Limits: limits(p.Settings.Limits), TLS: boot.ServerTLS(c.Pair), Registry: registry, Log: p.Log, Level: p.Level, Public: public, Ops: ops})
 	if err != nil {
 		return errors.Join(err, public.Close(), ops.Close())
 	}

@@ -12,7 +12,6 @@ import (
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
 	"allim/internal/publish"
-	"allim/internal/store"
 	"allim/pkg/auth"
 )
 
@@ -28,17 +27,15 @@ func (l live) Authenticate(credential string) (*auth.Principal, error) {
 // run is the publisher until ctx ends.
 func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 	registry := boot.Registry(p.Settings.Program)
-	rdb, err := boot.Connect(p.Settings.Redis, registry)
+	rdb, st, err := boot.Store(p.Settings, c.Keys, c.Classes, registry)
 	if err != nil {
 		return err
 	}
 	defer rdb.Close()
-	st, err := store.New(store.Options{Redis: rdb, Keys: c.Keys, Classes: c.Classes, Inbox: boot.Inbox(p.Settings.Inbox)})
-	if err != nil {
-		return err
-	}
 	callers := live{boot.NewLive(p, c.Services, boot.Services)}
-	server, err := publish.New(publish.Options{Store: st, Services: callers, Log: p.Log, Metrics: publish.NewMetrics(registry)})
+	o := options(&p.Settings.Settings)
+	o.Store, o.Services, o.Log, o.Metrics, o.TLS = st, callers, p.Log, publish.NewMetrics(registry), boot.ServerTLS(c.Pair)
+	server, err := publish.New(o)
 	if err != nil {
 		return err
 	}

@@ -10,16 +10,25 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"allim/internal/certs"
+	"allim/internal/keyspace"
 	"allim/internal/settings"
 	"allim/internal/store"
 	"allim/pkg/notify"
 )
 
-// Connect makes the program's Redis client, whose operations are counted. The caller closes it.
-func Connect(r settings.Redis, registry prometheus.Registerer) (*redis.Client, error) {
-	c := Connection(r)
+// Store makes the program's Redis client and the store on it, whose operations are counted. The caller closes the client.
+func Store(l *settings.Loaded, keys *keyspace.Map, classes []store.Class, registry prometheus.Registerer) (*redis.Client, *store.Store, error) {
+	c := Connection(l.Redis)
 	c.Metrics = store.NewMetrics(registry)
-	return store.Connect(c)
+	client, err := store.Connect(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := store.New(store.Options{Redis: client, Keys: keys, Classes: classes, Inbox: Inbox(l.Inbox), Metrics: c.Metrics})
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	return client, st, nil
 }
 
 // Reachable checks what can be checked of the way to Redis without going it: the URL and the files that it names.

@@ -38,7 +38,8 @@ type Options struct {
 	Origins   []string
 	Fallback  http.Handler // see gateway.Options
 	Registry  *prometheus.Registry
-	TLS       *tls.Config // of the public port; nil: plain
+	Limits    session.Limits // of connections; zeros: the defaults
+	TLS       *tls.Config    // of the public port; nil: plain
 	Log       *slog.Logger
 	Level     *slog.LevelVar // of Log, changed on the operations port; nil: it is not
 	Public    net.Listener   // closed when the bank stops, as is Ops
@@ -62,7 +63,7 @@ func New(o Options) (*Bank, error) {
 	verify := gateway.Limited(o.Verify)
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
-	b.sessions = session.New(session.Options{Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})
+	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})
 	var err error
 	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: verify,
 		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Log: o.Log})
@@ -111,5 +112,5 @@ func (b *Bank) feed(ctx context.Context) error {
 
 func (b *Bank) serve(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { b.stopping.Store(true) })()
-	return gateway.Serve(ctx, b.opt.Public, b.front, b.opt.Log)
+	return b.front.Serve(ctx, b.opt.Public, b.opt.TLS)
 }

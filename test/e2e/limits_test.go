@@ -111,11 +111,11 @@ func TestLimitsOfThePublisher(t *testing.T) {
 			if got := proto.Size(r); got != n {
 				t.Fatalf("the request has %d bytes, want %d", got, n)
 			}
-			before := refusals("too_large", "")()
+			before := refusals("too_large", "request")()
 			if got := publish(r); got != want {
 				t.Errorf("%d bytes: got %q, want %q", n, got, want)
 			}
-			if moved := refusals("too_large", "")() - before; moved != 0 != (want != invalid) {
+			if moved := refusals("too_large", "request")() - before; moved != 0 != (want != invalid) {
 				t.Errorf("%d bytes: the metric moved by %v", n, moved)
 			}
 		}
