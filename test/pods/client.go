@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,6 +81,7 @@ type Hello struct {
 	Header   http.Header // more of them
 	Protocol []string    // instead of allim.v1 and the token
 	Client   *http.Client
+	TLS      *tls.Config // nil: plain; Client is not looked at with it
 	OnFrame  func(Frame) // gets every frame, in order, instead of the transcript; it must not block for long
 }
 
@@ -106,6 +108,9 @@ func (h *Hello) url(base string) string {
 	}
 	if len(q) > 0 {
 		path += "?" + q.Encode()
+	}
+	if h.TLS != nil {
+		return "wss://" + base + path
 	}
 	return "ws://" + base + path
 }
@@ -138,6 +143,9 @@ func Dial(t testing.TB, addr string, h Hello) (*Client, error) {
 	protocol := h.Protocol
 	if protocol == nil && h.Token != "" {
 		protocol = []string{"allim.v1", "bearer." + h.Token}
+	}
+	if h.TLS != nil { // one connection each: no pool is left behind
+		h.Client = &http.Client{Transport: &http.Transport{TLSClientConfig: h.TLS, DisableKeepAlives: true}}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), Within)
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +41,12 @@ type Pod struct {
 
 func launch(t testing.TB, name, path string, args []string) *Pod {
 	t.Helper()
-	p := &Pod{Name: name, tb: t, cmd: exec.Command(path, args...), log: newJournal(), exited: make(chan struct{})}
+	return launchCommand(t, name, exec.Command(path, args...))
+}
+
+func launchCommand(t testing.TB, name string, cmd *exec.Cmd) *Pod {
+	t.Helper()
+	p := &Pod{Name: name, tb: t, cmd: cmd, log: newJournal(), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = dieWithParent()
 	if err := p.cmd.Start(); err != nil {
@@ -177,8 +183,9 @@ func fetch(url string) (status int, body string, err error) {
 
 // A journal keeps what a process writes.
 type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu       sync.Mutex // guards the fields below
+	b        bytes.Buffer
+	expected []string // events that are no fault
 }
 
 func newJournal() *journal { return &journal{} }
@@ -222,9 +229,15 @@ var faults = regexp.MustCompile(`"level":"ERROR"|WARNING: DATA RACE|^panic: |^fa
 // fault is the first line that tells of a fault, "" where there is none.
 func (j *journal) fault() string {
 	for line := range strings.Lines(j.text()) {
-		if faults.MatchString(line) {
+		if faults.MatchString(line) && !j.expects(line) {
 			return strings.TrimSpace(line)
 		}
 	}
 	return ""
+}
+
+func (j *journal) expects(line string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.expected, func(event string) bool { return strings.Contains(line, fmt.Sprintf(`"msg":%q`, event)) })
 }
