@@ -53,7 +53,7 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 	files := boot.NewReloader(p, registry, boot.File{Name: "keys", Reload: callers.Reload}, boot.Certificate(c.Pair, "publisher", registry))
 	parts := []lifecycle.Part{
 		{Name: "operations", Run: func(ctx context.Context) error {
-			return ops.Serve(ctx, opsAt, pulse.Ready, registry, p.Log)
+			return ops.Run(ctx, opsAt, ops.Options{Ready: pulse.Ready, Metrics: registry, Level: p.Level, Log: p.Log})
 		}, Budget: 5 * time.Second},
 		{Name: "files", Run: files.Run, Budget: time.Second},
 		{Name: "pulse", Run: pulse.Run, Budget: 5 * time.Second},

@@ -91,7 +91,7 @@ func (b *Bank) Parts() []lifecycle.Part {
 }
 
 func (b *Bank) ops(ctx context.Context) error {
-	return ops.Serve(ctx, b.opt.Ops, b.notReady, b.opt.Registry, b.opt.Log)
+	return ops.Run(ctx, b.opt.Ops, ops.Options{Ready: b.notReady, Metrics: b.opt.Registry, Level: b.opt.Level, Log: b.opt.Log})
 }
 
 // feed runs the hub at once, so that who comes before Redis does is answered, and ends if the Redis that comes is not ours.
