@@ -129,7 +129,9 @@ func writingBank(parts []lifecycle.Part, st *store.Store, rdb *redis.Client, cas
 	}
 	pulse := &ops.Pulse{Ping: func(ctx context.Context) error { return rdb.Ping(ctx).Err() }}
 	return append(parts,
-		lifecycle.Part{Name: "publisher operations", Run: func(ctx context.Context) error { return ops.Run(ctx, l[publisherOps], ops.Options{Ready: pulse.Ready, Metrics: registry, Log: log}) }},
+		lifecycle.Part{Name: "publisher operations", Run: func(ctx context.Context) error {
+			return ops.Run(ctx, l[publisherOps], ops.Options{Ready: pulse.Ready, Metrics: registry, Log: log})
+		}},
 		lifecycle.Part{Name: "publisher pulse", Run: pulse.Run},
 		lifecycle.Part{Name: "publisher", Run: func(ctx context.Context) error { return server.Run(ctx, l[rpc], l[api]) }, Budget: publish.StopBudget}), nil
 }
