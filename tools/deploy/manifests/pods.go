@@ -84,8 +84,12 @@ func (h *house) probes(d object, c any) {
 		if !slices.ContainsFunc(items(c, "ports"), func(have any) bool { return text(have, "name") == port }) {
 			h.wrong(d, "%s asks port %q, which container %s does not name", probe, port, text(c, "name"))
 		}
-		if probe != "readinessProbe" && text(p, "httpGet", "path") == "/healthz/ready" {
-			h.wrong(d, "%s asks /healthz/ready: an outage of Redis would restart every pod", probe)
+		want := "/healthz/live" // never ready: an outage of Redis would restart every pod
+		if probe == "readinessProbe" {
+			want = "/healthz/ready"
+		}
+		if got := text(p, "httpGet", "path"); at(p, "httpGet") != nil && got != want {
+			h.wrong(d, "%s asks %s, want %s", probe, got, want)
 		}
 	}
 }
