@@ -68,7 +68,7 @@ func Main(name string, args []string, prepare func(*settings.Loaded) (Run, error
 	defer signal.Stop(hangup)
 	p := Process{Log: log, Level: level, Settings: l, Hangup: hangup, Reread: func() (*settings.Loaded, error) { return settings.Load(name, args, os.Environ()) }}
 	if err := run(ctx, p); err != nil {
-		log.Error(name+"_failed", "error", err)
+		log.Error("failed", "program", name, "error", err)
 		return Failed
 	}
 	log.Info("stopped")
