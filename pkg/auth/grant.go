@@ -63,9 +63,9 @@ func (id *Identity) grant(g Grant) error {
 	id.Send, errs[2] = each("send", g.Send, parseSend)
 	id.Segments, errs[3] = each("segments", g.Segments, func(s string) (string, error) { return s, notify.CheckSegment(s) })
 	if len(id.Segments) > MaxSegments {
-		errs[4] = &notify.FieldError{Field: "segments", Want: fmt.Sprintf("at most %d", MaxSegments)}
+		errs[4] = &notify.FieldError{Field: "segments", Want: fmt.Sprintf("at most %d", MaxSegments), Kind: notify.ErrLimit}
 	} else if n := len(id.Heard()); n > MaxHeard {
-		errs[4] = &notify.FieldError{Field: "hear", Want: fmt.Sprintf("at most %d topics with the own stream and the segments, not %d", MaxHeard, n)}
+		errs[4] = &notify.FieldError{Field: "hear", Want: fmt.Sprintf("at most %d topics with the own stream and the segments, not %d", MaxHeard, n), Kind: notify.ErrLimit}
 	}
 	return errors.Join(errs[:]...)
 }
