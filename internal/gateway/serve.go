@@ -40,11 +40,6 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener, t *tls.Config) erro
 	return serve(ctx, l, g, g.opt.Log, b, t)
 }
 
-// Serve is Gateway.Serve without TLS, for any handler.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	return serve(ctx, l, h, log, public, nil)
-}
-
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, t bounds, c *tls.Config) error {
 	srv := &http.Server{
 		Handler:           h,

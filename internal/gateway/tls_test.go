@@ -154,7 +154,7 @@ func TestAHandlerThatPanicsIsAnErrorOfOurs(t *testing.T) {
 	log, done := &journal{}, make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a test") })
-	go func() { done <- Serve(ctx, l, h, slog.New(slog.NewTextHandler(log, nil))) }()
+	go func() { done <- serve(ctx, l, h, slog.New(slog.NewTextHandler(log, nil)), public, nil) }()
 	if w, err := http.Get("http://" + l.Addr().String()); err == nil {
 		_ = w.Body.Close()
 		t.Errorf("got %d", w.StatusCode)

@@ -54,11 +54,6 @@ func Run(ctx context.Context, l net.Listener, o Options) error {
 	return nil
 }
 
-// Serve is Run without a level.
-func Serve(ctx context.Context, l net.Listener, ready func() error, metrics prometheus.Gatherer, log *slog.Logger) error {
-	return Run(ctx, l, Options{Ready: ready, Metrics: metrics, Log: log})
-}
-
 // Handler is what Run answers: live is the process, ready is whether work should be sent here.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()

@@ -30,7 +30,7 @@ func TestThePortSaysLiveAndReadyUntilItCloses(t *testing.T) {
 	ready := func() error { return *unready.Load() }
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, l, ready, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)) }()
+	go func() { ended <- Run(ctx, l, Options{Ready: ready, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}) }()
 	get := func(path string) (int, string) {
 		w, err := http.Get("http://" + l.Addr().String() + path)
 		if err != nil {
