@@ -41,6 +41,9 @@ func Main(name string, args []string, prepare func(*settings.Loaded) (Run, error
 	if code, done := show(l, os.Stdout); done {
 		return code
 	}
+	if l.Command == "healthcheck" && err == nil {
+		return ended(healthcheck(l.Listen.Ops))
+	}
 	run, wrong := prepare(l)
 	if mistakes := Mistakes(l, err, wrong); mistakes != nil {
 		if l.Command == "config print" {

@@ -49,7 +49,9 @@ func process(t *testing.T) (p Process, change func(text string), log *journal) {
 	}
 	change("keys: [" + first + "]\n")
 	log = &journal{}
-	p = Process{Log: slog.New(slog.NewJSONHandler(log, nil)), Reread: func() (*settings.Loaded, error) { return settings.Load(settings.Publisher, []string{"--config", path}, nil) }}
+	p = Process{Log: slog.New(slog.NewJSONHandler(log, nil)), Reread: func() (*settings.Loaded, error) {
+		return settings.Load(settings.Publisher, []string{"--config", path}, nil)
+	}}
 	var err error
 	if p.Settings, err = p.Reread(); err != nil {
 		t.Fatal(err)

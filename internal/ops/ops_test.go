@@ -30,7 +30,9 @@ func TestThePortSaysLiveAndReadyUntilItCloses(t *testing.T) {
 	ready := func() error { return *unready.Load() }
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, l, Options{Ready: ready, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}) }()
+	go func() {
+		ended <- Run(ctx, l, Options{Ready: ready, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	}()
 	get := func(path string) (int, string) {
 		w, err := http.Get("http://" + l.Addr().String() + path)
 		if err != nil {
@@ -61,7 +63,7 @@ func TestThePortSaysLiveAndReadyUntilItCloses(t *testing.T) {
 	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
 		t.Error("the port is open after the end")
 	}
-	if err := Serve(t.Context(), l, ready, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err == nil {
+	if err := Run(t.Context(), l, Options{Ready: ready, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error("no error from a closed listener")
 	}
 }

@@ -78,6 +78,7 @@ func (r *reader) grammar() reflect.Type {
 			Print    struct{} `cmd:"" help:"Print the settings that count and where each comes from, secrets hidden."`
 			Defaults struct{} `cmd:"" help:"Print a settings file with every setting, its default and what it means."`
 		}](), Tag: `cmd:"" name:"config" help:"Check or show the settings."`},
+		{Name: "Health", Type: reflect.TypeFor[struct{}](), Tag: `cmd:"" name:"healthcheck" help:"Ask the program that runs here with these settings whether it is ready; exit code 0: yes. For containers without a shell."`},
 		{Name: "Version", Type: reflect.TypeFor[bool](), Tag: `help:"Show version, commit and Go."`},
 		flag(configFlag, "FILE", "Settings", "Settings file (YAML)."),
 	}

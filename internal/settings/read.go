@@ -14,7 +14,7 @@ import (
 type Loaded struct {
 	Settings
 	Program string
-	Command string // of the command line: "serve", "config check", "config print" or "config defaults"
+	Command string // of the command line: "serve", "healthcheck", "config check", "config print" or "config defaults"
 	Help    string // to be shown instead of doing anything; "": do it
 	Version bool   // the version is to be shown
 
