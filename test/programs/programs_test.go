@@ -46,7 +46,8 @@ func run(t *testing.T, program, dir string, args, env []string) ended {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, pods.Program(t, program), args...)
 	var stdout, stderr bytes.Buffer
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append([]string{"PATH=/nowhere"}, env...), &stdout, &stderr
+	// With the race detector a program that ends well would sleep a second for reports of other threads.
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, append([]string{"PATH=/nowhere", "GORACE=atexit_sleep_ms=0"}, env...), &stdout, &stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || ctx.Err() != nil) {
