@@ -57,7 +57,7 @@ func (f *feed) run(ctx context.Context) {
 			break
 		}
 		life := time.Since(start)
-		f.opt.Log.Warn("redis_link_ended", "generation", gen, "after", life.Round(time.Millisecond), "error", err)
+		f.opt.Log.Warn("redis_link_ended", "generation", gen, "after", life.Round(time.Millisecond).String(), "error", err)
 		if life >= settled {
 			attempt = 0
 		}

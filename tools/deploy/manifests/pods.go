@@ -11,7 +11,7 @@ import (
 )
 
 // stopBudgets are the seconds that the programs may take to stop; a test of the main module holds the programs themselves against the manifests.
-var stopBudgets = map[string]int64{"gateway": 23, "publisher": 32}
+var stopBudgets = map[string]int64{"gateway": 24, "publisher": 33}
 
 // deployment checks what a Deployment says about its pods.
 func (h *house) deployment(d object) {
