@@ -24,8 +24,6 @@ type wrong struct {
 	want    string // lines without the program's name
 }
 
-const pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
-
 var wrongs = []wrong{
 	// Names.
 	{name: "an unknown name in the file", yaml: good + "redsi: x\n", want: "allim.yaml:4: redsi: unknown, did you mean redis?"},
