@@ -37,6 +37,9 @@ type Run func(ctx context.Context, p Process) error
 // Main is a server from its arguments to its exit code. prepare checks what the settings mean and starts nothing; its error joins a
 // notify.FieldError for each mistake. The log goes to stderr as JSON. SIGINT and SIGTERM end the context, a second one ends the process at once.
 func Main(name string, args []string, prepare func(*settings.Loaded) (Run, error)) int {
+	hangup := make(chan os.Signal, 1) // first of all: nobody who asks for a reload means to end us
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	l, err := settings.Load(name, args, os.Environ())
 	if code, done := show(l, os.Stdout); done {
 		return code
@@ -66,9 +69,6 @@ func Main(name string, args []string, prepare func(*settings.Loaded) (Run, error
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	p := Process{Log: log, Level: level, Settings: l, Hangup: hangup, Reread: func() (*settings.Loaded, error) { return settings.Load(name, args, os.Environ()) }}
 	if err := run(ctx, p); err != nil {
 		log.Error("failed", "program", name, "error", err)

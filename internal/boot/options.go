@@ -3,6 +3,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ func APIKeys(list []settings.APIKey) []auth.APIKey {
 // and nothing may come over plain HTTP but from loopback. The error joins every mistake.
 func Public(s *settings.Settings) (hosts, origins []string, err error) {
 	var errs []error
-	production := s.Mode == settings.Production
+	production := s.Mode != settings.Development
 	hosts, origins = append(hosts, s.Hosts...), append(origins, s.Origins...)
 	if production {
 		for i, o := range origins {
@@ -112,14 +113,20 @@ func Public(s *settings.Settings) (hosts, origins []string, err error) {
 	}
 	u, err := url.Parse(s.PublicURL)
 	switch {
-	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		errs = append(errs, wrong("public_url", "the gateway's address as browsers see it, such as https://push.example.com, not %q", s.PublicURL))
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "*%") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		errs = append(errs, wrong("public_url", "the gateway's address as browsers see it, such as https://push.example.com"))
 	case production && u.Scheme == "http" && !loopback(s.PublicURL):
 		errs = append(errs, wrong("public_url", "https in production (or mode: development)"))
 	default:
-		hosts, origins = append(hosts, u.Hostname()), append(origins, u.Scheme+"://"+u.Host)
+		hosts, origins = append(hosts, u.Hostname()), append(origins, u.Scheme+"://"+withoutDefaultPort(u))
 	}
 	return hosts, origins, errors.Join(errs...)
+}
+
+// withoutDefaultPort is a URL's host as browsers write it in an Origin (RFC 6454, section 6.2).
+func withoutDefaultPort(u *url.URL) string {
+	port := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]
+	return strings.TrimSuffix(u.Host, port)
 }
 
 func loopback(address string) bool {
@@ -127,8 +134,8 @@ func loopback(address string) bool {
 	if err != nil {
 		return false
 	}
-	name := u.Hostname()
-	return name == "localhost" || name == "::1" || strings.HasPrefix(name, "127.")
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Both is whether a pair of files is given whole. The error says what is missing.

@@ -21,12 +21,15 @@ type Publisher struct {
 
 // NewPublisher checks what the settings mean. Its error joins a notify.FieldError for each mistake.
 func NewPublisher(l *settings.Loaded) (c Publisher, err error) {
-	var errs [5]error
+	var errs [6]error
 	c.Keys, errs[0] = keyspace.NewMap(l.Redis.Partitions)
 	c.Classes, _, errs[1] = Classes(l.Topics)
 	c.Services, errs[2] = Services(l)
 	c.Pair, errs[3] = Pair("tls.publisher", l.TLS.Publisher)
 	errs[4] = Reachable(l.Redis)
+	if l.Limits.CallsBytes < l.Limits.Request {
+		errs[5] = wrong("limits.calls_bytes", "at least limits.request, which is %v", l.Limits.Request)
+	}
 	return c, errors.Join(errs[:]...)
 }
 

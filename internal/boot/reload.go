@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type Reloader struct {
 // register makes the metrics.
 func (r *Reloader) register(registry prometheus.Registerer) {
 	r.results = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "allim", Name: "reloads_total",
-		Help: "Files that were read again and had changed, by what they hold and whether they were good."}, []string{"what", "result"})
+		Help: "Files that were read again, by what they hold: ok counts those that had changed, failed every try that found them bad."}, []string{"what", "result"})
 	for _, f := range r.Files {
 		r.results.WithLabelValues(f.Name, "ok")
 		r.results.WithLabelValues(f.Name, "failed")
@@ -64,8 +65,8 @@ func (r *Reloader) reload(f File) {
 	case err != nil:
 		if r.failing[f.Name] != err.Error() { // the same one every ten seconds helps nobody
 			r.Log.Error("reload_failed", "what", f.Name, "error", err)
-			r.results.WithLabelValues(f.Name, "failed").Inc()
 		}
+		r.results.WithLabelValues(f.Name, "failed").Inc() // every time, so that an alert lasts as long as the fault
 		r.failing[f.Name] = err.Error()
 	case changed:
 		r.Log.Info("reloaded", "what", f.Name)
@@ -103,19 +104,28 @@ func (l *Live[T]) Reload() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if again, err := l.p.Reread(); err != nil || len(settings.Differ(&now.Settings, &again.Settings)) > 0 {
+		return false, err // somebody is writing: the next time will show what
+	}
 	if all := settings.Differ(&l.last.Settings, &now.Settings); len(all) == 0 {
 		return false, nil
 	}
 	others := settings.Differ(&l.last.Settings, &now.Settings, reread...)
-	next, err := l.build(now)
-	if err := Mistakes(now, nil, err); err != nil {
+	taken := *now
+	taken.Settings = l.p.Settings.Settings // what needs a restart is not taken half
+	taken.Keys, taken.KeysFile, taken.APIKeys, taken.APIFile = now.Keys, now.KeysFile, now.APIKeys, now.APIFile
+	next, err := l.build(&taken)
+	if err := Mistakes(&taken, nil, err); err != nil {
 		return false, err
+	}
+	if len(now.Keys)+len(now.APIKeys) == 0 && len(l.last.Keys)+len(l.last.APIKeys) > 0 {
+		return false, errors.New("expected at least one key, as before: to go on without any, start anew")
 	}
 	if len(others) > 0 {
 		l.p.Log.Warn("restart_needed", "settings", others)
 	}
 	changed = len(settings.Differ(&l.last.Settings, &now.Settings)) > len(others)
-	if changed { // and what needs a restart is not taken half
+	if changed {
 		l.current.Store(next)
 	}
 	l.last = now

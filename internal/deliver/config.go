@@ -49,7 +49,7 @@ func Verifier(l *settings.Loaded) (*auth.Verifier, error) {
 	}
 	_, public, err := boot.Classes(l.Topics)
 	if err != nil {
-		return nil, nil // said where the classes are read
+		return nil, err // said where the classes are read, too
 	}
 	return auth.NewVerifier(auth.Options{Keys: keys, Audience: l.Audience, Public: public})
 }

@@ -38,13 +38,13 @@ func (e *statusError) Error() string { return e.message }
 func CheckNames(hosts, origins []string) error {
 	var errs []error
 	for i, h := range hosts {
-		if h == "" || strings.ContainsAny(h, "/*:@ ") {
+		if net.ParseIP(h) == nil && (h == "" || strings.ContainsAny(h, "/*:@ ")) {
 			errs = append(errs, &notify.FieldError{Field: fmt.Sprintf("hosts[%d]", i), Want: "a host name without port, such as push.example.com"})
 		}
 	}
 	for i, text := range origins {
 		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != text || strings.Contains(text, "*") {
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Scheme+"://"+u.Host != text || strings.Contains(text, "*") || u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
 			errs = append(errs, &notify.FieldError{Field: fmt.Sprintf("origins[%d]", i), Want: "an exact origin such as https://app.example.com"})
 		}
 	}

@@ -20,6 +20,13 @@ const (
 
 // readFile is the text of a file of at most so many bytes.
 func readFile(path string, most int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() { // a pipe would hold up whoever reads it again
+		err = fmt.Errorf("%s: expected a regular file", path)
+	}
+	if err != nil {
+		return nil, plain(err)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, plain(err)
@@ -49,7 +56,11 @@ func parse(text []byte) (*yaml.Node, error) {
 	case errors.Is(err, io.EOF):
 		return nil, nil
 	case err != nil:
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		why := strings.TrimPrefix(err.Error(), "yaml: ")
+		if strings.HasPrefix(why, "unknown anchor") { // it may be a secret that begins with *
+			why = "a value begins with * and is not quoted"
+		}
+		return nil, errors.New(why)
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		return nil, errors.New("expected one YAML document")
@@ -125,9 +136,9 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value, null bool) 
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], n.Content[i+1]
-		full := key.Value
+		full := nameOf(key.Value)
 		if path != "" {
-			full = path + "." + key.Value
+			full = path + "." + full
 		}
 		switch at := index(names, key.Value); {
 		case key.Kind != yaml.ScalarNode || at < 0:
@@ -139,6 +150,14 @@ func (d *decoder) object(n *yaml.Node, path string, v reflect.Value, null bool) 
 			d.value(val, full, v.Field(at), v.Type().Field(at).Tag)
 		}
 	}
+}
+
+// nameOf is what is shown of a name: "password:hunter2" without its blank is a name, too.
+func nameOf(key string) string {
+	if i := strings.IndexAny(key, ":= "); i >= 0 {
+		return key[:i] + "…"
+	}
+	return key[:min(64, len(key))]
 }
 
 func (d *decoder) note(n *yaml.Node, path string) {

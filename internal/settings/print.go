@@ -97,7 +97,7 @@ func nodeOf(v reflect.Value) *yaml.Node {
 	}
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	for i := range v.NumField() {
-		if f := v.Field(i); !f.IsZero() {
+		if f := v.Field(i); !f.IsZero() && !fromFile(v, i) {
 			n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: v.Type().Field(i).Tag.Get("name")}, nodeOf(f))
 		}
 	}
@@ -105,4 +105,14 @@ func nodeOf(v reflect.Value) *yaml.Node {
 		n.Style = yaml.FlowStyle
 	}
 	return n
+}
+
+// fromFile tells whether a field is what the file beside it holds: who prints settings did not write it, and it may be a private key by mistake.
+func fromFile(v reflect.Value, i int) bool {
+	for j := range v.NumField() {
+		if v.Type().Field(j).Tag.Get("name") == v.Type().Field(i).Tag.Get("name")+"_file" {
+			return v.Field(j).String() != "" && v.Field(i).Type() != reflect.TypeFor[Secret]()
+		}
+	}
+	return false
 }

@@ -41,10 +41,12 @@ func Load(program string, args, environ []string) (*Loaded, error) {
 	}
 	for _, one := range l.leaves() {
 		if text := r.env[one.env()]; text != "" {
-			r.text(one, []string{text}, "environment "+one.env())
+			r.text(one, []string{text}, "environment ", one.env())
 		}
+	}
+	for _, one := range l.leaves() { // after all of the environment: a flag beats also the other form of a setting there
 		if texts := given[one.flag()]; texts != nil {
-			r.text(one, texts, "flag --"+one.flag())
+			r.text(one, texts, "flag --", one.flag())
 		}
 	}
 	r.lists()
@@ -98,7 +100,11 @@ func (r *reader) defaults() {
 var notOurs = []string{"ALLIM_SECRET", "ALLIM_KEY", "ALLIM_TOKEN", "ALLIM_PUBLISHER", "ALLIM_GATEWAY"}
 
 // serviceLink is what Kubernetes puts into the environment of pods beside a Service that is called allim-….
-var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
+var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+func isServiceLink(name, text string) bool {
+	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && strings.Contains(text, "://")
+}
 
 func (r *reader) environment(environ []string) {
 	known := append(slices.Clone(notOurs), "ALLIM_CONFIG")
@@ -110,7 +116,7 @@ func (r *reader) environment(environ []string) {
 		if !strings.HasPrefix(name, "ALLIM_") {
 			continue
 		}
-		if !slices.Contains(known, name) && !serviceLink.MatchString(name) {
+		if !slices.Contains(known, name) && !isServiceLink(name, text) {
 			r.mistakes.add("environment "+name, "", "unknown"+meant(name, known))
 		}
 		r.env[name] = text
@@ -163,11 +169,16 @@ func files(v reflect.Value, place func(string) string) {
 }
 
 // text sets what the environment or flags say of a setting: in their place, all that a weaker source said of it is forgotten.
-func (r *reader) text(l leaf, texts []string, source string) {
-	last := texts[len(texts)-1]
-	maps.DeleteFunc(r.sources, func(path, _ string) bool {
-		return strings.HasPrefix(path, l.path+".") || strings.HasPrefix(path, l.path+"[")
-	})
+// A setting and its form that ends in _file are one: a weaker source's other form is forgotten too.
+func (r *reader) text(l leaf, texts []string, place, name string) {
+	last, source := texts[len(texts)-1], place+name
+	for _, other := range r.leaves() {
+		if (other.path == l.path+"_file" || other.path+"_file" == l.path) && !strings.HasPrefix(r.sources[other.path], place) {
+			other.v.SetZero()
+			r.forget(other.path)
+		}
+	}
+	r.forget(l.path)
 	r.sources[l.path] = source
 	switch t := l.v.Type(); {
 	case isScalar(t):
@@ -192,6 +203,13 @@ func (r *reader) text(l leaf, texts []string, source string) {
 			d.value(n, l.path, l.v, l.tag)
 		}
 	}
+}
+
+// forget drops where a setting and all below it stand.
+func (r *reader) forget(path string) {
+	maps.DeleteFunc(r.sources, func(p, _ string) bool {
+		return p == path || strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[")
+	})
 }
 
 // lists reads the files that hold whole lists.

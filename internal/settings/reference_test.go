@@ -69,7 +69,7 @@ The same with ` + "`publisher`" + `; ` + "`allim config check --config allim.yam
 const production = `## Production
 
 ` + "`mode`" + ` is ` + "`production`" + ` unless you say otherwise. There the gateway does not start without ` + "`public_url`" + `, nor with plain http in it or in ` + "`origins`" + ` (loopback
-excepted). In both modes no program starts with a weak key, without any key, or on a Redis with another number of partitions than it was told.
+excepted). In both modes no program starts with a weak key, without any (a gateway with ` + "`anonymous`" + ` excepted), or on a Redis with another number of partitions than it was told.
 
 `
 

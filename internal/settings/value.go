@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,8 +35,11 @@ type URL string
 // String hides the password.
 func (u URL) String() string {
 	parsed, err := url.Parse(string(u))
-	if err != nil {
+	if err != nil || parsed.Opaque != "" || parsed.Host == "" && parsed.Scheme != "unix" || strings.ContainsAny(parsed.Path+parsed.Fragment, "@") || parsed.Fragment != "" {
 		return "(not a URL)" // and whatever stands in it
+	}
+	if parsed.RawQuery != "" {
+		parsed.RawQuery = "(hidden)"
 	}
 	return parsed.Redacted()
 }
@@ -148,7 +152,7 @@ func set(v reflect.Value, text string, tag reflect.StructTag) (want string) {
 		}
 		*p = n
 	default: // kinds of string
-		if enum := tag.Get("enum"); enum != "" && !strings.Contains(","+enum+",", ","+text+",") {
+		if enum := tag.Get("enum"); enum != "" && !slices.Contains(strings.Split(enum, ","), text) {
 			return strings.ReplaceAll(enum, ",", " or ")
 		}
 		v.SetString(text)

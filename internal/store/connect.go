@@ -87,7 +87,11 @@ func (c Connection) parse() (*redis.Options, error) {
 	}
 	o, err := redis.ParseURL(c.URL)
 	if err != nil {
-		return nil, wrong("redis.url", "a URL such as redis://host:6379/0 (%v)", err)
+		why := err.Error()
+		if strings.Contains(why, "database number") { // and behind it what stands there: a password with a slash in it, perhaps
+			why = "behind the host stands no database number"
+		}
+		return nil, wrong("redis.url", "a URL such as redis://host:6379/0 (%s)", why)
 	}
 	if c.PoolSize < 0 {
 		return nil, wrong("redis.pool_size", "at least 1, or 0 for the default")

@@ -117,14 +117,14 @@ func (k *Key) check() (errs []error) {
 			wrong("secret", want)
 		}
 		if k.Public != nil {
-			wrong("public", "none with HS256")
+			wrong("public_key", "none with HS256")
 		}
 	} else {
 		if len(k.Secret) > 0 {
 			wrong("secret", "none with "+k.Algorithm)
 		}
 		if want := publicFor(k.Algorithm, k.Public); want != "" {
-			wrong("public", want)
+			wrong("public_key", want)
 		}
 	}
 	if len(k.ID) > maxKid {

@@ -96,8 +96,8 @@ func TestEveryMistakeInTheKeysIsNamed(t *testing.T) {
 		12: {Algorithm: "HS256", Secret: bytes.Repeat([]byte{0}, 64)},
 		13: {Algorithm: "HS256", Secret: secret[:31], Field: "keys[0].secret_file"},
 	})
-	want := []string{"keys[0].secret", "keys[1].algorithm", "keys[2].public", "keys[3].public", "keys[4].public", "keys[5].secret",
-		"keys[6].public", "keys[7].tenants[1]", "keys[9].id", "keys[10].algorithm", "keys[11].id", "keys[12].secret", "keys[0].secret_file.secret"}
+	want := []string{"keys[0].secret", "keys[1].algorithm", "keys[2].public_key", "keys[3].public_key", "keys[4].public_key", "keys[5].secret",
+		"keys[6].public_key", "keys[7].tenants[1]", "keys[9].id", "keys[10].algorithm", "keys[11].id", "keys[12].secret", "keys[0].secret_file.secret"}
 	if got := fields(err); !slices.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}

@@ -37,7 +37,8 @@ async function open(user, options = {}, base = url) {
 async function tab(context, user, base = url) {
   const page = await context.newPage();
   page.on("pageerror", (e) => { throw e; });
-  page.on("console", (m) => { if (m.type() === "error" && line.up) throw new Error(`${user}'s console: ${m.text()}`); });
+  // A page behind the line that is cut may complain of it, and Chromium may say so late.
+  page.on("console", (m) => { if (m.type() === "error" && base === url) throw new Error(`${user}'s console: ${m.text()}`); });
   await page.goto(`${base}/?user=${user}`);
   await page.waitForSelector(`${at("connection")}[data-state="open"]`);
   await page.waitForSelector(at("order"));
