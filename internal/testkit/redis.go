@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -32,8 +33,8 @@ const (
 var errPortTaken = errors.New("port is taken")
 
 // A RedisServer is a redis-server process of one test, under the users of
-// deploy/redis/users.acl. It keeps nothing on disk and listens on the loopback
-// only. Its methods fail the test instead of returning errors, so they are for
+// deploy/redis/users.acl. It keeps nothing on disk unless told to, and listens
+// on the loopback only. Its methods fail the test instead of returning errors, so they are for
 // the test's own goroutine.
 type RedisServer struct {
 	Addr string // host:port; the same for the server's whole life, restarts included
@@ -42,6 +43,7 @@ type RedisServer struct {
 	bin  string
 	dir  string
 	port int
+	conf []string    // its file, or what the tests want besides: the first arguments
 	args []string    // as given to Redis
 	tls  *tls.Config // for clients; nil: no TLS
 
@@ -55,7 +57,18 @@ type RedisServer struct {
 // and keeps its files, for example "--maxmemory", "1mb". A missing binary fails the test: it never skips.
 func Redis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
-	return startRedis(t, nil, args)
+	return startRedis(t, nil, "", args)
+}
+
+// RedisDeployed is Redis as deploy/redis has it: its settings and the users that its script makes. It keeps its data on disk, so that
+// Restart is a crash and a return.
+func RedisDeployed(t testing.TB) *RedisServer {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startRedis(t, nil, filepath.Join(root, "deploy", "redis"), nil)
 }
 
 // RedisTLS is Redis with TLS only, and only for clients that show a certificate
@@ -63,18 +76,22 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 func RedisTLS(t testing.TB, a *Authority, args ...string) *RedisServer {
 	t.Helper()
 	cert, key := a.Pair("redis-server")
-	return startRedis(t, a.Config("admin"), append([]string{"--tls-cert-file", cert, "--tls-key-file", key,
+	return startRedis(t, a.Config("admin"), "", append([]string{"--tls-cert-file", cert, "--tls-key-file", key,
 		"--tls-ca-cert-file", a.CAFile, "--tls-auth-clients", "yes"}, args...))
 }
 
-func startRedis(t testing.TB, secure *tls.Config, args []string) *RedisServer {
+func startRedis(t testing.TB, secure *tls.Config, deployed string, args []string) *RedisServer {
 	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Fatal("install redis-server (scripts/deps does it; Debian: apt-get install redis-server)")
 	}
 	s := &RedisServer{tb: t, bin: bin, dir: t.TempDir(), tls: secure}
-	s.args = append([]string{"--aclfile", userFile(t, s.dir)}, args...)
+	if deployed != "" {
+		s.conf, s.args = []string{filepath.Join(deployed, "redis.conf")}, []string{"--aclfile", usersMade(t, deployed, s.dir)}
+	} else {
+		s.conf, s.args = []string{"--save", "", "--appendonly", "no"}, append([]string{"--aclfile", userFile(t, s.dir)}, args...)
+	}
 	t.Cleanup(s.Stop)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +118,8 @@ func (s *RedisServer) Stop() {
 	s.stopLocked()
 }
 
-// Restart stops the server if it runs and starts an empty one on the same port:
-// its data, its scripts and its replication id are new.
+// Restart kills the server if it runs and starts it on the same port: empty,
+// unless it keeps its data on disk; its scripts and its replication id are new.
 func (s *RedisServer) Restart() {
 	s.tb.Helper()
 	s.mu.Lock()
@@ -151,8 +168,7 @@ func (s *RedisServer) startLocked() error {
 	if s.tls != nil {
 		plain, secure = secure, plain
 	}
-	args := append([]string{"--save", "", "--appendonly", "no"}, s.args...)
-	args = append(args, "--port", strconv.Itoa(plain), "--tls-port", strconv.Itoa(secure), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no")
+	args := append(slices.Concat(s.conf, s.args), "--port", strconv.Itoa(plain), "--tls-port", strconv.Itoa(secure), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no")
 	cmd := exec.Command(s.bin, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -85,6 +86,24 @@ func userFile(t testing.TB, dir string) string {
 	}
 	path := filepath.Join(dir, "users.acl")
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// usersMade makes the same with the script that operators run, and returns its path.
+func usersMade(t testing.TB, deployed, dir string) string {
+	t.Helper()
+	secret := filepath.Join(dir, "password")
+	if err := os.WriteFile(secret, []byte(password()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := exec.Command("sh", filepath.Join(deployed, "users.sh"), secret, secret, secret).Output()
+	if err != nil {
+		t.Fatalf("run users.sh: %v", err)
+	}
+	path := filepath.Join(dir, "users.acl")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,6 +281,16 @@ func (c *Client) AwaitWithin(d time.Duration, what string, good func(Frame) bool
 func (c *Client) Next(typ string) Frame {
 	c.tb.Helper()
 	return c.Await("a frame "+typ, func(f Frame) bool { return f.Type == typ })
+}
+
+// AwaitAll passes frames until each of these types has come, in any order: topics know none among each other.
+func (c *Client) AwaitAll(types ...string) {
+	c.tb.Helper()
+	missing := slices.Clone(types)
+	c.Await(fmt.Sprint("frames ", types), func(f Frame) bool {
+		missing = slices.DeleteFunc(missing, func(typ string) bool { return typ == f.Type })
+		return len(missing) == 0
+	})
 }
 
 // Answer passes frames until the one that answers ref.

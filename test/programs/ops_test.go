@@ -53,8 +53,7 @@ func TestTheOperationsPortShowsWhatOperatorsAreToldAndNoOtherPortDoes(t *testing
 	if err := caller.publish("nobody", topicOf(0), "m2"); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("nobody may publish: %v", err)
 	}
-	client.Next("message")
-	client.Next("notification")
+	client.AwaitAll("message", "notification")
 	gone := pods.Connect(t, gateway, pods.Hello{Token: token(t, "gone", secretOf("ending"))})
 	gone.Send(`{"type":"subscribe","topics":{"a b":null},"ref":1}`)
 	gone.Answer(1)

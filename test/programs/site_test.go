@@ -49,7 +49,12 @@ type site struct {
 
 func newSite(t *testing.T, yaml string) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), redis: testkit.Redis(t)}
+	return newSiteOn(t, testkit.Redis(t), yaml)
+}
+
+func newSiteOn(t *testing.T, redis *testkit.RedisServer, yaml string) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), redis: redis}
 	put(t, s.dir, "allim.yaml", yaml)
 	return s
 }
