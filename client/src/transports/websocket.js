@@ -4,6 +4,7 @@ import { decode } from "../frames.js";
 
 const WELCOME_MS = 20_000; // from the dial to `welcome`: DNS, TLS, upgrade and the gateway's 5 s for `auth`
 const PONG_MS = 10_000; // from our `ping` to any frame
+const CLOSE_MS = 100; // from `error` to its `close`: browsers send both in one task, Node's ws and undici within some ticks
 
 /**
  * @typedef {object} Clock
@@ -30,7 +31,7 @@ export class Link {
   #silenceMs = Infinity;
   /** The token that this connection was opened with, or that replaced it. */
   token;
-  /** The upgrade succeeded and the socket is not closing. */
+  /** The upgrade succeeded, and the socket has neither failed nor ended. */
   open = false;
 
   /**
@@ -50,7 +51,7 @@ export class Link {
       on.open(this);
     };
     this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onerror = () => {}; // a close follows; Node's ws throws what nobody listens to
+    this.#socket.onerror = () => this.#failed();
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#timer = clock.setTimeout(() => this.#end(1006, "no welcome"), WELCOME_MS);
   }
@@ -70,7 +71,7 @@ export class Link {
 
   /** Asks now whether the gateway still answers: after a sleep, or when the network changed. */
   probe() {
-    if (this.#pinged || this.#silenceMs === Infinity) return;
+    if (!this.open || this.#pinged || this.#silenceMs === Infinity) return;
     this.#pinged = true;
     this.send({ type: "ping" });
     this.#watchIn(PONG_MS);
@@ -98,6 +99,23 @@ export class Link {
     return this.open;
   }
 
+  /**
+   * The socket is lost. The code is in its `close`, but Node's own WebSocket (undici 6, of Node 20) sends none after a
+   * dial that was refused: the wait for it is short, and nothing makes it longer.
+   */
+  #failed() {
+    this.open = false;
+    this.#deafen();
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = this.#clock.setTimeout(() => this.#end(1006, "error"), CLOSE_MS);
+  }
+
+  /** From now on at most `close` is heard. The listener for errors stays: Node's ws throws what nobody listens to. */
+  #deafen() {
+    this.#socket.onopen = this.#socket.onmessage = null;
+    this.#socket.onerror = () => {};
+  }
+
   /** Leaves without a further callback. */
   close() {
     this.#on = { open() {}, frame() {}, close() {}, bad() {} };
@@ -112,7 +130,8 @@ export class Link {
     const { close } = this.#on;
     this.open = false;
     this.#clock.clearTimeout(this.#timer);
-    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+    this.#deafen(); // undici answers the close of an unopened socket with another `error`, at once
+    this.#socket.onclose = null;
     this.#socket.close(1000);
     close(this, { code, reason });
   }
