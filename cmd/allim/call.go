@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -20,14 +24,23 @@ import (
 // publisherFlags say where the publisher is and who calls.
 type publisherFlags struct {
 	Publisher string        `default:"127.0.0.1:50051" env:"ALLIM_PUBLISHER" placeholder:"ADDR" help:"The publisher's gRPC address (${default})."`
-	Key       string        `required:"" env:"ALLIM_KEY" help:"API key of the caller."`
+	Key       string        `env:"ALLIM_KEY" help:"API key of the caller, or a token that --allow made. Better in ALLIM_KEY: what stands here, others see in the list of processes."`
+	TLS       bool          `name:"tls" env:"ALLIM_PUBLISHER_TLS" help:"The publisher has a certificate that this machine's authorities vouch for."`
+	CAFile    string        `name:"ca-file" type:"existingfile" env:"ALLIM_PUBLISHER_CA_FILE" placeholder:"FILE" help:"The same, with the authorities of a PEM file."`
 	Timeout   time.Duration `default:"5s" help:"How long to wait (${default})."`
 	ID        string        `name:"id" help:"Idempotency key: the same one again changes nothing. Made up when absent."`
 }
 
 // call calls the publisher once.
 func (f *publisherFlags) call(ctx context.Context, do func(context.Context, allimv1.PublisherClient) error) error {
-	conn, err := dial(f.Publisher, f.Key)
+	if f.Key == "" {
+		return &mistake{errors.New("no key: expected ALLIM_KEY, or --key")}
+	}
+	over, err := f.transport()
+	if err != nil {
+		return err
+	}
+	conn, err := dial(f.Publisher, f.Key, over)
 	if err != nil {
 		return err
 	}
@@ -36,14 +49,44 @@ func (f *publisherFlags) call(ctx context.Context, do func(context.Context, alli
 	defer cancel()
 	if err := do(ctx, allimv1.NewPublisherClient(conn)); err != nil {
 		s := status.Convert(err)
-		return fmt.Errorf("%s: %s", s.Code(), s.Message())
+		return fmt.Errorf("%s: %s%s", s.Code(), s.Message(), f.hint(s))
 	}
 	return nil
 }
 
-// dial makes a connection whose calls carry a key. It is not encrypted: for a publisher on this machine or behind a mesh.
-func dial(addr, key string) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+// transport is how the connection is secured: with TLS where one of its flags stands, else not at all.
+func (f *publisherFlags) transport() (credentials.TransportCredentials, error) {
+	if f.CAFile != "" {
+		over, err := credentials.NewClientTLSFromFile(f.CAFile, "")
+		if err != nil {
+			return nil, &mistake{fmt.Errorf("--ca-file: expected a file with certificates in PEM: %w", err)}
+		}
+		return over, nil
+	}
+	if f.TLS {
+		return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), nil
+	}
+	return insecure.NewCredentials(), nil
+}
+
+// hint is what a connection that was never made says to people.
+func (f *publisherFlags) hint(s *status.Status) string {
+	switch said := s.Message(); {
+	case s.Code() != codes.Unavailable:
+		return ""
+	case !f.TLS && f.CAFile == "" && strings.Contains(said, "server preface"):
+		return " (is that port gRPC? If it speaks TLS: --tls or --ca-file)"
+	case strings.Contains(said, "first record does not look like a TLS handshake"):
+		return " (the publisher speaks no TLS: leave out --tls and --ca-file)"
+	case strings.Contains(said, "connection refused"):
+		return " (does the publisher run there? --publisher says where)"
+	}
+	return ""
+}
+
+// dial makes a connection whose calls carry a key.
+func dial(addr, key string, over credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(over),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, req, reply, cc, opts...)
 		}))

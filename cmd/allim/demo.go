@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"allim/examples/inbox"
 	"allim/internal/boot"
@@ -95,7 +96,7 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 	if parts, err = writingBank(parts, st, rdb, cast, listeners, log); err != nil {
 		return err
 	}
-	conn, err := dial(listeners[rpc].Addr().String(), cast.shopKey)
+	conn, err := dial(listeners[rpc].Addr().String(), cast.shopKey, insecure.NewCredentials())
 	if err != nil {
 		return err
 	}

@@ -81,8 +81,8 @@ func (c *explainToken) rules() (o auth.Options, from string, err error) {
 	k := auth.Key{Algorithm: "HS256", Tenants: c.Tenant}
 	switch {
 	case c.Config != "":
-		o, err = rulesFrom(c.Config)
-		return o, from + c.Config, err
+		o, at, err := rulesFrom(c.Config)
+		return o, cmp.Or(at, from+c.Config), err
 	case c.PublicKeyFile != "":
 		k.Algorithm, k.Field, from = c.Algorithm, "--public-key-file", c.PublicKeyFile
 		text, err := os.ReadFile(c.PublicKeyFile)

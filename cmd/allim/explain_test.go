@@ -121,6 +121,7 @@ func TestTheVerdictIsThatOfWhomTheTokenIsShownTo(t *testing.T) {
 	user := signed(t, map[string]any{"sub": "ann", "exp": now + 60, "aud": "web"})
 	service := signed(t, map[string]any{"sub": "shop", "exp": now + 60, "aud": "allim-publisher", "allim": map[string]any{"allow": []string{"inbox"}}})
 	late := signed(t, map[string]any{"sub": "ann", "exp": now - 600, "aud": "web"})
+	lately := signed(t, map[string]any{"sub": "ann", "exp": now - 10, "aud": "web"})
 	acme := signed(t, map[string]any{"sub": "ann", "exp": now + 60, "aud": "web", "allim": map[string]any{"tenant": "acme"}})
 	config := func(more string) string {
 		return written(t, "allim.yaml", "mode: development\nkeys: [{id: k1, algorithm: HS256, secret: "+explainSecret+"}]\n"+more)
@@ -146,6 +147,7 @@ func TestTheVerdictIsThatOfWhomTheTokenIsShownTo(t *testing.T) {
 		{"service at the gateway", []string{"--secret", explainSecret, "--for", "gateway", service}, "refused: the gateway does not take it\n  - aud: a service token (allim-publisher): the publisher takes it, the gateway never does\n", failed},
 		{"another audience", []string{"--secret", explainSecret, "--audience", "app", user}, "refused: the gateway does not take it\n  - aud \"web\": the gateway asks for \"app\"\n", failed},
 		{"expired", []string{"--secret", explainSecret, late}, "refused: the gateway does not take it\n  - expired 10 minutes ago, at ", failed},
+		{"expired within the leeway", []string{"--secret", explainSecret, lately}, "good: the gateway takes it\n  note: it expired 1", 0},
 		{"another secret", []string{"--secret", "another " + explainSecret, user}, "refused: the gateway does not take it\n  - signature: not made with --secret: it was another key, or the token was changed\n", failed},
 		{"another tenant", []string{"--secret", explainSecret, acme}, "refused: the gateway does not take it\n  - allim.tenant \"acme\": --secret may speak for \"default\" only\n", failed},
 		{"tenant of the key", []string{"--secret", explainSecret, "--tenant", "acme", acme}, "good: the gateway takes it\n", 0},
@@ -173,10 +175,16 @@ func TestTheVerdictIsThatOfWhomTheTokenIsShownTo(t *testing.T) {
 
 func TestTheSettingsFileOfTheEnvironmentComesBeforeItsSecret(t *testing.T) {
 	path := written(t, "allim.yaml", "mode: development\nkeys: [{id: k1, algorithm: HS256, secret: "+explainSecret+"}]\ntopics: [{prefix: open/, public: true}]\n")
+	list := written(t, "keys.yaml", "- {id: k1, algorithm: HS256, secret: "+explainSecret+"}\n")
+	apart := written(t, "allim.yaml", "mode: development\nkeys_file: "+list+"\n")
+	token := signed(t, map[string]any{"sub": "ann", "exp": time.Now().Unix() + 60})
 	t.Setenv("ALLIM_CONFIG", path)
 	t.Setenv("ALLIM_SECRET", "another "+explainSecret)
-	out, code := said(t, "", "explain", signed(t, map[string]any{"sub": "ann", "exp": time.Now().Unix() + 60}))
-	if code != 0 || !strings.Contains(out, "\nkeys from  ALLIM_CONFIG, "+path+"\nsigned by  HS256 with keys[0] (id \"k1\")\n") || !strings.Contains(out, "\npublic     open/*\n") {
+	if out, _ := said(t, "", "explain", "--config", apart, token); !strings.Contains(out, "\nkeys from  "+list+":1\n") {
+		t.Errorf("with a list in a file of its own\n%s", out)
+	}
+	out, code := said(t, "", "explain", token)
+	if code != 0 || !strings.Contains(out, "\nkeys from  "+path+":2\nsigned by  HS256 with keys[0] (id \"k1\")\n") || !strings.Contains(out, "\npublic     open/*\n") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

@@ -59,7 +59,7 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 		{Name: "pulse", Run: pulse.Run, Budget: 5 * time.Second},
 		{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
 			defer context.AfterFunc(ctx, pulse.Stopping)()
-			if err := boot.Open(ctx, st, p.Log); err != nil || ctx.Err() != nil {
+			if err := boot.Open(ctx, st.OpenWriter, p.Log); err != nil || ctx.Err() != nil {
 				return err
 			}
 			return serve(ctx, server, p, func() { serving.Store(true) })

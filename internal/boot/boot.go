@@ -11,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"allim/internal/store"
 	"allim/pkg/notify"
 )
 
@@ -21,8 +20,8 @@ const (
 )
 
 // Open waits until Redis answers: a program that starts before its Redis is alive, but not ready. A Redis that another schema or another number of
-// partitions lives in is an error. It returns nil when ctx ends.
-func Open(ctx context.Context, st *store.Store, log *slog.Logger) error {
+// partitions lives in is an error. open is the Store's Open or OpenWriter. It returns nil when ctx ends.
+func Open(ctx context.Context, open func(context.Context) error, log *slog.Logger) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for told := false; ; {
@@ -32,7 +31,7 @@ func Open(ctx context.Context, st *store.Store, log *slog.Logger) error {
 		case <-pause.C:
 		}
 		attempt, cancel := context.WithTimeout(ctx, openTimeout)
-		err := st.Open(attempt)
+		err := open(attempt)
 		cancel()
 		if !errors.Is(err, notify.ErrUnavailable) {
 			return err

@@ -134,6 +134,7 @@ func Mistakes(l *settings.Loaded, reading, meaning error) error {
 	if len(all.List) == 0 {
 		return nil
 	}
+	all.Sort()
 	return all
 }
 

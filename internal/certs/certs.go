@@ -50,12 +50,14 @@ func (p *Pair) reload() (changed bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	cert, err := os.ReadFile(p.certFile)
-	if err != nil {
+	key, noKey := os.ReadFile(p.keyFile)
+	switch {
+	case err != nil && noKey != nil:
+		return false, fmt.Errorf("read certificate: %w, read its key: %w", err, noKey)
+	case err != nil:
 		return false, fmt.Errorf("read certificate: %w", err)
-	}
-	key, err := os.ReadFile(p.keyFile)
-	if err != nil {
-		return false, fmt.Errorf("read key of certificate: %w", err)
+	case noKey != nil:
+		return false, fmt.Errorf("read key of certificate: %w", noKey)
 	}
 	if bytes.Equal(cert, p.cert) && bytes.Equal(key, p.key) {
 		return false, nil

@@ -99,7 +99,7 @@ func (b *Bank) feed(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	opened := make(chan error, 1)
 	go func() {
-		err := boot.Open(ctx, b.opt.Store, b.opt.Log)
+		err := boot.Open(ctx, b.opt.Store.Open, b.opt.Log)
 		if b.open.Store(err == nil); err != nil {
 			stop()
 		}

@@ -72,7 +72,7 @@ func (r *reader) grammar() reflect.Type {
 			Tag: reflect.StructTag(fmt.Sprintf("name:%q sep:\"none\" placeholder:%q group:%q help:%q", name, hint, group, help))}
 	}
 	fields := []reflect.StructField{
-		{Name: "Serve", Type: reflect.TypeFor[struct{}](), Tag: `cmd:"" default:"1" hidden:"" help:"Run."`},
+		{Name: "Serve", Type: reflect.TypeFor[struct{}](), Tag: `cmd:"" default:"1" help:"Run. So does no word at all."`},
 		{Name: "Settings", Type: reflect.TypeFor[struct {
 			Check    struct{} `cmd:"" help:"Find every mistake in flags, environment and files, then end."`
 			Print    struct{} `cmd:"" help:"Print the settings that count and where each comes from, secrets hidden."`

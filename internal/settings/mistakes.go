@@ -1,7 +1,10 @@
 package settings
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -37,6 +40,30 @@ func (m *Mistakes) unread(source, why string) {
 
 func (m *Mistakes) add(source, path, want string) {
 	m.List = append(m.List, Mistake{source, path, want})
+}
+
+// Sort puts the mistakes of one file into the order of its lines, where its first one stands. All others stay where they are.
+func (m *Mistakes) Sort() {
+	type place struct{ file, line int }
+	at, first := make(map[Mistake]place, len(m.List)), map[string]int{}
+	for i, one := range m.List {
+		file, line := one.Source, 0
+		if cut := strings.LastIndexByte(file, ':'); cut >= 0 {
+			if n, err := strconv.Atoi(file[cut+1:]); err == nil {
+				file, line = file[:cut], n
+			}
+		}
+		if line == 0 { // of no file
+			file = fmt.Sprint("\x00", i)
+		}
+		if _, known := first[file]; !known {
+			first[file] = i
+		}
+		at[one] = place{first[file], line}
+	}
+	slices.SortStableFunc(m.List, func(a, b Mistake) int {
+		return cmp.Or(cmp.Compare(at[a].file, at[b].file), cmp.Compare(at[a].line, at[b].line))
+	})
 }
 
 // Error is one line for each.

@@ -97,7 +97,7 @@ func (r *reader) defaults() {
 }
 
 // Variables that are no settings: those of `allim`, the command line for people.
-var notOurs = []string{"ALLIM_SECRET", "ALLIM_KEY", "ALLIM_TOKEN", "ALLIM_PUBLISHER", "ALLIM_GATEWAY"}
+var notOurs = []string{"ALLIM_SECRET", "ALLIM_KEY", "ALLIM_TOKEN", "ALLIM_PUBLISHER", "ALLIM_PUBLISHER_TLS", "ALLIM_PUBLISHER_CA_FILE", "ALLIM_GATEWAY"}
 
 // serviceLink is what Kubernetes puts into the environment of pods beside a Service that is called allim-….
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
@@ -134,17 +134,24 @@ func (r *reader) file(path, from string) {
 
 // yaml decodes a file's text into v, whose files are beside it.
 func (r *reader) yaml(file string, text []byte, path string, v reflect.Value) {
+	at := func(line int) string { return fmt.Sprintf("%s:%d", file, line) }
 	n, err := parse(text)
 	if err != nil {
-		r.mistakes.unread(file, err.Error())
+		source, why := file, err.Error()
+		if m := inLine.FindStringSubmatch(why); m != nil {
+			source, why = file+":"+m[1], m[2]
+		}
+		r.mistakes.unread(source, why)
 	}
 	if err != nil || n == nil {
 		return
 	}
-	at := func(line int) string { return fmt.Sprintf("%s:%d", file, line) }
 	(&decoder{at: at, mistakes: &r.mistakes, sources: r.sources}).value(n, path, v, "")
 	files(v, func(p string) string { return beside(filepath.Dir(file), p) })
 }
+
+// inLine is what the YAML library says before a mistake whose line it knows.
+var inLine = regexp.MustCompile(`^line ([0-9]+): (.*)$`)
 
 // files gives every path in v to place.
 func files(v reflect.Value, place func(string) string) {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -46,18 +47,18 @@ var ours = []string{"db", "client_name", "pool_size", "pool_timeout", "min_idle_
 	"conn_max_idle_time", "conn_max_lifetime", "conn_max_lifetime_jitter"}
 
 // Connect makes the client that a Store and a feed share. It does not dial yet; the caller closes it. Commands end with their context and are tried
-// once: who retries is whoever knows what the caller waits for (pitfalls A10, and dependencies, finding 5). Its errors are *notify.FieldError with
-// the names of our settings; none holds a password.
+// once: who retries is whoever knows what the caller waits for (pitfalls A10, and dependencies, finding 5). Its error joins a
+// *notify.FieldError, with the name of our setting, for each mistake; none holds a password.
 func Connect(c Connection) (*redis.Client, error) {
 	o, err := c.parse()
-	if err != nil {
+	if err := errors.Join(err, c.unreadable()); err != nil {
 		return nil, err
 	}
-	if o.CredentialsProviderContext, err = c.credentials(o); err != nil {
-		return nil, err
-	}
-	if err := c.secure(o); err != nil {
-		return nil, err
+	var nobody, insecure error
+	o.CredentialsProviderContext, nobody = c.credentials(o)
+	insecure = c.secure(o)
+	if nobody != nil || insecure != nil {
+		return nil, errors.Join(nobody, insecure)
 	}
 	if c.PoolSize != 0 {
 		o.PoolSize = c.PoolSize

@@ -102,11 +102,6 @@ func (c Connection) secure(o *redis.Options) error {
 
 // introduce has every handshake show our certificate.
 func (c Connection) introduce(t *tls.Config) error {
-	for _, f := range []struct{ field, file string }{{"redis.cert_file", c.CertFile}, {"redis.key_file", c.KeyFile}} {
-		if _, err := readSecret(f.file); err != nil {
-			return wrong(f.field, "a file in PEM (%v)", err)
-		}
-	}
 	read := func() (*tls.Certificate, error) {
 		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		return &cert, err
@@ -118,6 +113,23 @@ func (c Connection) introduce(t *tls.Config) error {
 	fresh := lastGood(last, read, c.Metrics)
 	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return fresh(), nil }
 	return nil
+}
+
+// unreadable joins which files can not be read, whatever the rest says.
+func (c Connection) unreadable() error {
+	var all []error
+	for _, f := range []struct{ field, want, file string }{
+		{"redis.username_file", "a file with one line", c.UsernameFile}, {"redis.password_file", "a file with one line", c.PasswordFile},
+		{"redis.ca_file", "a file with certificates", c.CAFile}, {"redis.cert_file", "a file in PEM", c.CertFile}, {"redis.key_file", "a file in PEM", c.KeyFile},
+	} {
+		if f.file == "" {
+			continue
+		}
+		if _, err := readSecret(f.file); err != nil {
+			all = append(all, wrong(f.field, "%s (%v)", f.want, err))
+		}
+	}
+	return errors.Join(all...)
 }
 
 // lastGood reads again on every call. While that fails, as between the writing of a certificate and of its key, the last value counts: a file that

@@ -148,6 +148,25 @@ func (s *Store) Open(ctx context.Context) error {
 	return nil
 }
 
+// OpenWriter is Open for who publishes: it finds out, too, that the user of Redis may not. What it asks for changes nothing.
+func (s *Store) OpenWriter(ctx context.Context) error {
+	if err := s.Open(ctx); err != nil {
+		return err
+	}
+	start, nobodys := time.Now(), s.keys.Event(notify.Stream{Tenant: "default", Topic: "rights"}).Dedupe
+	err := s.redis.ZRemRangeByRank(ctx, nobodys, 1, 0).Err()
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		err = fmt.Errorf("redis: this user may not publish: expected a publisher's rights, as allim-publisher in deploy/redis/users.acl has them (%w)", err)
+	} else if err != nil {
+		err = classify(err)
+	}
+	s.metrics.done(opOpen, start, err)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	return nil
+}
+
 // writer is what publish needs of a Store; it stands here as the list of signatures, checked by the compiler.
 var _ interface {
 	Open(context.Context) error

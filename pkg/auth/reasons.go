@@ -108,6 +108,9 @@ func (x *explaining) times() {
 	if d := x.now.Sub(c.expires); !c.expires.IsZero() && d >= x.Leeway {
 		x.refuse("expired %s ago, at %s", span(d), utc(c.expires))
 	}
+	if d := x.now.Sub(c.expires); !c.expires.IsZero() && d >= 0 && d < x.Leeway {
+		x.note("it expired %s ago: servers take it for %s more, since clocks differ", span(d), span(x.Leeway-d))
+	}
 	if d := c.notBefore.Sub(x.now); !c.notBefore.IsZero() && d > x.Leeway {
 		x.refuse("nbf: not valid for another %s, until %s", span(d), utc(c.notBefore))
 	}

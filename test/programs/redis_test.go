@@ -3,6 +3,7 @@ package programs
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -50,6 +51,17 @@ func TestTheDeployedRedisComesBackFromACrashWithAllThatWasAcknowledged(t *testin
 	defer nobody.Close()
 	if err := nobody.Ping(context.Background()).Err(); err == nil || err.Error() != "NOAUTH Authentication required." {
 		t.Errorf("who gives no name is told %v", err)
+	}
+}
+
+// A publisher that may only do what a gateway may would be ready, and fail each call.
+func TestAPublisherUnderTheGatewaysUserOfRedisDoesNotStart(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	got := run(t, "publisher", folder(t, map[string]string{"allim.yaml": ending}), []string{"--config=allim.yaml", "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0", "--listen-ops=127.0.0.1:0"},
+		[]string{"ALLIM_REDIS_URL=" + srv.As("gateway")})
+	if want := "this user may not publish: expected a publisher's rights, as allim-publisher in deploy/redis/users.acl has them"; got.code != 1 || !strings.Contains(got.stderr, want) {
+		t.Errorf("it ended with %d, want 1, and said\n%s\nwant %q in it", got.code, got.stderr, want)
 	}
 }
 

@@ -40,7 +40,11 @@ var wrongs = []wrong{
 
 	// The file itself.
 	{name: "no such file", args: []string{"--config=gone.yaml"}, want: "flag --config: gone.yaml: no such file or directory"},
-	{name: "no YAML", yaml: "keys: [\n", want: "allim.yaml: line 1: did not find expected node content"},
+	{name: "a bad URL beside files that are not there", yaml: good + "redis: {url: 7, password_file: p, ca_file: c}\n", want: "3 mistakes in the settings:\n" +
+		"  allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (redis: invalid URL scheme: )\n" +
+		"  allim.yaml:4: redis.password_file: expected a file with one line (open p: no such file or directory)\n" +
+		"  allim.yaml:4: redis.ca_file: expected a file with certificates (open c: no such file or directory)"},
+	{name: "no YAML", yaml: "keys: [\n", want: "allim.yaml:1: did not find expected node content"},
 	{name: "two documents", yaml: good + "---\nmode: production\n", want: "allim.yaml: expected one YAML document"},
 	{name: "a list instead of names", yaml: "- a\n", want: "allim.yaml:1: expected names with values, not a list"},
 	{name: "a value instead of a section", yaml: good + "redis: redis://h\n", want: "allim.yaml:4: redis: expected names with values, not a single value"},
@@ -99,7 +103,7 @@ var wrongs = []wrong{
 	{name: "two API keys of one name", program: "publisher", yaml: goodURL + "api_keys:\n- {id: a, key: " + goodSecret + "}\n- {id: a, key: another-key-of-more-than-32-characters}\n",
 		want: "allim.yaml:4: api_keys[1].id: expected one that no other API key has"},
 	{name: "a mistake in a file of its own", program: "publisher", yaml: goodURL + "api_keys_file: a.yaml\n", files: map[string]string{"a.yaml": "- id: a\n  kye: x\n"},
-		want: "2 mistakes in the settings:\n  a.yaml:2: api_keys[0].kye: unknown, did you mean key?\n  a.yaml:1: api_keys[0].key: expected at least 32 printable ASCII characters, or sha256: and 64 hex digits"},
+		want: "2 mistakes in the settings:\n  a.yaml:1: api_keys[0].key: expected at least 32 printable ASCII characters, or sha256: and 64 hex digits\n  a.yaml:2: api_keys[0].kye: unknown, did you mean key?"},
 	{name: "the publisher's audience", program: "gateway", yaml: good + "audience: allim-publisher\n", want: "allim.yaml:4: audience: expected one of your own: allim-publisher is for service tokens"},
 	{name: "an anonymous who hears a pattern", program: "gateway", yaml: good + "anonymous: {hear: ['a/*']}\n", want: "allim.yaml:4: anonymous.hear[0]: expected only A-Z a-z 0-9 . _ ~ / : @ = + , - (byte 3 is \"*\")"},
 
@@ -109,12 +113,12 @@ var wrongs = []wrong{
 	{name: "two classes of one prefix", yaml: good + "topics: [{prefix: a/}, {prefix: a/}]\n", want: `allim.yaml:4: topics[1].prefix: expected one that no other class has: topics[0] has "a/" too`},
 	{name: "too long a history", yaml: good + "topics: [{prefix: a/, history: 20000}]\n", want: `allim.yaml:4: topics[0].history: expected a whole number, from 0 to 10000, not "20000"`},
 	{name: "a certificate without its key", program: "gateway", yaml: good + "tls: {public: {cert_file: c.pem}}\n", want: "allim.yaml:4: tls.public.key_file: expected the private key of tls.public.cert_file"},
-	{name: "a certificate that is not there", program: "publisher", yaml: good + "tls: {publisher: {cert_file: c.pem, key_file: k.pem}}\n", want: "allim.yaml:4: tls.publisher: expected a certificate and its key: read certificate: open c.pem: no such file or directory"},
+	{name: "a certificate that is not there", program: "publisher", yaml: good + "tls: {publisher: {cert_file: c.pem, key_file: k.pem}}\n", want: "allim.yaml:4: tls.publisher: expected a certificate and its key: read certificate: open c.pem: no such file or directory, read its key: open k.pem: no such file or directory"},
 
 	// All of them at once.
 	{name: "one of each", program: "gateway", yaml: "redsi: 1\nkeys: [{algorithm: HS256, secret: short}]\n", args: []string{"--log-level=loud", "--nope"}, env: []string{"ALLIM_PUBLIC_URL=x", "ALLIM_MODES=a"},
 		want: "6 mistakes in the settings:\n  flag --nope: unknown, did you mean --mode?\n  environment ALLIM_MODES: unknown, did you mean ALLIM_MODE?\n  allim.yaml:1: redsi: unknown, did you mean redis?\n" +
-			"  flag --log-level: log.level: expected debug, info, warn or error, not \"loud\"\n  allim.yaml:2: keys[0].secret: expected at least 32 bytes, not 5\n" +
+			"  allim.yaml:2: keys[0].secret: expected at least 32 bytes, not 5\n  flag --log-level: log.level: expected debug, info, warn or error, not \"loud\"\n" +
 			"  environment ALLIM_PUBLIC_URL: public_url: expected the gateway's address as browsers see it, such as https://push.example.com"},
 }
 
