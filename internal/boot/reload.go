@@ -98,7 +98,7 @@ func NewLive[T any](p Process, first *T, build func(*settings.Loaded) (*T, error
 // Load is the current one.
 func (l *Live[T]) Load() *T { return l.current.Load() }
 
-// Reload reads the settings again. Of those that need a restart the log says so.
+// Reload reads the settings again. Of those that need a restart the log says so. With a mistake anywhere that could be seen, nothing is taken.
 func (l *Live[T]) Reload() (changed bool, err error) {
 	now, err := l.p.Reread()
 	if err != nil {
@@ -114,15 +114,17 @@ func (l *Live[T]) Reload() (changed bool, err error) {
 	taken := *now
 	taken.Settings = l.p.Settings.Settings // what needs a restart is not taken half
 	taken.Keys, taken.KeysFile, taken.APIKeys, taken.APIFile = now.Keys, now.KeysFile, now.APIKeys, now.APIFile
+	_, wrong := l.build(now) // what a restart would stumble over is told now, not then
+	_, _, wrongTopics := Classes(now.Topics)
 	next, err := l.build(&taken)
-	if err := Mistakes(&taken, nil, err); err != nil {
+	if err := Mistakes(now, nil, errors.Join(wrong, wrongTopics, err)); err != nil {
 		return false, err
 	}
 	if len(now.Keys)+len(now.APIKeys) == 0 && len(l.last.Keys)+len(l.last.APIKeys) > 0 {
 		return false, errors.New("expected at least one key, as before: to go on without any, start anew")
 	}
-	if len(others) > 0 {
-		l.p.Log.Warn("restart_needed", "settings", others)
+	if waiting := settings.Differ(&l.p.Settings.Settings, &now.Settings, reread...); len(others) > 0 && len(waiting) > 0 { // none, once all is again as it is
+		l.p.Log.Warn("restart_needed", "settings", waiting)
 	}
 	changed = len(settings.Differ(&l.last.Settings, &now.Settings)) > len(others)
 	if changed {

@@ -87,6 +87,7 @@ func TestKeysAreTakenWhileTheProgramRuns(t *testing.T) {
 		{"keys: [" + first + "]\n", false, "", true, false, 0},
 		{"keys: [" + first + ", " + second + "]\n", true, "", true, true, 0},
 		{"keys: [" + first + ", " + second + "]\nkesy: 1\n", false, "kesy: unknown, did you mean keys?", true, true, 0},
+		{"keys: [" + second + "]\ntopics: [{prefix: 'user:'}]\n", false, "topics[0].prefix: expected the prefix of", true, true, 0},
 		{"keys: [{algorithm: HS256, secret: short}]\n", false, "keys[0].secret: expected at least 32 bytes", true, true, 0},
 		{"keys: [" + first + ", " + second + "]\ninbox: {size: 7}\n", false, "", true, true, 1},
 		{"keys: [" + second + "]\ninbox: {size: 7}\n", true, "", false, true, 1},
