@@ -5,9 +5,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"allim/internal/testkit"
+	"allim/pkg/auth"
+	"allim/test/pods"
 )
 
 // A kind of setting: one that is of it, and how it is given in each place, each time another.
@@ -333,5 +339,56 @@ func TestOneFileServesBothProgramsAndIsCheckedWithTheEyesOfBoth(t *testing.T) {
 	if got := run(t, "allim", dir, []string{"config", "print", "--config=allim.yaml"}, nil); got.code != 0 || strings.Contains(got.stdout, strings.Trim(goodSecret, `"`)) ||
 		!strings.Contains(got.stdout, "32KiB # allim.yaml:6") {
 		t.Errorf("allim config print: %+v", got)
+	}
+}
+
+func TestARunningGatewayTakesAChangedFileWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	file := func(audience, prefix, keys string) string {
+		return goodURL + "audience: " + audience + "\ntopics: [{prefix: '" + prefix + "'}]\nanonymous: {subscribe: ['public/*']}\nkeys:\n" + keys
+	}
+	named := func(id string) string {
+		return "- {id: " + id + ", algorithm: HS256, secret: \"" + secretOf(id) + "\"}\n"
+	}
+	s := newSite(t, file("web", "feeds/", named("old")))
+	p := s.start("gateway", "gateway", "--reload-interval=24h")
+	p.Expect("reload_failed")
+	for _, step := range []struct {
+		name, file string
+		failed     float64 // in all
+		ok         float64
+		takes      []string // keys, with the audience of the start
+	}{
+		{"a topic class that is none", file("web", "user:", named("new")), 1, 0, []string{"old"}},
+		{"the same again", file("web", "user:", named("new")), 2, 0, []string{"old"}},
+		{"another audience and one more key", file("app", "feeds/", named("old")+named("new")), 2, 1, []string{"old", "new"}},
+		{"no key at all", file("app", "feeds/", ""), 3, 1, []string{"old", "new"}},
+		{"only the new key", file("app", "feeds/", named("new")), 3, 2, []string{"new"}},
+	} {
+		put(t, s.dir, "allim.yaml", step.file)
+		p.Signal(syscall.SIGHUP)
+		testkit.EventuallyNil(t, pods.Within, func() error {
+			failed, ok := p.Metric("allim_reloads_total", "what", "keys", "result", "failed"), p.Metric("allim_reloads_total", "what", "keys", "result", "ok")
+			if failed != step.failed || ok != step.ok {
+				return fmt.Errorf("%v failures and %v changes counted, want %v and %v", failed, ok, step.failed, step.ok)
+			}
+			return nil
+		}, step.name)
+		for _, id := range []string{"old", "new"} {
+			for audience, want := range map[string]bool{"web": slices.Contains(step.takes, id), "app": false} {
+				token, err := auth.Sign(auth.SigningKey{ID: id, Algorithm: "HS256", Secret: []byte(secretOf(id))}, map[string]any{"sub": "ann", "aud": audience, "exp": time.Now().Add(time.Hour).Unix()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !want {
+					pods.Refused(t, p, pods.Hello{Token: token}, 401)
+					continue
+				}
+				pods.Connect(t, p, pods.Hello{Token: token}).Drop()
+			}
+		}
+	}
+	if said := fmt.Sprint(p.Said("restart_needed", "", "")["settings"]); said != "[audience]" {
+		t.Errorf("restart_needed for %s, want [audience]", said)
 	}
 }

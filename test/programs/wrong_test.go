@@ -37,6 +37,8 @@ var wrongs = []wrong{
 	{name: "an unknown command", yaml: good, args: []string{"confg"}, want: "command line: unexpected argument confg, did you mean \"config\"?"},
 	{name: "a flag without its value", yaml: good, args: []string{"--redis-url"}, want: "command line: --redis-url: missing value, expecting \"<arg>\""},
 	{name: "an unknown variable", yaml: good, env: []string{"ALLIM_REDIS_ULR=x"}, want: "environment ALLIM_REDIS_ULR: unknown, did you mean ALLIM_REDIS_URL?"},
+	{name: "a port of Redis, which is no setting", yaml: good, env: []string{"ALLIM_REDIS_PORT=1", "ALLIM_PORT=tcp://10.0.0.1:80"}, want: "environment ALLIM_REDIS_PORT: unknown, did you mean ALLIM_REDIS_URL?"},
+	{name: "a secret that became a name", yaml: good + "redis:\n  password:hunter2: x\n", want: "allim.yaml:5: redis.password…: unknown"},
 
 	// The file itself.
 	{name: "no such file", args: []string{"--config=gone.yaml"}, want: "flag --config: gone.yaml: no such file or directory"},
@@ -50,10 +52,13 @@ var wrongs = []wrong{
 	{name: "a value instead of a section", yaml: good + "redis: redis://h\n", want: "allim.yaml:4: redis: expected names with values, not a single value"},
 	{name: "a section instead of a value", yaml: good + "mode: {a: b}\n", want: "allim.yaml:4: mode: expected production or development, not names with values"},
 	{name: "a value instead of a list", yaml: good + "topics: feeds/\n", want: "allim.yaml:4: topics: expected a list, not a single value"},
+	{name: "a secret that begins with a star", yaml: good + "redis: {password: *hunter2}\n", want: "allim.yaml: a value begins with * and is not quoted"},
+	{name: "a settings file that is none", args: []string{"--config=/dev/null"}, want: "flag --config: /dev/null: expected a regular file"},
 	{name: "nothing where a value belongs", yaml: good + "audience:\n", want: "allim.yaml:4: audience: expected text, not nothing"},
 
 	// Values, from every place.
 	{name: "a mode", yaml: good + "mode: prod\n", want: `allim.yaml:4: mode: expected production or development, not "prod"`},
+	{name: "both modes", yaml: good + "mode: production,development\n", want: `allim.yaml:4: mode: expected production or development, not "production,development"`},
 	{name: "a level by flag", yaml: good, args: []string{"--log-level=loud"}, want: `flag --log-level: log.level: expected debug, info, warn or error, not "loud"`},
 	{name: "a number", yaml: good + "redis: {partitions: many}\n", want: `allim.yaml:4: redis.partitions: expected a whole number, from 1 to 1024, not "many"`},
 	{name: "a number out of bounds, by the environment", yaml: good, env: []string{"ALLIM_REDIS_PARTITIONS=5000"},
@@ -70,6 +75,9 @@ var wrongs = []wrong{
 	{name: "no URL of Redis", yaml: good + "redis: {url: 'cache:6379'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (redis: invalid URL scheme: cache)"},
 	{name: "a certificate for a Redis without TLS", yaml: good + "redis: {ca_file: ca.pem}\n", files: map[string]string{"ca.pem": "x"}, want: "allim.yaml:4: redis.ca_file: expected nothing, since redis.url is not rediss:// and there is no TLS"},
 	{name: "a password file that is not there", yaml: good + "redis: {password_file: gone}\n", want: "allim.yaml:4: redis.password_file: expected a file with one line (open gone: no such file or directory)"},
+	{name: "a password beside its file, in one place", yaml: good, env: []string{"ALLIM_REDIS_PASSWORD=x", "ALLIM_REDIS_PASSWORD_FILE=p"}, files: map[string]string{"p": "x"},
+		want: "environment ALLIM_REDIS_PASSWORD_FILE: redis.password_file: expected nothing, since redis.password is set"},
+	{name: "a password behind the host", yaml: good + "redis: {url: 'redis://h/hunter2'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (behind the host stands no database number)"},
 
 	// What browsers see.
 	{name: "no address in production", program: "gateway", yaml: goodKeys,
@@ -77,6 +85,11 @@ var wrongs = []wrong{
 	{name: "a plain address in production", program: "gateway", yaml: goodKeys + "public_url: http://push.example.com\n", want: "allim.yaml:2: public_url: expected https in production (or mode: development)"},
 	{name: "an address that is none", program: "gateway", yaml: goodKeys + "public_url: push.example.com\n",
 		want: `allim.yaml:2: public_url: expected the gateway's address as browsers see it, such as https://push.example.com`},
+	{name: "an address with a password", program: "gateway", yaml: goodKeys + "public_url: https://me:hunter2@push.example.com\n", want: `allim.yaml:2: public_url: expected the gateway's address as browsers see it, such as https://push.example.com`},
+	{name: "an address for many", program: "gateway", yaml: goodKeys + "public_url: https://*.example.com\n", want: `allim.yaml:2: public_url: expected the gateway's address as browsers see it, such as https://push.example.com`},
+	{name: "an address that only looks like loopback", program: "gateway", yaml: goodKeys + "public_url: http://127.evil.example.com\n", want: "allim.yaml:2: public_url: expected https in production (or mode: development)"},
+	{name: "an origin that only looks like loopback", program: "gateway", yaml: good + "origins: ['http://127.0.0.1', 'http://127.evil.example.com']\n", want: "allim.yaml:4: origins[1]: expected https in production (or mode: development)"},
+	{name: "an origin with the port that browsers leave out", program: "gateway", yaml: good + "origins: ['https://app.example.com:443']\n", want: "allim.yaml:4: origins[0]: expected an exact origin such as https://app.example.com"},
 	{name: "a plain origin in production", program: "gateway", yaml: good + "origins: ['http://app.example.com']\n", want: "allim.yaml:4: origins[0]: expected https in production (or mode: development)"},
 	{name: "every origin", program: "gateway", yaml: good + "origins: [\"*\"]\n", want: "allim.yaml:4: origins[0]: expected an exact origin such as https://app.example.com"},
 	{name: "a host with a port", program: "gateway", yaml: good + "hosts: ['push.example.com:443']\n", want: "allim.yaml:4: hosts[0]: expected a host name without port, such as push.example.com"},
@@ -94,9 +107,14 @@ var wrongs = []wrong{
 		want: "allim.yaml:3: keys[0].secret_file: expected none beside secret"},
 	{name: "a secret file that is not there", yaml: goodURL + goodAPI + "keys: [{algorithm: HS256, secret_file: gone}]\n", want: "allim.yaml:3: keys[0].secret_file: gone: no such file or directory"},
 	{name: "an empty secret file", yaml: goodURL + goodAPI + "keys: [{algorithm: HS256, secret_file: s}]\n", files: map[string]string{"s": "\n"}, want: "allim.yaml:3: keys[0].secret_file: s: expected something in it"},
+	{name: "a secret file that is none", yaml: goodURL + goodAPI + "keys: [{algorithm: HS256, secret_file: /dev/null}]\n", want: "allim.yaml:3: keys[0].secret_file: /dev/null: expected a regular file"},
 	{name: "a tenant's name", yaml: goodURL + goodAPI + "keys: [{algorithm: HS256, secret: " + goodSecret + ", tenants: [Acme]}]\n",
 		want: "allim.yaml:3: keys[0].tenants[0]: expected 1 to 32 of a-z 0-9 -"},
 	{name: "two lists of keys", yaml: good + "keys_file: k.yaml\n", files: map[string]string{"k.yaml": "[]\n"}, want: "allim.yaml:4: keys_file: expected none beside keys, which is given at allim.yaml:2"},
+	{name: "two lists of keys as flags", yaml: goodURL + goodAPI, args: []string{"--keys-file=k.yaml", "--keys=[{algorithm: HS256, secret: " + goodSecret + "}]"}, files: map[string]string{"k.yaml": "[]\n"},
+		want: "flag --keys-file: keys_file: expected none beside keys, which is given at flag --keys"},
+	{name: "a private key where a public one belongs", yaml: goodURL + goodAPI + "keys: [{algorithm: ES256, public_key_file: k.pem}]\n", files: map[string]string{"k.pem": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"},
+		want: `allim.yaml:3: keys[0].public_key_file: expected PEM, a JWK or a JWK Set: parse public key: PEM block 1: "PRIVATE KEY": a private key stays where tokens are signed; expected its "PUBLIC KEY" (openssl pkey -pubout)`},
 	{name: "a short API key", program: "publisher", yaml: goodURL + "api_keys: [{id: a, key: short}]\n", want: "allim.yaml:2: api_keys[0].key: expected at least 32 printable ASCII characters, or sha256: and 64 hex digits"},
 	{name: "a right that there is not", program: "publisher", yaml: goodURL + "api_keys: [{id: a, key: " + goodSecret + ", allow: [everything]}]\n",
 		want: "allim.yaml:2: api_keys[0].allow[0]: expected publish:<pattern>, notify:user:<pattern>, notify:segment:<pattern>, notify:*, refresh:<pattern>, inbox, events or admin"},
@@ -112,6 +130,7 @@ var wrongs = []wrong{
 	{name: "a prefix of users", yaml: good + "topics: [{prefix: 'user:'}]\n", want: "allim.yaml:4: topics[0].prefix: expected the prefix of event or page topics: user: is none"},
 	{name: "two classes of one prefix", yaml: good + "topics: [{prefix: a/}, {prefix: a/}]\n", want: `allim.yaml:4: topics[1].prefix: expected one that no other class has: topics[0] has "a/" too`},
 	{name: "too long a history", yaml: good + "topics: [{prefix: a/, history: 20000}]\n", want: `allim.yaml:4: topics[0].history: expected a whole number, from 0 to 10000, not "20000"`},
+	{name: "a request that never fits", program: "publisher", yaml: good + "limits: {request: 8MiB, calls_bytes: 4MiB}\n", want: "allim.yaml:4: limits.calls_bytes: expected at least limits.request, which is 8MiB"},
 	{name: "a certificate without its key", program: "gateway", yaml: good + "tls: {public: {cert_file: c.pem}}\n", want: "allim.yaml:4: tls.public.key_file: expected the private key of tls.public.cert_file"},
 	{name: "a certificate that is not there", program: "publisher", yaml: good + "tls: {publisher: {cert_file: c.pem, key_file: k.pem}}\n", want: "allim.yaml:4: tls.publisher: expected a certificate and its key: read certificate: open c.pem: no such file or directory, read its key: open k.pem: no such file or directory"},
 
