@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -82,17 +83,17 @@ func (c Connection) parse() (*redis.Options, error) {
 		return nil, wrong("redis.url", "a URL such as redis://host:6379/0; in a user or password, write special characters as %%XX")
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.Query())) {
-		if !slices.Contains(ours, name) {
-			return nil, wrong("redis.url", "no parameter %s, but any of %s", name, strings.Join(ours, ", "))
+		if slices.Contains(ours, name) {
+			continue
 		}
+		if !parameter.MatchString(name) {
+			name = "of another form" // it may be a password with a ? in it
+		}
+		return nil, wrong("redis.url", "no parameter %s, but any of %s", name, strings.Join(ours, ", "))
 	}
 	o, err := redis.ParseURL(c.URL)
 	if err != nil {
-		why := err.Error()
-		if strings.Contains(why, "database number") { // and behind it what stands there: a password with a slash in it, perhaps
-			why = "behind the host stands no database number"
-		}
-		return nil, wrong("redis.url", "a URL such as redis://host:6379/0 (%s)", why)
+		return nil, wrong("redis.url", "a URL such as redis://host:6379/0%s", reason(err))
 	}
 	if c.PoolSize < 0 {
 		return nil, wrong("redis.pool_size", "at least 1, or 0 for the default")
@@ -101,6 +102,25 @@ func (c Connection) parse() (*redis.Options, error) {
 		return nil, wrong("redis.pool_size", "nothing, since redis.url has pool_size")
 	}
 	return o, nil
+}
+
+var parameter = regexp.MustCompile("^[a-z_]{1,32}$")
+
+// reason is why go-redis takes no URL, without the parts of it that go-redis quotes: where a password is not escaped, they may be its own.
+func reason(err error) string {
+	why := err.Error()
+	switch {
+	case strings.Contains(why, "URL scheme"):
+		return " (its scheme is none of redis, rediss and unix)"
+	case strings.Contains(why, "database number"), strings.Contains(why, "URL path"):
+		return " (what follows the host is no database number)"
+	}
+	for _, name := range ours {
+		if strings.Contains(why, name) {
+			return " (" + name + " has a value that it can not have)"
+		}
+	}
+	return ""
 }
 
 // dialer bounds how long sent bytes may stay unacknowledged: without it a silently cut link stays up for a quarter of an hour (pitfalls X1). go-redis

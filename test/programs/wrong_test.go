@@ -43,7 +43,7 @@ var wrongs = []wrong{
 	// The file itself.
 	{name: "no such file", args: []string{"--config=gone.yaml"}, want: "flag --config: gone.yaml: no such file or directory"},
 	{name: "a bad URL beside files that are not there", yaml: good + "redis: {url: 7, password_file: p, ca_file: c}\n", want: "3 mistakes in the settings:\n" +
-		"  allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (redis: invalid URL scheme: )\n" +
+		"  allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (its scheme is none of redis, rediss and unix)\n" +
 		"  allim.yaml:4: redis.password_file: expected a file with one line (open p: no such file or directory)\n" +
 		"  allim.yaml:4: redis.ca_file: expected a file with certificates (open c: no such file or directory)"},
 	{name: "no YAML", yaml: "keys: [\n", want: "allim.yaml:1: did not find expected node content"},
@@ -72,12 +72,14 @@ var wrongs = []wrong{
 	{name: "an unknown name in a variable's YAML", yaml: good, env: []string{"ALLIM_TOPICS=[{prefix: a/, tll: 5m}]"}, want: "environment ALLIM_TOPICS: topics[0].tll: unknown, did you mean ttl?"},
 
 	// Redis.
-	{name: "no URL of Redis", yaml: good + "redis: {url: 'cache:6379'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (redis: invalid URL scheme: cache)"},
+	{name: "no URL of Redis", yaml: good + "redis: {url: 'cache:6379'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (its scheme is none of redis, rediss and unix)"},
 	{name: "a certificate for a Redis without TLS", yaml: good + "redis: {ca_file: ca.pem}\n", files: map[string]string{"ca.pem": "x"}, want: "allim.yaml:4: redis.ca_file: expected nothing, since redis.url is not rediss:// and there is no TLS"},
 	{name: "a password file that is not there", yaml: good + "redis: {password_file: gone}\n", want: "allim.yaml:4: redis.password_file: expected a file with one line (open gone: no such file or directory)"},
 	{name: "a password beside its file, in one place", yaml: good, env: []string{"ALLIM_REDIS_PASSWORD=x", "ALLIM_REDIS_PASSWORD_FILE=p"}, files: map[string]string{"p": "x"},
 		want: "environment ALLIM_REDIS_PASSWORD_FILE: redis.password_file: expected nothing, since redis.password is set"},
-	{name: "a password behind the host", yaml: good + "redis: {url: 'redis://h/hunter2'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (behind the host stands no database number)"},
+	{name: "a password with a slash", yaml: good + "redis: {url: 'redis://me:12/hunter2@h/0'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (what follows the host is no database number)"},
+	{name: "a password with a question mark", yaml: good + "redis: {url: 'redis://me:12?hunter2@h/0'}\n", want: "allim.yaml:4: redis.url: expected no parameter of another form, but any of db, client_name, pool_size, pool_timeout, min_idle_conns, max_idle_conns, max_active_conns, conn_max_idle_time, conn_max_lifetime, conn_max_lifetime_jitter"},
+	{name: "a password behind the host", yaml: good + "redis: {url: 'redis://h/hunter2'}\n", want: "allim.yaml:4: redis.url: expected a URL such as redis://host:6379/0 (what follows the host is no database number)"},
 
 	// What browsers see.
 	{name: "no address in production", program: "gateway", yaml: goodKeys,
