@@ -72,7 +72,8 @@ func (l *Loaded) Source(path string) string {
 func Differ(a, b *Settings, except ...string) (paths []string) {
 	others := b.leaves()
 	for i, l := range a.leaves() {
-		if !slices.Contains(except, l.path) && !reflect.DeepEqual(l.v.Interface(), others[i].v.Interface()) {
+		bothEmpty := l.v.Kind() == reflect.Slice && l.v.Len() == 0 && others[i].v.Len() == 0 // [] and nothing are one
+		if !bothEmpty && !slices.Contains(except, l.path) && !reflect.DeepEqual(l.v.Interface(), others[i].v.Interface()) {
 			paths = append(paths, l.path)
 		}
 	}

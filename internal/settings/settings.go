@@ -41,6 +41,7 @@ type Settings struct {
 	Inbox     Inbox    `name:"inbox"`
 	Reflect   bool     `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
 	Reload    Reload   `name:"reload"`
+	Drain     Drain    `name:"drain"`
 	Limits    Limits   `name:"limits"`
 }
 
@@ -80,7 +81,26 @@ type Redis struct {
 	CertFile     string `name:"cert_file" hint:"FILE" help:"Client certificate in PEM, where Redis asks for one."`
 	KeyFile      string `name:"key_file" hint:"FILE" help:"Its private key in PEM."`
 	Partitions   int    `name:"partitions" default:"128" min:"1" max:"1024" help:"Into how many parts keys and channels are spread. Fixed for the life of a Redis: a program that is told another number does not start."`
+	FSync        string `name:"fsync" of:"publisher" default:"everysec" enum:"everysec,always" help:"Redis' own setting appendfsync: with always, an acknowledgement of level DISK needs no Redis 7.2."`
 	PoolSize     int    `name:"pool_size" default:"0" min:"0" max:"10000" help:"Most connections for commands. 0: ten for each CPU."`
+
+	Sentinel Sentinel `name:"sentinel"`
+	Cluster  Cluster  `name:"cluster"`
+}
+
+// Sentinel is who knows which Redis is the primary, where Sentinels watch over it. Then the URL says everything but its address.
+type Sentinel struct {
+	Master       string   `name:"master" hint:"NAME" help:"What Sentinels call the primary. Empty: there are none."`
+	Addresses    []string `name:"addresses" hint:"HOST:PORT" help:"Some of the Sentinels; they know the others."`
+	Username     string   `name:"username" hint:"NAME" help:"ACL user at the Sentinels."`
+	UsernameFile string   `name:"username_file" hint:"FILE" help:"File with it; read for every new connection."`
+	Password     Secret   `name:"password" hint:"SECRET" help:"Its password. Prefer the file."`
+	PasswordFile string   `name:"password_file" hint:"FILE" help:"File with the password; read for every new connection."`
+}
+
+// Cluster is a Redis Cluster. Then the URL says everything but its address.
+type Cluster struct {
+	Addresses []string `name:"addresses" hint:"HOST:PORT" help:"Some of its nodes; they know the others. Empty: it is no cluster."`
 }
 
 // A Key verifies tokens: with a secret, or with public keys.
@@ -130,9 +150,16 @@ type Reload struct {
 	Interval Duration `name:"interval" default:"10s" min:"1s" max:"24h" help:"How often keys, API keys and certificates are read again; SIGHUP does it at once. What is wrong is logged and the old ones stay."`
 }
 
+// Drain is how a gateway that is asked to end lets its clients go.
+type Drain struct {
+	Pause  Duration `name:"pause" of:"gateway" default:"5s" min:"0s" max:"1m" help:"How long it goes on taking connections while it already says that it is not ready, so that nobody is sent here any more."`
+	Window Duration `name:"window" of:"gateway" default:"20s" min:"0s" max:"10m" help:"Over how long clients are asked to connect elsewhere, before those that did not are closed with 1012. 0s: all are closed at once."`
+}
+
 // Limits are bounds that can be tuned; each is counted when it is met.
 type Limits struct {
 	Sessions    int      `name:"sessions" of:"gateway" default:"100000" min:"1" max:"10000000" help:"Connections at once; more are refused with 503."`
+	Upgrades    int      `name:"upgrades" of:"gateway" default:"0" min:"0" max:"1000000" help:"New connections in a second; more are refused with 503 and come again after seconds. 0: 500 for each CPU."`
 	Topics      int      `name:"topics" of:"gateway" default:"100" min:"1" max:"1000" help:"Topics of a connection, those it never asked for included."`
 	Frame       Size     `name:"frame" of:"gateway" default:"16KiB" min:"1KiB" max:"1MiB" help:"A client's frame; a larger one closes with 1009."`
 	Queue       Size     `name:"queue" of:"gateway" default:"256KiB" min:"16KiB" max:"64MiB" help:"Bytes that wait for a connection that reads slowly."`
