@@ -122,7 +122,7 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 }
 
 // writingBank is the publisher with its operations port.
-func writingBank(parts []lifecycle.Part, st *store.Store, rdb *redis.Client, cast *cast, l []net.Listener, log *slog.Logger) ([]lifecycle.Part, error) {
+func writingBank(parts []lifecycle.Part, st *store.Store, rdb redis.UniversalClient, cast *cast, l []net.Listener, log *slog.Logger) ([]lifecycle.Part, error) {
 	registry := boot.Registry("publisher")
 	server, err := publish.New(publish.Options{Store: st, Services: cast.services, Log: log, Metrics: publish.NewMetrics(registry)})
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // Store makes the program's Redis client and the store on it, whose operations are counted. The caller closes the client.
-func Store(l *settings.Loaded, keys *keyspace.Map, classes []store.Class, registry prometheus.Registerer) (*redis.Client, *store.Store, error) {
+func Store(l *settings.Loaded, keys *keyspace.Map, classes []store.Class, registry prometheus.Registerer) (redis.UniversalClient, *store.Store, error) {
 	c := Connection(l.Redis)
 	c.Metrics = store.NewMetrics(registry)
 	client, err := store.Connect(c)

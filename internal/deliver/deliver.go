@@ -29,7 +29,7 @@ import (
 
 // Options make a Bank.
 type Options struct {
-	Redis     *redis.Client
+	Redis     redis.UniversalClient
 	Keys      *keyspace.Map
 	Store     *store.Store
 	Verify    func(token string) (*auth.Identity, error)

@@ -96,7 +96,7 @@ func connect(t *testing.T, url string) *redis.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb
+	return rdb.(*redis.Client)
 }
 
 // run runs a part until the test ends.

@@ -19,7 +19,7 @@ import (
 // What each role needs, all stories show: they run under the users of deploy/redis. Here is what it may not, and what comes close to that and it may.
 func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 	srv := testkit.Redis(t, "--enable-debug-command", "yes")
-	clients := map[string]*redis.Client{"gateway": connect(t, srv.As("gateway")), "publisher": connect(t, srv.As("publisher"))}
+	clients := map[string]redis.UniversalClient{"gateway": connect(t, srv.As("gateway")), "publisher": connect(t, srv.As("publisher"))}
 	const (
 		command = "NOPERM this user has no permissions to run the '"
 		key     = "NOPERM this user has no permissions to access one of the keys used as arguments"
@@ -70,7 +70,7 @@ func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 }
 
 // doAs runs one command on a connection that is thrown away: some leave it in another state.
-func doAs(t *testing.T, c *redis.Client, line string) error {
+func doAs(t *testing.T, c redis.UniversalClient, line string) error {
 	t.Helper()
 	var args []any
 	for _, a := range strings.Fields(line) {

@@ -50,7 +50,7 @@ var ours = []string{"db", "client_name", "pool_size", "pool_timeout", "min_idle_
 // Connect makes the client that a Store and a feed share. It does not dial yet; the caller closes it. Commands end with their context and are tried
 // once: who retries is whoever knows what the caller waits for (pitfalls A10, and dependencies, finding 5). Its error joins a
 // *notify.FieldError, with the name of our setting, for each mistake; none holds a password.
-func Connect(c Connection) (*redis.Client, error) {
+func Connect(c Connection) (redis.UniversalClient, error) {
 	o, err := c.parse()
 	if err := errors.Join(err, c.unreadable()); err != nil {
 		return nil, err

@@ -85,13 +85,13 @@ func TestAURLMaySetWhatIsNotFixed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if o := c.Options(); o.PoolSize != 7 || o.ConnMaxLifetime != time.Hour || o.DB != 3 || o.MaxRetries != 0 || !o.ContextTimeoutEnabled || o.ReadTimeout != 5*time.Second {
+	if o := c.(*redis.Client).Options(); o.PoolSize != 7 || o.ConnMaxLifetime != time.Hour || o.DB != 3 || o.MaxRetries != 0 || !o.ContextTimeoutEnabled || o.ReadTimeout != 5*time.Second {
 		t.Errorf("got %+v", o)
 	}
 }
 
 // fresh makes the client's next command dial: it takes no connection that is there.
-func fresh(ctx context.Context, c *redis.Client) error {
+func fresh(ctx context.Context, c redis.UniversalClient) error {
 	sub := c.Subscribe(ctx) // a link of its own each time
 	defer sub.Close()
 	return sub.Ping(ctx)

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"allim/internal/store"
 	"allim/internal/testkit"
 )
@@ -24,7 +26,7 @@ func TestEveryConnectionHasItsSocketOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		conn, err := client.Options().Dialer(t.Context(), "tcp", client.Options().Addr)
+		conn, err := client.(*redis.Client).Options().Dialer(t.Context(), "tcp", client.(*redis.Client).Options().Addr)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ type bench struct {
 	publisher *store.Store
 
 	ctx  context.Context
-	rdb  *redis.Client // may do all
+	rdb  redis.UniversalClient // may do all
 	keys *keyspace.Map
 	real bool
 }
@@ -63,7 +63,7 @@ func newBench(t *testing.T, as func(role string) string, o store.Options, change
 	return b
 }
 
-func open(b *bench, rdb *redis.Client, o store.Options) *store.Store {
+func open(b *bench, rdb redis.UniversalClient, o store.Options) *store.Store {
 	b.Helper()
 	o.Redis = rdb
 	s, err := store.New(o)
@@ -76,7 +76,7 @@ func open(b *bench, rdb *redis.Client, o store.Options) *store.Store {
 	return s
 }
 
-func connect(t *testing.T, url string, change ...func(*store.Connection)) *redis.Client {
+func connect(t *testing.T, url string, change ...func(*store.Connection)) redis.UniversalClient {
 	t.Helper()
 	c := store.Connection{URL: url}
 	for _, f := range change {

@@ -65,7 +65,7 @@ type Metrics struct {
 	calls   [len(operations)][len(results)]prometheus.Counter
 	dials   [2]prometheus.Counter // ok, error
 	stale   prometheus.Counter
-	client  atomic.Pointer[redis.Client] // the last that Connect made with these
+	client  atomic.Pointer[redis.UniversalClient] // the last that Connect made with these
 }
 
 // NewMetrics registers the metrics; with a nil Registerer they count for nobody. They show the pools of the client that Connect made with them last.
@@ -141,8 +141,8 @@ func (m *Metrics) staleSecret() {
 }
 
 // watch has the pools of a new client shown.
-func (m *Metrics) watch(c *redis.Client) {
+func (m *Metrics) watch(c redis.UniversalClient) {
 	if m != nil {
-		m.client.Store(c)
+		m.client.Store(&c)
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 func registry() *prometheus.Registry { return prometheus.NewPedanticRegistry() }
 
-func storeOn(t *testing.T, c *redis.Client) *store.Store {
+func storeOn(t *testing.T, c redis.UniversalClient) *store.Store {
 	t.Helper()
 	keys, err := keyspace.NewMap(0)
 	if err != nil {
@@ -130,7 +130,7 @@ func TestThePoolsAreShown(t *testing.T) {
 	if _, err := storeOn(t, c).Tops(ctx, []notify.Stream{ann}); err != nil {
 		t.Fatal(err)
 	}
-	one := c.Conn() // the pool's only one
+	one := c.(*redis.Client).Conn() // the pool's only one
 	if err := one.Ping(ctx).Err(); err != nil {
 		t.Fatal(err)
 	}

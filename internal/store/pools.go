@@ -30,7 +30,7 @@ func (pools) Describe(ch chan<- *prometheus.Desc) {
 func (p pools) Collect(ch chan<- prometheus.Metric) {
 	stats := &redis.PoolStats{}
 	if c := p.m.client.Load(); c != nil {
-		stats = c.PoolStats()
+		stats = (*c).PoolStats()
 	}
 	pipelines := redis.PoolStats{}
 	if stats.PipelineStats != nil {

@@ -32,7 +32,7 @@ func TestTheFeedWorksOverTLSAndComesBackWithANewCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return c, s
+		return c.(*redis.Client), s
 	}
 	rdb, history := connect("gateway")
 	_, publisher := connect("publisher")
