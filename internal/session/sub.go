@@ -1,6 +1,8 @@
 package session
 
 import (
+	"time"
+
 	"allim/internal/wire"
 	"allim/pkg/fanout"
 	"allim/pkg/notify"
@@ -72,7 +74,7 @@ func (c *sub) resume() {
 }
 
 // Reset tells the client that its topic begins anew; an inbox is listed again.
-func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, _ *notify.Badge) {
+func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, _ notify.Why, _ *notify.Badge) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if c.gone || c.s.end != nil {
@@ -88,6 +90,15 @@ func (c *sub) reset(pos notify.Position) {
 	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: resetReason}, item{sub: c, pos: pos})
 	if c == s.own {
 		s.listAnew()
+	}
+}
+
+// TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was.
+func (c *sub) TooSlow(*fanout.Subscription, time.Duration) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if !c.gone {
+		c.s.finish(wire.CloseOverload, "too slow")
 	}
 }
 

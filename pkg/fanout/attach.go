@@ -198,7 +198,11 @@ func (x *shard) checked(a answer) {
 	case r.Outcome == notify.Empty && empty(a.from.Epoch):
 		x.begun(t, c, Begin{Position: r.Position, Recovered: continued})
 	default:
-		x.begun(t, c, Begin{Position: r.Position, Reset: continued})
+		b := Begin{Position: r.Position, Reset: continued}
+		if continued {
+			b.Why = whyOf(r)
+		}
+		x.begun(t, c, b)
 	}
 }
 

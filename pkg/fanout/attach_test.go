@@ -14,7 +14,7 @@ func TestOnceDetachReturnedTheLoopStartsNoCallOfTheSink(t *testing.T) {
 	sub := top.subs[0]
 	sub.gone.Store(true) // as Detach does, before the loop has seen the call
 	hear(w, 3, 9, 0)
-	w.shard.resetJoined(top, top.pos)
+	w.shard.resetJoined(top, top.pos, notify.WhyLost)
 	sub.caught = true
 	w.shard.attach(top, sub)
 	w.shard.heard(top, &notify.Message{Change: notify.ChangeEphemeral})

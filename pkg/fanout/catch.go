@@ -120,7 +120,7 @@ func (x *shard) pulled(a answer) {
 		if badge == nil {
 			badge = t.badge
 		}
-		x.resetOne(t, c, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset}, badge)
+		x.resetOne(t, c, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset}, whyOf(r), badge)
 	}
 	if t.mode == live && c.pos.Epoch != t.pos.Epoch && !(empty(c.pos.Epoch) && empty(t.pos.Epoch)) {
 		x.startSync(t, byEpoch) // t itself is behind a change of epoch

@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"sync"
+	"time"
 
 	"allim/pkg/notify"
 )
@@ -52,7 +53,10 @@ type Sink interface {
 	// was not taken: the subscription lags behind at the message before it until Resume, and then catches up from history.
 	Deliver(sub *Subscription, d *Delivery, recovered bool) bool
 	// Reset says that what the subscriber holds cannot be continued; what follows comes after pos. badge is the counts of a user's stream.
-	Reset(sub *Subscription, pos notify.Position, badge *notify.Badge)
+	Reset(sub *Subscription, pos notify.Position, why notify.Why, badge *notify.Badge)
+	// TooSlow ends the attachment of a subscriber that lags and does not get nearer; nothing follows it. A sink should close: what comes back resumes
+	// where it was. again is how long it should stay away at least; 0: it may come at once.
+	TooSlow(sub *Subscription, again time.Duration)
 	// CaughtUp ends a batch of recovered messages: live ones follow. It comes, too, when a topic reaches the place of a subscriber that began ahead of
 	// it, whose Begin had older counts. badge is the counts of a user's stream at that place, else nil.
 	CaughtUp(sub *Subscription, badge *notify.Badge)
@@ -63,6 +67,7 @@ type Begin struct {
 	Position  notify.Position // frames begin after it
 	Recovered bool            // From was continued without a hole. False for the zero position, which asks for all there is
 	Reset     bool            // From cannot be continued: as Sink.Reset with Position. False for the zero position
+	Why       notify.Why      // of Reset
 	Badge     *notify.Badge   // of a user's stream: its counts now (not at Position)
 	Err       error           // ErrUnavailable: history could not be read in time; ErrBusy: the hub is full. Nothing is attached; the other fields are zero
 }

@@ -181,6 +181,8 @@ type sink struct {
 	got    []*notify.Message
 	live   int // of got, how many were not recovered
 	resets int
+	whys   []notify.Why    // of the resets
+	slow   []time.Duration // the again of each TooSlow
 	caught []*notify.Badge
 	room   int           // messages it takes before it refuses; negative: all
 	gate   chan struct{} // not nil: Deliver waits for it to close, as no sink may
@@ -215,10 +217,17 @@ func (s *sink) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered boo
 	return true
 }
 
-func (s *sink) Reset(_ *fanout.Subscription, _ notify.Position, _ *notify.Badge) {
+func (s *sink) Reset(_ *fanout.Subscription, _ notify.Position, why notify.Why, _ *notify.Badge) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.resets++
+	s.whys = append(s.whys, why)
+}
+
+func (s *sink) TooSlow(_ *fanout.Subscription, again time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = append(s.slow, again)
 }
 
 func (s *sink) CaughtUp(_ *fanout.Subscription, b *notify.Badge) {

@@ -68,8 +68,8 @@ func TestBeginSaysWhereFramesBegin(t *testing.T) {
 		{"behind", "orders", fanout.From{Position: at(2)}, fanout.Begin{Position: at(2), Recovered: true}, 3},
 		{"everything", "orders", fanout.From{}, fanout.Begin{Position: at(0)}, 5},
 		{"from before it was made", "orders", fanout.From{Position: notify.EmptyAt(0)}, fanout.Begin{Position: at(0), Recovered: true}, 5},
-		{"beyond the top", "orders", fanout.From{Position: at(9)}, fanout.Begin{Position: at(0), Reset: true}, 5},
-		{"of another epoch", "orders", fanout.From{Position: notify.Position{Epoch: "zzzzzz", Offset: 3}}, fanout.Begin{Position: at(0), Reset: true}, 5},
+		{"beyond the top", "orders", fanout.From{Position: at(9)}, fanout.Begin{Position: at(0), Reset: true, Why: notify.WhyGone}, 5},
+		{"of another epoch", "orders", fanout.From{Position: notify.Position{Epoch: "zzzzzz", Offset: 3}}, fanout.Begin{Position: at(0), Reset: true, Why: notify.WhyGone}, 5},
 		{"user, live", "user:42", fromNow, fanout.Begin{Position: at(5), Badge: &notify.Badge{Unread: 5, Revision: at(5)}}, 0},
 		{"user, behind", "user:42", fanout.From{Position: at(4)}, fanout.Begin{Position: at(4), Recovered: true, Badge: &notify.Badge{Unread: 5, Revision: at(5)}}, 1},
 	} {

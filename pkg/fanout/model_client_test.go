@@ -3,6 +3,7 @@ package fanout
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"allim/pkg/notify"
 )
@@ -60,9 +61,11 @@ func (c *modelConn) Deliver(_ *Subscription, d *Delivery, recovered bool) bool {
 	return true
 }
 
-func (c *modelConn) Reset(_ *Subscription, pos notify.Position, badge *notify.Badge) {
+func (c *modelConn) Reset(_ *Subscription, pos notify.Position, _ notify.Why, badge *notify.Badge) {
 	c.queue = append(c.queue, frameReset{pos, badge})
 }
+
+func (c *modelConn) TooSlow(*Subscription, time.Duration) { c.close() }
 
 func (c *modelConn) CaughtUp(_ *Subscription, badge *notify.Badge) {
 	c.queue = append(c.queue, frameCaughtUp{badge})

@@ -49,9 +49,12 @@ func (s *countSink) Begin(sub *Subscription, _ Begin) {
 	s.mu.Unlock()
 	sub.Go()
 }
-func (s *countSink) Deliver(*Subscription, *Delivery, bool) bool         { s.got++; return true }
-func (s *countSink) Reset(*Subscription, notify.Position, *notify.Badge) { s.others++ }
-func (s *countSink) CaughtUp(*Subscription, *notify.Badge)               { s.others++ }
+func (s *countSink) Deliver(*Subscription, *Delivery, bool) bool { s.got++; return true }
+func (s *countSink) CaughtUp(*Subscription, *notify.Badge)       { s.others++ }
+func (s *countSink) TooSlow(*Subscription, time.Duration)        { s.others++ }
+func (s *countSink) Reset(*Subscription, notify.Position, notify.Why, *notify.Badge) {
+	s.others++
+}
 
 func (s *countSink) begun() int { s.mu.Lock(); defer s.mu.Unlock(); return s.begins }
 

@@ -306,7 +306,7 @@ func (x *shard) vanished(t *topic, r *notify.Recovery) {
 	x.free(t)
 	if t.known && !empty(t.pos.Epoch) {
 		x.place(t, r.Position, r.Badge)
-		x.resetJoined(t, t.pos)
+		x.resetJoined(t, t.pos, notify.WhyLost) // it was renewed as long as it was heard
 		return
 	}
 	x.place(t, r.Position, r.Badge)
@@ -316,23 +316,34 @@ func (x *shard) vanished(t *topic, r *notify.Recovery) {
 func (x *shard) reset(t *topic, r *notify.Recovery) {
 	x.free(t)
 	x.place(t, r.Top, r.Badge)
-	x.resetJoined(t, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset})
+	x.resetJoined(t, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset}, whyOf(r))
 }
 
-func (x *shard) resetJoined(t *topic, pos notify.Position) {
+// whyOf is why r is not a continuation of what was asked for.
+func whyOf(r *notify.Recovery) notify.Why {
+	switch {
+	case r.Outcome == notify.Empty:
+		return notify.WhyUnknown
+	case r.Why == "":
+		return notify.WhyGone
+	}
+	return r.Why
+}
+
+func (x *shard) resetJoined(t *topic, pos notify.Position, why notify.Why) {
 	for _, c := range t.subs {
 		if c.at == joined {
-			x.resetOne(t, c, pos, t.badge)
+			x.resetOne(t, c, pos, why, t.badge)
 		}
 	}
 }
 
-func (x *shard) resetOne(t *topic, c *Subscription, pos notify.Position, badge *notify.Badge) {
+func (x *shard) resetOne(t *topic, c *Subscription, pos notify.Position, why notify.Why, badge *notify.Badge) {
 	x.count.resets.Add(1)
 	c.pos = pos
 	x.stage(c, pending)
 	if !c.gone.Load() {
-		c.sink.Reset(c, pos, badge)
+		c.sink.Reset(c, pos, why, badge)
 	}
 }
 
