@@ -25,7 +25,7 @@ type Backend struct {
 // NewBackend is the backend of a tenant, with its API key.
 func NewBackend(t testing.TB, p *Pod, tenant string) *Backend {
 	t.Helper()
-	return newBackend(t, p, apiKey(tenant))
+	return newBackend(t, p, APIKey(tenant))
 }
 
 // BackendWith is a backend with a credential of its own; "" is none.

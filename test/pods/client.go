@@ -49,6 +49,11 @@ type Frame struct {
 	Recovered []string          `json:"recovered"`
 	Topics    map[string]string `json:"topics"` // of welcome and subscribed
 
+	Replayed   bool    `json:"replayed"`
+	RetryAfter float64 `json:"retry_after"` // seconds; of error
+	AfterMS    int     `json:"after_ms"`    // of move
+	What       string  `json:"what"`        // of degraded
+
 	Raw string `json:"-"`
 }
 
@@ -322,6 +327,9 @@ func (c *Client) Closed(within time.Duration) (code int, reason string) {
 	}
 	return -1, ""
 }
+
+// Done is closed when the connection has ended and its last frame was handled.
+func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Open tells whether the connection has not ended yet.
 func (c *Client) Open() bool {

@@ -27,8 +27,8 @@ const (
 // secret signs the tokens of every stage's users and services.
 const secret = "a secret of the pods, of more than 32 bytes"
 
-// apiKey is the credential of a tenant's backend.
-func apiKey(tenant string) string { return "the-api-key-of-the-backend-of-" + tenant }
+// APIKey is the credential of a tenant's backend.
+func APIKey(tenant string) string { return "the-api-key-of-the-backend-of-" + tenant }
 
 // Options say what runs.
 type Options struct {
@@ -55,7 +55,7 @@ func Start(t testing.TB, o Options) *Stage {
 	if s.Redis == nil {
 		s.Redis = testkit.Redis(t)
 	}
-	if err := os.WriteFile(s.settings, []byte(settings(o.Strict)), 0o600); err != nil {
+	if err := os.WriteFile(s.settings, []byte(Settings(o.Strict)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range count(o.Publishers) {
@@ -106,13 +106,14 @@ const (
 	LongHistory  = 2000 // messages of topics long/…
 )
 
-func settings(strict bool) string {
+// Settings is the settings file of a stage, for who launches programs in another way and adds to it.
+func Settings(strict bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "public_url: https://%s\norigins: [%q]\n", Host, Origin)
 	fmt.Fprintf(&b, "keys:\n  - {algorithm: HS256, secret: %q, tenants: [%s]}\n", secret, strings.Join(Tenants, ", "))
 	b.WriteString("api_keys:\n")
 	for _, tenant := range Tenants {
-		fmt.Fprintf(&b, "  - {id: %s, key: %q, tenant: %s, allow: ['publish:*', 'notify:*', inbox]}\n", tenant, apiKey(tenant), tenant)
+		fmt.Fprintf(&b, "  - {id: %s, key: %q, tenant: %s, allow: ['publish:*', 'notify:*', inbox]}\n", tenant, APIKey(tenant), tenant)
 	}
 	fmt.Fprintf(&b, "topics:\n  - {prefix: short/, history: %d, ttl: 5m}\n  - {prefix: long/, history: %d, ttl: 5m}\n", ShortHistory, LongHistory)
 	if !strict {
