@@ -21,12 +21,14 @@ type Proxy struct {
 	tb     testing.TB
 	target string
 	wg     sync.WaitGroup // every goroutine of the proxy
+	drop   respDrop       // of messages that the target sends
 
 	mu       sync.Mutex // guards the fields below
 	listener net.Listener
 	links    map[*link]struct{}
 	flows    chan struct{} // closed while bytes pass, open in a black hole
 	hole     bool
+	deaf     bool // the hole is there on the way to the client alone
 	delay    time.Duration
 	ended    bool
 }
@@ -102,6 +104,15 @@ func (p *Proxy) Blackhole(on bool) {
 	}
 }
 
+// Deafen is Blackhole on the way to the client alone: the target hears everything
+// and, as nobody takes its answers, comes to hold them itself.
+func (p *Proxy) Deafen(on bool) {
+	p.mu.Lock()
+	p.deaf = on
+	p.mu.Unlock()
+	p.Blackhole(on)
+}
+
 // Delay makes every byte that arrives from now on take d longer in each
 // direction; 0 ends it.
 func (p *Proxy) Delay(d time.Duration) {
@@ -110,10 +121,10 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.delay = d
 }
 
-// Heal ends Cut, Blackhole and Delay. Connections that were cut stay cut.
+// Heal ends Cut, Blackhole, Deafen and Delay. Connections that were cut stay cut.
 func (p *Proxy) Heal() {
 	p.tb.Helper()
-	p.Blackhole(false)
+	p.Deafen(false)
 	p.Delay(0)
 	EventuallyNil(p.tb, 5*time.Second, p.listen, "listen again at "+p.Addr)
 }
@@ -161,7 +172,7 @@ func (p *Proxy) accept(listener net.Listener) {
 
 func (p *Proxy) serve(l *link) {
 	defer p.close(l)
-	if !p.pass(l) { // in a black hole not even the SYN arrives
+	if !p.pass(l, false) { // in a black hole not even the SYN arrives
 		return
 	}
 	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
@@ -177,14 +188,15 @@ func (p *Proxy) serve(l *link) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(l, server, l.client); p.close(l) })
-	both.Go(func() { p.copy(l, l.client, server); p.close(l) })
+	both.Go(func() { p.copy(l, server, l.client, nil); p.close(l) })
+	both.Go(func() { p.copy(l, l.client, server, &respFilter{loses: p.drop.loses}); p.close(l) })
 	both.Wait()
 }
 
-// copy moves bytes until an end closes. A reader and a writer with a queue
-// between them, so that a delay does not make the bytes fewer.
-func (p *Proxy) copy(l *link, to, from net.Conn) {
+// copy moves bytes until an end closes; those on the way to the client go through
+// a filter. A reader and a writer with a queue between them, so that a delay does
+// not make the bytes fewer.
+func (p *Proxy) copy(l *link, to, from net.Conn, filter *respFilter) {
 	queue := make(chan chunk, proxyQueued) // closed by the reader
 	var reader sync.WaitGroup
 	reader.Go(func() {
@@ -209,8 +221,11 @@ func (p *Proxy) copy(l *link, to, from net.Conn) {
 	})
 	defer reader.Wait()
 	for c := range queue {
-		if !p.hold(l, c.due) || !p.pass(l) {
+		if !p.hold(l, c.due) || !p.pass(l, filter != nil) {
 			break
+		}
+		if filter != nil {
+			c.bytes = filter.take(c.bytes)
 		}
 		if _, err := to.Write(c.bytes); err != nil {
 			break
@@ -219,11 +234,12 @@ func (p *Proxy) copy(l *link, to, from net.Conn) {
 	p.close(l) // frees the reader
 }
 
-// pass waits while there is a black hole; false means that the link is gone.
-func (p *Proxy) pass(l *link) bool {
+// pass waits while there is a black hole on the way to the client or the other one;
+// false means that the link is gone.
+func (p *Proxy) pass(l *link, toClient bool) bool {
 	for {
 		p.mu.Lock()
-		flows, hole := p.flows, p.hole
+		flows, hole := p.flows, p.hole && (toClient || !p.deaf)
 		p.mu.Unlock()
 		if !hole {
 			return true
