@@ -72,11 +72,11 @@ func TestNewHistoryResetsWhoSawWhatItLost(t *testing.T) {
 	seen := b.publish(s, "lost1", "lost2").Position
 	behind()
 	b.newHistory()
-	if r := b.recover(s, seen, 10); r.Outcome != notify.Reset || r.Top.Offset != 2 || r.Top.Epoch == seen.Epoch {
+	if r := b.recover(s, seen, 10); r.Outcome != notify.Reset || r.Why != notify.WhyLost || r.Top.Offset != 2 || r.Top.Epoch == seen.Epoch {
 		t.Fatalf("who saw lost messages: %+v", r)
 	}
 	b.publish(s, "c", "d")
-	if r := b.recover(s, seen, 10); r.Outcome != notify.Reset {
+	if r := b.recover(s, seen, 10); r.Outcome != notify.Reset || r.Why != notify.WhyLost {
 		t.Fatalf("offsets are taken again, yet: %+v", r)
 	}
 	r := b.recover(s, kept, 10)
@@ -95,12 +95,12 @@ func TestTheBaseListRemembersFourHistories(t *testing.T) {
 	}
 	b.publish(s, "g")
 	for i, from := range at {
-		want := notify.Delta
+		want, why := notify.Delta, notify.Why("")
 		if i < 2 {
-			want = notify.Reset
+			want, why = notify.Reset, notify.WhyUnknown
 		}
-		if r := b.recover(s, from, 10); r.Outcome != want {
-			t.Errorf("from %s, %d histories ago: outcome %v, want %v", from, len(at)-i, r.Outcome, want)
+		if r := b.recover(s, from, 10); r.Outcome != want || r.Why != why {
+			t.Errorf("from %s, %d histories ago: outcome %v %q, want %v %q", from, len(at)-i, r.Outcome, r.Why, want, why)
 		}
 	}
 }

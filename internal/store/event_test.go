@@ -201,16 +201,16 @@ func TestWhoListenedBeforeTheTopicExistedMissesNothing(t *testing.T) {
 			b.Fatalf("from 0: %+v", r)
 		}
 		later := notify.EmptyAt(time.Now().Add(time.Hour).UnixMilli())
-		if r := b.recover(s, later, 10); r.Outcome != notify.Reset {
+		if r := b.recover(s, later, 10); r.Outcome != notify.Reset || r.Why != notify.WhyUnknown {
 			b.Fatalf("the topic was there before that time, yet: %+v", r)
 		}
 		long := notify.EmptyAt(time.Now().Add(-25 * time.Hour).UnixMilli())
-		if r := b.recover(s, long, 10); r.Outcome != notify.Reset {
+		if r := b.recover(s, long, 10); r.Outcome != notify.Reset || r.Why != notify.WhyForgotten {
 			b.Fatalf("a life of the topic may have come and gone, yet: %+v", r)
 		}
 		short := stream("short/1")
 		b.publish(short, "a", "b", "c")
-		if r := b.recover(short, empty, 10); r.Outcome != notify.Reset || r.Position.Offset != 1 {
+		if r := b.recover(short, empty, 10); r.Outcome != notify.Reset || r.Why != notify.WhyGone || r.Position.Offset != 1 {
 			b.Fatalf("the first message is gone, yet: %+v", r)
 		}
 	})
@@ -225,7 +225,7 @@ func TestWhoWasAwayLongerThanATopicsLifeIsReset(t *testing.T) {
 			}
 			beyond := notify.EmptyAt(time.Now().Add(-life).UnixMilli())
 			r := b.recover(stream(topic), beyond, 10)
-			if _, empty := r.Position.Empty(); r.Outcome != notify.Reset || !empty || r.Badge != nil && r.Badge.Revision != r.Top {
+			if _, empty := r.Position.Empty(); r.Outcome != notify.Reset || r.Why != notify.WhyForgotten || !empty || r.Badge != nil && r.Badge.Revision != r.Top {
 				b.Errorf("%s, beyond a life: %+v", topic, r)
 			}
 		}
@@ -236,8 +236,8 @@ func TestForeignAndFuturePositionsAreReset(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		s := stream("orders/7")
 		top := b.publish(s, "a", "b").Position
-		for _, p := range []notify.Position{{Epoch: "zzzzzz", Offset: 1}, {Epoch: top.Epoch, Offset: 3}} {
-			if r := b.recover(s, p, 10); r.Outcome != notify.Reset || r.Position.Offset != 0 || r.Top != top {
+		for p, why := range map[notify.Position]notify.Why{{Epoch: "zzzzzz", Offset: 1}: notify.WhyUnknown, {Epoch: top.Epoch, Offset: 3}: notify.WhyLost} {
+			if r := b.recover(s, p, 10); r.Outcome != notify.Reset || r.Why != why || r.Position.Offset != 0 || r.Top != top {
 				b.Fatalf("from %s: %+v", p, r)
 			}
 		}

@@ -51,6 +51,9 @@ func recovery(st notify.Stream, v []any) (r notify.Recovery, err error) {
 		r.Outcome = notify.Delta
 	case "reset":
 		r.Outcome = notify.Reset
+		if len(v) > 8 {
+			r.Why = notify.Why(text(v[8]))
+		}
 	}
 	if r.Outcome == 0 || len(v) < 8 {
 		return r, fmt.Errorf("script answered %q with %d values", text(v[0]), len(v))
@@ -61,6 +64,9 @@ func recovery(st notify.Stream, v []any) (r notify.Recovery, err error) {
 			return r, err
 		}
 		r.Badge.Revision = r.Top // also where there is no epoch
+	}
+	if r.Outcome == notify.Reset {
+		return r, nil
 	}
 	const fields = 4
 	for rest := v[8:]; len(rest) >= fields; rest = rest[fields:] {

@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,6 +21,9 @@ type Options struct {
 	Classes []Class // history by topic prefix: the longest prefix wins; none: DefaultHistory
 	Inbox   Inbox
 	Metrics *Metrics // nil: nothing is counted
+
+	FsyncAlways bool         // the server answers a write only when the append file has it on disk (appendfsync always)
+	Log         *slog.Logger // faults; nil: nowhere
 }
 
 // A Class is the history of the event topics whose names begin with Prefix.
@@ -172,6 +176,8 @@ var _ interface {
 	Open(context.Context) error
 	Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []Result
 	Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []Result
+	Write(ctx context.Context, to []notify.Stream, m *notify.Message, level Level) []Result
+	Run(ctx context.Context) error
 	Mark(ctx context.Context, s notify.Stream, m Mark) (Marked, error)
 	List(ctx context.Context, s notify.Stream, q Query) (Page, error)
 	Counts(ctx context.Context, s notify.Stream) (notify.Badge, error)

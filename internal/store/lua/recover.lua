@@ -1,32 +1,37 @@
 -- What follows a position? It creates nothing; where the Redis history changed and the position is not the top, it moves an
 -- existing meta to a new epoch, as a write would.
 -- ARGV 1 epoch, 2 offset, 3 messages at most (0: check only), 4 bytes at most, 5 new epoch, 6 meta's life ms
--- Answers {'delta' | 'reset' | 'empty', epoch, position, top, now ms, unread, unseen, by, offset, change, ids, body, …}.
+-- Answers {'delta' | 'empty', epoch, position, top, now ms, unread, unseen, by, offset, change, ids, body, …} or {'reset', …, by, why}: why is
+-- gone (trimmed), lost (Redis does not have what was seen there), unknown (an epoch of no history it remembers) or forgotten (too long ago).
 local now = now_ms()
 local m = redis.call('HMGET', META, 'e', 's', 'r')
 local ce, co = ARGV[1], tonumber(ARGV[2])
 -- a listener of a topic that did not exist, at that time; it is forgotten after a life: one may have come and gone
 local t = string.sub(ce, 1, 1) == '-' and tonumber(string.sub(ce, 2)) * 1000 + 1767225600000
 local forgotten = t and now - t >= tonumber(ARGV[6])
-if not m[1] then return { forgotten and 'reset' or 'empty', '', '0', '0', int(now), 0, 0, '' } end
+if not m[1] then return { forgotten and 'reset' or 'empty', '', '0', '0', int(now), 0, 0, '', forgotten and 'forgotten' or nil } end
 local e, s = m[1], tonumber(m[2])
 if not (ce == e and co == s) and m[3] ~= history_id() then e, s = position(ARGV[5], now) end
 
-local from = nil
+local from, why = nil, 'unknown'
 if ce == e then
   if co <= s then from = co end
+  why = 'lost'
 elseif ce == '' then
   from = 0
 elseif t then -- nothing is missing if it came into being since then, once
-  if not forgotten and tonumber(redis.call('HGET', META, 'b')) >= t then from = 0 end
+  if forgotten then why = 'forgotten' elseif tonumber(redis.call('HGET', META, 'b')) >= t then from = 0 end
 else
   for old, base in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):(%d+)') do
-    if old == ce and co <= tonumber(base) then from = co end
+    if old == ce then
+      if co <= tonumber(base) then from = co end
+      why = 'lost'
+    end
   end
 end
 if from and from < s then
   local next = redis.call('XRANGE', EVENTS, int(from + 1) .. '-0', '+', 'COUNT', 1)
-  if not next[1] or next[1][1] ~= int(from + 1) .. '-0' then from = nil end
+  if not next[1] or next[1][1] ~= int(from + 1) .. '-0' then from, why = nil, 'gone' end
 end
 
 local unread, unseen, by = 0, 0, ''
@@ -37,7 +42,7 @@ if not from then
     local oldest = redis.call('XRANGE', EVENTS, '-', '+', 'COUNT', 1)[1]
     if oldest then start = tonumber(string.match(oldest[1], '^(%d+)')) - 1 end
   end
-  return { 'reset', e, int(start), int(s), int(now), unread, unseen, by }
+  return { 'reset', e, int(start), int(s), int(now), unread, unseen, by, why }
 end
 local out, bytes = { 'delta', e, int(from), int(s), int(now), unread, unseen, by }, 0
 if tonumber(ARGV[3]) > 0 and from < s then
