@@ -40,7 +40,7 @@ func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 		{"SELECT 1", command, command}, {"COMMAND COUNT", command, command}, {"MODULE LIST", command, command},
 		{"PUBSUB CHANNELS", command, command}, {"PSUBSCRIBE al:*", command, command}, {"RENAME " + inbox + ":z x", command, command},
 
-		{"PING", "", ""}, {"INFO replication", "", ""}, {"TIME", "", ""},
+		{"PING", "", ""}, {"INFO replication", "", ""}, {"WAIT 0 1", "", ""}, {"TIME", "", ""},
 		{"GET other", key, key}, {"SET other x", key, key}, {"SET al:else x", key, key}, {"HMGET al:schema schema", "", ""},
 		{"HSET al:schema partitions 7", key, key}, {"HSETNX al:schema probe x", "", ""}, {"DEL al:schema", key, key},
 		{"HSETNX " + inbox + ":m e x", key, key},

@@ -43,6 +43,7 @@ type RedisServer struct {
 	bin  string
 	dir  string
 	port int
+	bus  int         // where a cluster's nodes talk to one another; 0: it is no node
 	conf []string    // its file, or what the tests want besides: the first arguments
 	args []string    // as given to Redis
 	tls  *tls.Config // for clients; nil: no TLS
@@ -82,22 +83,41 @@ func RedisTLS(t testing.TB, a *Authority, args ...string) *RedisServer {
 
 func startRedis(t testing.TB, secure *tls.Config, deployed string, args []string) *RedisServer {
 	t.Helper()
-	bin, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatal("install redis-server (scripts/deps does it; Debian: apt-get install redis-server)")
-	}
-	s := &RedisServer{tb: t, bin: bin, dir: t.TempDir(), tls: secure}
+	s := newRedis(t)
+	s.tls = secure
 	if deployed != "" {
 		s.conf, s.args = []string{filepath.Join(deployed, "redis.conf")}, []string{"--aclfile", usersMade(t, deployed, s.dir)}
 	} else {
 		s.conf, s.args = []string{"--save", "", "--appendonly", "no"}, append([]string{"--aclfile", userFile(t, s.dir)}, args...)
 	}
-	t.Cleanup(s.Stop)
+	return s.launch()
+}
+
+// newRedis is a server that is not started yet.
+func newRedis(t testing.TB) *RedisServer {
+	t.Helper()
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Fatal("install redis-server (scripts/deps does it; Debian: apt-get install redis-server)")
+	}
+	return &RedisServer{tb: t, bin: bin, dir: t.TempDir()}
+}
+
+// launch starts a new server on a port of its own.
+func (s *RedisServer) launch() *RedisServer {
+	s.tb.Helper()
+	s.tb.Cleanup(s.Stop)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var err error
 	for range redisAttempts {
 		if s.port, err = freePort(); err != nil {
 			break
+		}
+		if s.bus > 0 {
+			if s.bus, err = freePort(); err != nil {
+				break
+			}
 		}
 		s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 		if err = s.startLocked(); !errors.Is(err, errPortTaken) {
@@ -105,7 +125,7 @@ func startRedis(t testing.TB, secure *tls.Config, deployed string, args []string
 		}
 	}
 	if err != nil {
-		t.Fatalf("start redis-server: %v", err)
+		s.tb.Fatalf("start redis-server: %v", err)
 	}
 	return s
 }
@@ -169,6 +189,9 @@ func (s *RedisServer) startLocked() error {
 		plain, secure = secure, plain
 	}
 	args := append(slices.Concat(s.conf, s.args), "--port", strconv.Itoa(plain), "--tls-port", strconv.Itoa(secure), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no")
+	if s.bus > 0 {
+		args = append(args, "--cluster-port", strconv.Itoa(s.bus))
+	}
 	cmd := exec.Command(s.bin, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()

@@ -16,13 +16,13 @@ import (
 )
 
 // users are the users of deploy/redis/users.acl by what tests call them: "gateway" and "publisher" are the roles that product code has in
-// production, "admin" may do all and is for what a test does to Redis itself.
-var users = map[string]string{"admin": "admin", "gateway": "allim-gateway", "publisher": "allim-publisher"}
+// production, "replica" and "sentinel" are those of servers, "admin" may do all and is for what a test does to Redis itself.
+var users = map[string]string{"admin": "admin", "gateway": "allim-gateway", "publisher": "allim-publisher", "replica": "allim-replica", "sentinel": "allim-sentinel"}
 
 // password is that of all users of all servers of this process: a client of one server may be pointed at another.
 var password = sync.OnceValue(rand.Text)
 
-// User is the name and the password of a role on every server: "gateway", "publisher" or "admin".
+// User is the name and the password of a role on every server: "gateway", "publisher", "replica", "sentinel" or "admin".
 func User(t testing.TB, role string) (name, pass string) {
 	t.Helper()
 	name, ok := users[role]
@@ -60,13 +60,16 @@ func (s *RedisServer) ClientAs(role string) *redis.Client {
 }
 
 // userFile makes the ACL file of a server from the one that is deployed, as deploy/redis/users.sh does, and returns its path.
-func userFile(t testing.TB, dir string) string {
+func userFile(t testing.TB, dir string) string { t.Helper(); return filled(t, "users.acl", dir) }
+
+// filled is a template of deploy/redis with the passwords of this process, in dir.
+func filled(t testing.TB, name, dir string) string {
 	t.Helper()
 	root, err := moduleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
-	template, err := os.ReadFile(filepath.Join(root, "deploy", "redis", "users.acl"))
+	template, err := os.ReadFile(filepath.Join(root, "deploy", "redis", name))
 	if err != nil {
 		t.Fatal(err)
 	}
