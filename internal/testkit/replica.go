@@ -26,10 +26,10 @@ func replicates(t testing.TB) []string {
 // Replica starts a server that replicates of, and returns when it has its data. args are as with Redis.
 func Replica(t testing.TB, of *RedisServer, args ...string) *RedisServer {
 	t.Helper()
-	of.must("CONFIG", "SET", "repl-diskless-sync-delay", "0")
 	if of.tls != nil {
 		t.Fatal("Replica does not speak TLS: see SentinelOptions.TLS")
 	}
+	of.must("CONFIG", "SET", "repl-diskless-sync-delay", "0")
 	s := startRedis(t, nil, "", append(replicates(t), args...))
 	s.Follow(of.Addr)
 	return s
