@@ -117,6 +117,7 @@ var rooms = []room{
 		outside: []string{coderWS, grpc, protobuf, rpcErrors, goRedis, goJWT}},
 	{path: "test/programs", ours: []string{"pkg/auth", "internal/testkit", "test/pods", protos}, outside: []string{grpc, protobuf, goRedis, yaml}},
 	{path: "test/manifests", ours: []string{"internal/testkit", "test/pods"}, outside: []string{yaml}},
+	{path: "test/fault", ours: []string{"internal/testkit", "test/pods", protos}, outside: []string{grpc, goRedis}},
 	{path: "test/e2e", ours: []string{"pkg/auth", "internal/wire", "internal/testkit", "test/pods", protos},
 		outside: []string{coderWS, grpc, protobuf, rpcErrors, goRedis, goJWT}},
 }

@@ -19,7 +19,7 @@ const root = "../.." // of the module, seen from this package
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestEveryImportGoesThroughADoor(t *testing.T) {
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	cmd := exec.Command("go", "list", "-tags=fault", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {

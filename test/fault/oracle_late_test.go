@@ -1,0 +1,209 @@
+package fault
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Rule 4: the server's items are as the marks left them, the server's counts are those of its items, and every reader shows those.
+func countsAgree(v *view) (wrong []string) {
+	for _, stream := range v.streams() {
+		truth := v.truth[stream]
+		if truth == nil || truth.What != inbox {
+			continue
+		}
+		unread, unseen := 0, 0
+		for _, it := range truth.Items {
+			if !it.Archived && !it.Read {
+				unread++
+			}
+			if !it.Archived && !it.Seen {
+				unseen++
+			}
+			if want, sure := fold(v.marks[key(stream, it.ID)]); sure && (want.Seen != it.Seen || want.Read != it.Read || want.Archived != it.Archived) {
+				wrong = append(wrong, fmt.Sprintf("%s of %s: got seen %t read %t archived %t, its marks say %t %t %t", it.ID, stream,
+					it.Seen, it.Read, it.Archived, want.Seen, want.Read, want.Archived))
+			}
+		}
+		if unread != truth.Unread || unseen != truth.Unseen {
+			wrong = append(wrong, fmt.Sprintf("%s counts %d unread and %d unseen, its items say %d and %d", stream, truth.Unread, truth.Unseen, unread, unseen))
+		}
+		for i := range v.events {
+			if e := &v.events[i]; e.What == holds && e.Stream == stream && (e.Unread != truth.Unread || e.Unseen != truth.Unseen) {
+				wrong = append(wrong, fmt.Sprintf("%s shows %d unread and %d unseen of %s, the server counts %d and %d", e.Reader, e.Unread, e.Unseen, stream, truth.Unread, truth.Unseen))
+			}
+		}
+	}
+	return wrong
+}
+
+// fold is the state of an item after its marks, all of one caller, one after the other. It is not sure after one that got no answer, which may or may not
+// have been carried out.
+func fold(marks []*op) (it Item, sure bool) {
+	sure = true
+	for _, m := range marks {
+		sure = m.acked
+		switch m.kind {
+		case "seen":
+			it.Seen = true
+		case "read":
+			it.Read, it.Seen = true, true
+		case "unread":
+			it.Read = false
+		case "archive":
+			it.Archived, it.Seen = true, true
+		case "unarchive":
+			it.Archived = false
+		}
+	}
+	return it, sure
+}
+
+// Rule 6: a reset says "I cannot continue from your position". Where Redis lost nothing there is none; where it did, who had seen what is lost gets
+// one, and nobody else.
+func resetsOnlyForLoss(v *view) (wrong []string) {
+	if v.allowed.resets == someResets {
+		return nil
+	}
+	lost := map[string]*Event{}
+	for i := range v.events {
+		if e := &v.events[i]; e.What == kept {
+			lost[e.Stream] = e
+		}
+	}
+	for _, p := range v.places {
+		var was *Event
+		saw, at := false, lost[p.stream]
+		for _, f := range p.frames {
+			if f.What == reset && was == nil {
+				was = f
+			}
+			saw = saw || at != nil && f.What == got && f.At < at.At && offset(f.Pos) > offset(at.Pos)
+		}
+		switch {
+		case was != nil && v.allowed.resets == noResets:
+			wrong = append(wrong, fmt.Sprintf("%s had %s reset to %s at %v (%s), where nothing was lost", p.reader, p.stream, was.Pos, was.At, was.Text))
+		case was != nil && !saw:
+			wrong = append(wrong, fmt.Sprintf("%s had %s reset to %s at %v (%s), and had seen nothing that was lost", p.reader, p.stream, was.Pos, was.At, was.Text))
+		case was == nil && saw && v.allowed.resets == lossResets:
+			wrong = append(wrong, fmt.Sprintf("%s had seen of %s what was lost after %s, and was told nothing", p.reader, p.stream, at.Pos))
+		}
+	}
+	return wrong
+}
+
+// A delivery is how long an acknowledged message took to one reader.
+type delivery struct {
+	op    *op
+	place *place
+	at    time.Duration
+	took  time.Duration // since it was acknowledged; 0: it came before the acknowledgement did
+	calm  bool          // no fault was near
+}
+
+// deliveries are the first time that each message was shown to each reader that was there when it was written.
+func (v *view) deliveries() (all []delivery) {
+	for _, p := range v.places {
+		for _, f := range p.frames {
+			o := v.written[key(p.stream, f.ID)]
+			if f.What != got || !f.Shown || o == nil || !o.acked || o.invoked < p.since {
+				continue
+			}
+			d := delivery{op: o, place: p, at: f.At, took: max(f.At-o.at, 0), calm: true}
+			for _, w := range v.windows {
+				d.calm = d.calm && (f.At < w.from || o.invoked > w.to+healedAfter)
+			}
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// Rule 8: outside faults 99 of 100 deliveries are there at once; whatever happened, all are there 20 s after the fault's end.
+func inTime(v *view) (wrong []string) {
+	var calm []time.Duration
+	for _, d := range v.deliveries() {
+		due := d.op.at
+		for _, w := range v.windows {
+			if w.from <= d.at {
+				due = max(due, w.to)
+			}
+		}
+		if d.at > due+healedAfter {
+			wrong = append(wrong, fmt.Sprintf("%s was shown %s of %s at %v, %v after it was acknowledged and %v after the fault", d.place.reader, d.op.id, d.place.stream, d.at, d.took, d.at-due))
+		}
+		if d.calm {
+			calm = append(calm, d.took)
+		}
+	}
+	if late, p99 := v.late(), percentile(calm, 99); late > 0 && p99 > late {
+		wrong = append(wrong, fmt.Sprintf("of %d deliveries without a fault 1 of 100 took longer than %v, want at most %v", len(calm), p99, late))
+	}
+	return wrong
+}
+
+// percentile sorts all and is what n of 100 do not pass; 0 for none.
+func percentile(all []time.Duration, n int) time.Duration {
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[(len(all)*n+99)/100-1]
+}
+
+// late is what 99 of 100 deliveries may take: what is allowed, and what the machine itself was late by.
+func (v *view) late() time.Duration {
+	worst := time.Duration(0)
+	for i := range v.events {
+		if e := &v.events[i]; e.What == slack {
+			worst = max(worst, time.Duration(e.Bytes))
+		}
+	}
+	if v.allowed.late == 0 {
+		return 0
+	}
+	return v.allowed.late + 4*worst
+}
+
+const (
+	moreGoroutines  = 5
+	moreDescriptors = 5
+	moreBytes       = 48 << 20 // what Go's collector may hold in a process so small that a third of it is nothing
+)
+
+// Rule 9: processes that lived through it all are as they were, and Redis keeps nothing forever.
+func backToBaseline(v *view) (wrong []string) {
+	before := map[string]*Event{}
+	for i := range v.events {
+		e := &v.events[i]
+		switch e.What {
+		case endless:
+			wrong = append(wrong, fmt.Sprintf("the key %s has no end", e.Text))
+		case measured:
+			b := before[e.Pod]
+			if e.Kind == "before" {
+				before[e.Pod] = e
+				continue
+			}
+			if b == nil {
+				continue
+			}
+			var more []string
+			if e.Goroutines > b.Goroutines+moreGoroutines {
+				more = append(more, fmt.Sprintf("%d goroutines, before %d", e.Goroutines, b.Goroutines))
+			}
+			if e.Descriptors > b.Descriptors+moreDescriptors {
+				more = append(more, fmt.Sprintf("%d descriptors, before %d", e.Descriptors, b.Descriptors))
+			}
+			if e.Bytes > max(b.Bytes*13/10, b.Bytes+moreBytes) {
+				more = append(more, fmt.Sprintf("%d MiB, before %d", e.Bytes>>20, b.Bytes>>20))
+			}
+			if len(more) > 0 {
+				wrong = append(wrong, fmt.Sprintf("%s has %s", e.Pod, strings.Join(more, ", ")))
+			}
+		}
+	}
+	return wrong
+}

@@ -1,0 +1,139 @@
+package fault
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// An op is one operation, put together from its events.
+type op struct {
+	n                int
+	kind, stream, id string
+	invoked          time.Duration
+	acked            bool
+	at               time.Duration // when
+	by               string        // the process that acknowledged
+	duplicate        bool
+}
+
+func (o *op) isMark() bool { return o.kind != "publish" && o.kind != "notify" }
+
+// A place is what one reader hears of one stream.
+type place struct {
+	reader, stream string
+	since          time.Duration // when it began
+	frames         []*Event      // got, reset, listed and begins, of all connections, in their order
+}
+
+// A view is a log by what the rules ask for.
+type view struct {
+	events  []Event
+	allowed allowed
+	ops     []*op            // in the order in which they were invoked
+	written map[string]*op   // publications and notifications by stream and id
+	marks   map[string][]*op // by stream and id
+	places  []*place         // in the order in which they began
+	truth   map[string]*Event
+	windows []window // faults
+}
+
+// A window is the time of a fault; to is the end of the log where it never ended.
+type window struct{ from, to time.Duration }
+
+func newView(events []Event, a allowed) *view {
+	v := &view{events: events, allowed: a, written: map[string]*op{}, marks: map[string][]*op{}, truth: map[string]*Event{}}
+	byNumber, byPlace := map[int]*op{}, map[string]*place{}
+	open := -1
+	for i := range events {
+		e := &events[i]
+		switch e.What {
+		case invoked:
+			o := &op{n: e.Op, kind: e.Kind, stream: e.Stream, id: e.ID, invoked: e.At}
+			byNumber[e.Op] = o
+			v.ops = append(v.ops, o)
+			if o.isMark() {
+				v.marks[key(o.stream, o.id)] = append(v.marks[key(o.stream, o.id)], o)
+			} else {
+				v.written[key(o.stream, o.id)] = o
+			}
+		case acked:
+			if o := byNumber[e.Op]; o != nil && !o.acked {
+				o.acked, o.at, o.by, o.duplicate = true, e.At, e.Pod, e.Duplicate
+			}
+		case begins, got, reset, listed:
+			p := byPlace[key(e.Reader, e.Stream)]
+			if p == nil {
+				p = &place{reader: e.Reader, stream: e.Stream, since: e.At}
+				byPlace[key(e.Reader, e.Stream)] = p
+				v.places = append(v.places, p)
+			}
+			p.frames = append(p.frames, e)
+		case history, inbox:
+			v.truth[e.Stream] = e
+		case faultOn:
+			if open < 0 {
+				open = len(v.windows)
+				v.windows = append(v.windows, window{e.At, 1 << 62})
+			}
+		case faultOff:
+			if open >= 0 {
+				v.windows[open].to = e.At
+				open = -1
+			}
+		}
+	}
+	return v
+}
+
+// of are the operations that write to a stream and are no marks.
+func (v *view) of(stream string) (all []*op) {
+	for _, o := range v.ops {
+		if o.stream == stream && !o.isMark() {
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+// streams are all that were written to.
+func (v *view) streams() []string {
+	set := map[string]bool{}
+	for _, o := range v.written {
+		set[o.stream] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// excused tells whether nobody can say what became of an acknowledged operation: the only one who held it was killed, and then Redis lost data.
+func (v *view) excused(o *op) bool {
+	gone := false
+	for i := range v.events {
+		e := &v.events[i]
+		gone = gone || e.What == killed && e.Pod == o.by && e.At >= o.at
+		if gone && e.What == lossy {
+			return true
+		}
+	}
+	return false
+}
+
+// stands tells whether an operation's message is where it belongs.
+func (v *view) stands(o *op) bool {
+	truth := v.truth[o.stream]
+	return truth != nil && slices.ContainsFunc(truth.Items, func(it Item) bool { return it.ID == o.id })
+}
+
+func key(a, b string) string { return a + " " + b }
+
+// offset is the number of a position, -1 where it has none.
+func offset(pos string) int {
+	_, n, _ := strings.Cut(pos, ".")
+	v, err := strconv.Atoi(n)
+	if err != nil {
+		return -1
+	}
+	return v
+}
