@@ -106,7 +106,8 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 		return err
 	}
 	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: cast.verifier.Verify, Anonymous: cast.anonymous, Hosts: d.names(), Origins: d.origins(listeners[web]),
-		Fallback: page, Registry: boot.Registry("gateway"), Log: log, Public: listeners[web], Ops: listeners[gatewayOps]})
+		Fallback: page, // nobody else is there to move to: it ends without a drain
+		Registry: boot.Registry("gateway"), Log: log, Public: listeners[web], Ops: listeners[gatewayOps]})
 	if err != nil {
 		return err
 	}

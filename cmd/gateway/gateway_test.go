@@ -48,7 +48,7 @@ func load(t *testing.T, args ...string) (*settings.Loaded, boot.Run) {
 
 func TestGatewayRunsAndStops(t *testing.T) {
 	srv := testkit.Redis(t)
-	l, start := load(t, "--redis-url="+srv.As("gateway"), "--listen-public=127.0.0.1:0", "--listen-ops=127.0.0.1:0")
+	l, start := load(t, "--redis-url="+srv.As("gateway"), "--listen-public=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--drain-pause=0s")
 	addr := make(chan string, 1)
 	log := slog.New(slog.NewTextHandler(writer(func(line string) {
 		if _, rest, ok := strings.Cut(line, "ops="); ok {

@@ -40,6 +40,8 @@ type Options struct {
 	Registry  *prometheus.Registry
 	Limits    session.Limits // of connections; zeros: the defaults
 	TLS       *tls.Config    // of the public port; nil: plain
+	Pause     time.Duration  // after it said that it is not ready any more, until it takes no connections
+	Window    time.Duration  // then, over which clients are asked to connect elsewhere; 0: they are closed at once
 	Log       *slog.Logger
 	Level     *slog.LevelVar // of Log, changed on the operations port; nil: it is not
 	Public    net.Listener   // closed when the bank stops, as is Ops
@@ -63,10 +65,10 @@ func New(o Options) (*Bank, error) {
 	verify := gateway.Limited(o.Verify)
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
-	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Log: o.Log, Metrics: metrics})
+	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Log: o.Log, Metrics: metrics})
 	var err error
 	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: verify,
-		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Log: o.Log})
+		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Pause: o.Pause, Log: o.Log})
 	return b, err
 }
 
@@ -83,10 +85,10 @@ func (b *Bank) notReady() error {
 // Parts are what lifecycle.Run runs, in their order: the feed first, the front door last, which is stopped first.
 func (b *Bank) Parts() []lifecycle.Part {
 	return []lifecycle.Part{
-		{Name: "operations", Run: b.ops, Budget: 5 * time.Second},
-		{Name: "feed", Run: b.feed, Budget: 5 * time.Second},
-		{Name: "sessions", Run: b.sessions.Run, Budget: 8 * time.Second},
-		{Name: "front", Run: b.serve, Budget: 5 * time.Second},
+		{Name: "operations", Run: b.ops, Budget: 2 * time.Second},
+		{Name: "feed", Run: b.feed, Budget: 3 * time.Second},
+		{Name: "sessions", Run: b.sessions.Run, Budget: b.sessions.Budget()},
+		{Name: "front", Run: b.serve, Budget: b.front.Budget()},
 	}
 }
 

@@ -36,6 +36,13 @@ func listen(t *testing.T) net.Listener {
 // start runs a bank with that many partitions; stop ends it and returns what its parts said.
 func start(t *testing.T, url string, partitions int) (ops string, stop func() error) {
 	t.Helper()
+	_, ops, stop = startPausing(t, url, partitions, 0)
+	return ops, stop
+}
+
+// startPausing runs one that pauses before it takes no more connections.
+func startPausing(t *testing.T, url string, partitions int, pause time.Duration) (public, ops string, stop func() error) {
+	t.Helper()
 	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +63,7 @@ func start(t *testing.T, url string, partitions int) (ops string, stop func() er
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: v.Verify, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
+	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: v.Verify, Pause: pause, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
 	bank, err := deliver.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +76,7 @@ func start(t *testing.T, url string, partitions int) (ops string, stop func() er
 		return errors.Join(<-done, rdb.Close())
 	})
 	t.Cleanup(func() { _ = stop() })
-	return "http://" + o.Ops.Addr().String(), stop
+	return "http://" + o.Public.Addr().String(), "http://" + o.Ops.Addr().String(), stop
 }
 
 func get(url string) (int, string) {
@@ -102,6 +109,27 @@ func TestReadyMeansThatAProbeCameBack(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Errorf("the bank ended with %v", err)
+	}
+}
+
+// From the moment it is asked to end a gateway is not ready, but alive, and for the pause it takes whoever is still sent to it.
+func TestWhoIsAskedToEndIsNotReadyAndStillTakesConnections(t *testing.T) {
+	public, ops, stop := startPausing(t, testkit.Redis(t).As("gateway"), 0, 3*time.Second)
+	testkit.Eventually(t, 20*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 200 }, "ready")
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	testkit.Eventually(t, 2*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 503 }, "not ready")
+	if s, body := get(public + "/v1/ws"); s != 426 {
+		t.Errorf("the public port answers %d %s", s, body)
+	}
+	if s, _ := get(ops + "/healthz/live"); s != 200 {
+		t.Errorf("live is %d", s)
+	}
+	if err := testkit.Receive(t, 10*time.Second, ended, "the end"); err != nil {
+		t.Errorf("the bank ended with %v", err)
+	}
+	if s, _ := get(public + "/v1/ws"); s != 0 {
+		t.Errorf("after the end the public port answers %d", s)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"allim/client"
 	"allim/internal/session"
@@ -25,6 +26,7 @@ type Options struct {
 	Hosts    []string                                   // names this gateway answers to, besides loopback
 	Origins  []string                                   // exact origins that pages may come from, such as https://app.example.com, besides loopback's
 	Fallback http.Handler                               // answers what is not the gateway's, on loopback demos; nil: 404
+	Pause    time.Duration                              // how long Serve goes on as before when it is asked to end
 	Log      *slog.Logger
 }
 

@@ -18,7 +18,8 @@ import (
 // bounds are those of a connection before and beside the WebSocket, which has its own: hijacking clears these.
 type bounds struct {
 	header, read, write, idle time.Duration
-	head                      int // bytes of request line and headers, beyond which net/http answers 431 by itself (it adds 4 KiB)
+	pause                     time.Duration // from the end of the context to the closing of the port
+	head                      int           // bytes of request line and headers, beyond which net/http answers 431 by itself (it adds 4 KiB)
 }
 
 var public = bounds{header: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 60 * time.Second, head: 8 << 10}
@@ -31,11 +32,19 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return c.Listen(ctx, "tcp", addr)
 }
 
-// Serve answers on l, which it closes, until ctx ends, then lets requests under way finish. WebSockets are the business of Sessions.Run.
+// stopWithin is how long requests under way may take when the port closes.
+const stopWithin = time.Second
+
+// Budget is the longest time from the end of Serve's context to its return.
+func (g *Gateway) Budget() time.Duration { return g.opt.Pause + 3*stopWithin/2 }
+
+// Serve answers on l, which it closes, until ctx ends and for Pause after it: balancers send connections for a while to who is no longer ready,
+// and none may be refused. Then it lets requests under way finish. WebSockets are the business of Sessions.Run.
 // With t, which it does not change, l speaks TLS; nil is plain HTTP. HTTP/2 is spoken to who asks for it, which browsers do for everything
 // but WebSockets: those go over a connection of their own in HTTP/1.1 (RFC 8441 is not offered).
 func (g *Gateway) Serve(ctx context.Context, l net.Listener, t *tls.Config) error {
 	b := public
+	b.pause = g.opt.Pause
 	b.head = g.opt.Sessions.Limits().Header
 	return serve(ctx, l, g, g.opt.Log, b, t)
 }
@@ -61,7 +70,8 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	done := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
-		stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		time.Sleep(t.pause)
+		stop, cancel := context.WithTimeout(context.Background(), stopWithin)
 		defer cancel()
 		err := srv.Shutdown(stop)
 		if err != nil {

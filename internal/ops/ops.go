@@ -17,7 +17,7 @@ import (
 )
 
 // stopWithin is how long answers under way may take when the port closes.
-const stopWithin = 3 * time.Second
+const stopWithin = 1500 * time.Millisecond
 
 // Options are what the port shows.
 type Options struct {

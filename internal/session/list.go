@@ -36,6 +36,11 @@ func (s *Session) listAnew() {
 // listOnce takes a place and tries it once.
 func (s *Session) listOnce() (done bool, err error) {
 	select {
+	case <-s.shared.stopping: // first of all: Budget counts on it
+		return true, nil
+	default:
+	}
+	select {
 	case s.shared.lists <- struct{}{}:
 		defer func() { <-s.shared.lists }()
 	case <-s.shared.stopping:

@@ -35,6 +35,7 @@ type Session struct {
 	ping     time.Time     // of the next ping
 	accepted time.Time     // of the identity
 	expiring bool          // was told so
+	moved    bool          // was asked to move
 	gone     bool          // Gone was called
 	bucket   bucket        // of client frames
 	abuse    bucket        // of frames that were refused

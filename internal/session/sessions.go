@@ -27,7 +27,9 @@ type Options struct {
 	RedisWait time.Duration // of one command in Redis; 4 s
 	ListPause time.Duration // between two tries to list an inbox, ± 50 %; 1 s
 	Tick      time.Duration // step of everything that waits for time to pass; 1 s
-	Grace     time.Duration // for transports to let go when Run ends; 3 s
+	Window    time.Duration // over which clients are asked to connect elsewhere when Run ends; 0: nobody is asked
+	MoveWait  time.Duration // after it, for the last of them to come there; 3 s
+	Grace     time.Duration // then, for closing those that did not; 5 s
 }
 
 // Warn is how long before its end a token's client is told.
@@ -43,6 +45,7 @@ type Sessions struct {
 	lists   chan struct{} // a place for each inbox that is listed without being asked for by a command
 
 	stopping chan struct{} // closed by Run when it ends the sessions
+	left     chan struct{} // buffered 1: the last session has gone; never closed
 
 	mu      sync.Mutex // guards the rest
 	all     map[*Session]struct{}
@@ -55,7 +58,7 @@ func New(o Options) *Sessions {
 	for _, d := range []struct {
 		p *time.Duration
 		d time.Duration
-	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.Grace, 3 * time.Second}} {
+	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.MoveWait, 3 * time.Second}, {&o.Grace, 5 * time.Second}} {
 		if *d.p == 0 {
 			*d.p = d.d
 		}
@@ -68,13 +71,13 @@ func New(o Options) *Sessions {
 		o.Metrics = NewMetrics(nil)
 	}
 	ss := &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
-		stopping: make(chan struct{}), all: map[*Session]struct{}{}}
+		stopping: make(chan struct{}), left: make(chan struct{}, 1), all: map[*Session]struct{}{}}
 	ss.opt.Verify = ss.Within(o.Verify)
 	return ss
 }
 
-// Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it ends every session with 1012 and returns when their
-// transports have let go of them, at the latest after Grace.
+// Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it takes no new ones, asks those that there are to move, ends
+// with 1012 who did not, and returns when their transports have let go of them, at the latest after Budget.
 func (ss *Sessions) Run(ctx context.Context) error {
 	tick := time.NewTicker(ss.opt.Tick)
 	defer tick.Stop()
@@ -90,17 +93,9 @@ func (ss *Sessions) Run(ctx context.Context) error {
 	ss.mu.Lock()
 	ss.closing = true
 	ss.mu.Unlock()
+	ss.drain()
 	close(ss.stopping)
-	for _, s := range ss.snapshot() {
-		s.End(wire.CloseRestart, "restart")
-	}
-	tick.Reset(10 * time.Millisecond)
-	for over := time.Now().Add(ss.opt.Grace); ss.Len() > 0 && time.Now().Before(over); {
-		<-tick.C
-	}
-	for _, s := range ss.snapshot() {
-		s.conn.Abort()
-	}
+	ss.dismiss()
 	ss.wg.Wait()
 	return nil
 }
@@ -114,6 +109,13 @@ func (ss *Sessions) Len() int {
 
 // Full tells whether there is no place for another session.
 func (ss *Sessions) Full() bool { return ss.Len() >= ss.opt.Limits.Sessions }
+
+func (ss *Sessions) has(s *Session) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	_, there := ss.all[s]
+	return there
+}
 
 func (ss *Sessions) snapshot() []*Session {
 	ss.mu.Lock()
@@ -140,7 +142,14 @@ func (ss *Sessions) remove(s *Session, code int) {
 	ss.mu.Lock()
 	_, there := ss.all[s]
 	delete(ss.all, s)
+	last := len(ss.all) == 0
 	ss.mu.Unlock()
+	if last {
+		select {
+		case ss.left <- struct{}{}:
+		default: // it says so already
+		}
+	}
 	if there {
 		ss.metrics.sessions.Dec()
 		ss.metrics.closed(code)

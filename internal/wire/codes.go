@@ -14,6 +14,7 @@ const (
 	CloseRestart   = 1012
 	CloseOverload  = 1013
 	CloseExpired   = 4401 // with a new token
+	CloseTooSlow   = 4408 // at once, or after the pause that an error frame named: it goes on where it was
 	CloseTooMany   = 4429 // after a pause
 )
 

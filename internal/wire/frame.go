@@ -57,12 +57,34 @@ type Expiring struct {
 	In int `json:"in"`
 }
 
+// Move asks the client to connect elsewhere in that many milliseconds, and to let go of this connection when the new one is there.
+type Move struct {
+	AfterMS int `json:"after_ms"`
+}
+
+// Degraded says that messages may come late until Restored.
+type Degraded struct {
+	What string `json:"what"` // DegradedBroker
+}
+
+// DegradedBroker is what a Degraded is about: the way from the publishers to this gateway.
+const DegradedBroker = "broker"
+
+// Restored ends a Degraded: what came meanwhile was or is being delivered.
+type Restored struct{}
+
 // Reset says that what the client holds of a topic cannot be continued.
 type Reset struct {
 	Topic  string `json:"topic"`
 	Pos    string `json:"pos"`
-	Reason string `json:"reason"`
+	Reason string `json:"reason"` // ResetGone or ResetLost
 }
+
+// Why a topic is reset.
+const (
+	ResetGone = "history_gone" // the client was away for longer than history reaches, or its position is of no known history
+	ResetLost = "history_lost" // Redis lost what it had given
+)
 
 // BadgeNow carries counts without an event: after a batch of recovered frames.
 type BadgeNow struct {
@@ -113,6 +135,9 @@ func (*OK) frameType() string         { return "ok" }
 func (*Error) frameType() string      { return "error" }
 func (*Pong) frameType() string       { return "pong" }
 func (*Expiring) frameType() string   { return "expiring" }
+func (*Move) frameType() string       { return "move" }
+func (*Degraded) frameType() string   { return "degraded" }
+func (*Restored) frameType() string   { return "restored" }
 func (*Reset) frameType() string      { return "reset" }
 func (*BadgeNow) frameType() string   { return "badge" }
 func (*Inbox) frameType() string      { return "inbox" }

@@ -69,7 +69,8 @@ var sent = []struct {
 	{"inbox", frame(&wire.Inbox{Items: []wire.Item{wire.ItemOf(&notify.Item{Topic: "user:42", Position: at, ID: "n1", Category: "mention", Time: noon, Data: []byte(`{"title":"x"}`), Seen: true})},
 		At: map[string]string{"user:42": at.String()}, Badge: wire.BadgeOf(badge)})},
 	{"inbox that answers", frame(&wire.Inbox{Ref: wire.Ref(`5`), Items: []wire.Item{}, Before: "MC8vMg", At: map[string]string{"user:42": at.String()}, Badge: wire.BadgeOf(&notify.Badge{Revision: at})})},
-	{"reset", frame(&wire.Reset{Topic: "orders/7", Pos: "k7ijkl.3", Reason: "history_gone"})},
+	{"reset", frame(&wire.Reset{Topic: "orders/7", Pos: "k7ijkl.3", Reason: wire.ResetGone})},
+	{"reset after a Redis that lost it", frame(&wire.Reset{Topic: "orders/7", Pos: "k7ijkl.3", Reason: wire.ResetLost})},
 	{"subscribed", frame(&wire.Subscribed{Ref: wire.Ref(`1`), Topics: map[string]string{"orders/7": "k3abcd.41"}, Recovered: []string{"orders/7"}})},
 	{"ok", frame(&wire.OK{})},
 	{"ok of a mark", frame(&wire.OK{Ref: wire.Ref(`"a"`), Changed: &three, Unknown: []string{"n9"}, Pos: "x1qrst.14"})},
@@ -78,6 +79,10 @@ var sent = []struct {
 	{"pong", frame(&wire.Pong{})},
 	{"pong with a ref", frame(&wire.Pong{Ref: wire.Ref(`-1.5e3`)})},
 	{"expiring", frame(&wire.Expiring{In: 60})},
+	{"move", frame(&wire.Move{AfterMS: 4200})},
+	{"move at once", frame(&wire.Move{})},
+	{"degraded", frame(&wire.Degraded{What: wire.DegradedBroker})},
+	{"restored", frame(&wire.Restored{})},
 	{"close", frame(&wire.Close{Code: 4401, Reason: "expired"})},
 }
 

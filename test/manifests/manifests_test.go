@@ -151,8 +151,12 @@ func graceIsEnough(t *testing.T, spec podSpec, p *pods.Pod) {
 		t.Fatal(err)
 	}
 	grace := time.Duration(spec.TerminationGracePeriodSeconds) * time.Second
-	if pause := time.Duration(spec.Containers[0].Lifecycle.PreStop.Sleep.Seconds) * time.Second; grace <= pause+budget || pause == 0 {
+	pause := time.Duration(spec.Containers[0].Lifecycle.PreStop.Sleep.Seconds) * time.Second
+	if grace <= pause+budget {
 		t.Errorf("the grace period is %v, and %v before the signal with %v after it need more", grace, pause, budget)
+	}
+	if own := spec.Containers[0].Name == "gateway"; own != (pause == 0) {
+		t.Errorf("a pause of %v before the signal: a gateway pauses by itself (drain.pause), a publisher does not", pause)
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *Stage) launch(name string) *Pod {
 		all = &s.Publishers
 		args = append(args, "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0")
 	} else {
-		args = append(args, "--listen-public=127.0.0.1:0")
+		args = append(args, "--listen-public=127.0.0.1:0", "--drain-pause=0s", "--drain-window=0s")
 	}
 	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), Program(s.tb, name), args)
 	*all = append(*all, p)

@@ -86,7 +86,8 @@ func (s *site) swap(files map[string]string) {
 	}
 }
 
-// start starts a program with the site's file and Redis, on ports of its own unless args say otherwise.
+// start starts a program with the site's file and Redis, on ports of its own unless args say otherwise. A gateway lets go of its clients at once,
+// likewise.
 func (s *site) start(program, name string, args ...string) *pods.Pod {
 	s.t.Helper()
 	ports := []string{"public", "ops"}
@@ -98,6 +99,9 @@ func (s *site) start(program, name string, args ...string) *pods.Pod {
 		if flag := "--listen-" + port + "="; !strings.Contains(strings.Join(args, " "), flag) {
 			all = append(all, flag+"127.0.0.1:0")
 		}
+	}
+	if program == "gateway" {
+		all = append(all, "--drain-pause=0s", "--drain-window=0s") // the last of a flag counts
 	}
 	p := pods.Launch(s.t, name, pods.Program(s.t, program), append(all, args...), []string{"ALLIM_REDIS_URL=" + s.redis.As(program)})
 	p.WaitReady()

@@ -27,7 +27,7 @@ func TestComposeIsRight(t *testing.T) {
 	for _, slip := range [][3]string{
 		{"read_only: true", "readonly: true", "/services/redis/readonly: false schema"},
 		{"mem_limit: 512m", "mem_limit: [512m]", "mem_limit"},
-		{"stop_grace_period: 40s", "stop_grace_period: 20s", "gateway-1: stop_grace_period"},
+		{"stop_grace_period: 45s", "stop_grace_period: 44s", "gateway-1: stop_grace_period"},
 		{"no-new-privileges:true", "no-new-privileges:false", "no-new-privileges"},
 		{"cap_drop: [ALL]", "cap_drop: []", "cap_drop"},
 		{"ALLIM_KEYS_FILE: /run/secrets/keys.yaml", "ALLIM_KEYS_FILE: /run/secrets/keys.yml", "keys.yml"},

@@ -10,8 +10,12 @@ import (
 	"strings"
 )
 
-// stopBudgets are the seconds that the programs may take to stop; a test of the main module holds the programs themselves against the manifests.
-var stopBudgets = map[string]int64{"gateway": 24, "publisher": 33}
+// stopBudgets are the seconds that the programs may take to stop, and pauses whether the manifest must make them wait before; a test of the main module
+// holds the programs themselves against the manifests.
+var (
+	stopBudgets = map[string]int64{"gateway": 44, "publisher": 33}
+	pauses      = map[string]bool{"publisher": true} // gateway has drain.pause
+)
 
 // deployment checks what a Deployment says about its pods.
 func (h *house) deployment(d object) {
@@ -36,9 +40,10 @@ func (h *house) deployment(d object) {
 		h.probes(d, c)
 		h.mounts(d, c, volumes)
 		h.memory(d, c)
-		budget, ours := stopBudgets[text(c, "name")]
-		if grace, pre := number(pod, "terminationGracePeriodSeconds"), number(c, "lifecycle", "preStop", "sleep", "seconds"); ours && (pre < 1 || grace <= pre+budget) {
-			h.wrong(d, "grace period of %d s, want more than %d s of preStop and %d s to stop", grace, pre, budget)
+		name := text(c, "name")
+		budget, ours := stopBudgets[name]
+		if grace, pre := number(pod, "terminationGracePeriodSeconds"), max(0, number(c, "lifecycle", "preStop", "sleep", "seconds")); ours && (pre >= 1 != pauses[name] || grace <= pre+budget) {
+			h.wrong(d, "grace period of %d s, want more than %d s of preStop and %d s to stop (gateway pauses by itself, publisher does not)", grace, pre, budget)
 		}
 	}
 	for name, v := range volumes {
