@@ -163,6 +163,13 @@ func (s *RedisServer) Pause() { s.tb.Helper(); s.signal(syscall.SIGSTOP) }
 // Resume lets a paused server go on.
 func (s *RedisServer) Resume() { s.tb.Helper(); s.signal(syscall.SIGCONT) }
 
+// stopped is whether there is no process: it need not be asked.
+func (s *RedisServer) stopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd == nil
+}
+
 func (s *RedisServer) signal(sig syscall.Signal) {
 	s.tb.Helper()
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package testkit
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -14,6 +15,8 @@ import (
 
 // linkUp is how long a replica gets to have its primary's data: some ten milliseconds alone.
 const linkUp = 20 * time.Second
+
+var errStopped = errors.New("the server is stopped")
 
 // replicates are the arguments of a server that is a replica or may become one: who it is to its primary, and no pause for further replicas
 // before a primary sends its data.

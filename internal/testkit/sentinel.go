@@ -209,6 +209,9 @@ func (w *Watched) ask(s *RedisServer, what string) ([]map[string]string, error) 
 
 func (w *Watched) do(s *RedisServer, cmd redis.Cmder) error {
 	w.tb.Helper()
+	if s.stopped() {
+		return errStopped
+	}
 	c := s.Client()
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
