@@ -2,7 +2,6 @@ package pods
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,16 +18,26 @@ type Visit struct {
 	Topics []string
 	// ByPositions: it comes back with one subscribe frame that names its positions, as the browser client does; else with the cursor.
 	ByPositions bool
+	// Elsewhere is the gateway to go to when its own asks it to move: it opens that connection first and then lets go of the old one. Nil: it
+	// stays until it is closed, as a page must that comes back with the cursor. It is called from any goroutine.
+	Elsewhere func() *Pod
 }
 
 // A Page keeps the contract's rules of positions: it handles each message of a topic once and in order, across connections, keeps an inbox by what frames
 // say alone, sends a mark again that was not answered, and takes down every frame that breaks a promise.
 type Page struct {
-	tb     testing.TB
-	visit  Visit
-	client *Client // of the test's goroutine
+	tb      testing.TB
+	visit   Visit
+	opening sync.Mutex     // held while a connection is opened
+	moves   sync.WaitGroup // under way
+	ending  chan struct{}  // closed when the test ends
 
 	mu       sync.Mutex // guards the fields below
+	client   *Client
+	live     int  // number of the connection whose frames count; 0: none yet
+	next     int  // of the one that was opened last
+	left     bool // by Drop: that the connection ends is no loss
+	ways     Ways
 	at       map[string]string
 	log      map[string][]Entry
 	known    map[string]bool // topic and id
@@ -56,50 +65,13 @@ type Entry struct{ Pos, What string }
 func Open(t testing.TB, pod *Pod, v Visit) *Page {
 	t.Helper()
 	p := &Page{tb: t, visit: v, at: map[string]string{}, log: map[string][]Entry{}, known: map[string]bool{}, begins: map[string]bool{},
-		again: map[string]bool{}, marks: map[int]any{}, changed: map[int]string{}}
-	p.connect(pod)
+		again: map[string]bool{}, marks: map[int]any{}, changed: map[int]string{}, ending: make(chan struct{})}
+	t.Cleanup(func() {
+		close(p.ending)
+		p.moves.Wait()
+	})
+	p.Resume(pod)
 	return p
-}
-
-func (p *Page) connect(pod *Pod) {
-	p.tb.Helper()
-	p.mu.Lock()
-	h := Hello{Token: p.visit.Token, Topics: p.visit.Topics, OnFrame: p.handle}
-	if !p.visit.ByPositions {
-		cursor := p.cursor
-		h.Cursor = &cursor
-	}
-	before := p.welcomes
-	p.mu.Unlock()
-	p.client = Connect(p.tb, pod, h)
-	p.until("a welcome", func() bool { return p.welcomes > before })
-	p.mu.Lock()
-	places, syncing := maps.Clone(p.at), p.syncing
-	p.mu.Unlock()
-	if syncing {
-		p.client.Send(map[string]any{"type": "subscribe", "topics": places})
-		p.until("subscribed", func() bool { return !p.syncing })
-	}
-}
-
-// Drop cuts the page's connection; what was under way is lost.
-func (p *Page) Drop() { p.client.Drop() }
-
-// Resume connects again, at any gateway, and sends what was not answered.
-func (p *Page) Resume(pod *Pod) {
-	p.tb.Helper()
-	p.connect(pod)
-	p.mu.Lock()
-	open := make([]any, 0, len(p.marks))
-	for ref := range p.ref + 1 {
-		if m, ok := p.marks[ref]; ok {
-			open = append(open, m)
-		}
-	}
-	p.mu.Unlock()
-	for _, m := range open {
-		p.client.Send(m)
-	}
 }
 
 // Mark sends a mark by "ids", "upto" or "all".
@@ -108,8 +80,9 @@ func (p *Page) Mark(mark, by string, what any) {
 	p.ref++
 	m := map[string]any{"type": mark, "ref": p.ref, by: what}
 	p.marks[p.ref] = m
+	client := p.client
 	p.mu.Unlock()
-	p.client.Send(m)
+	client.Send(m)
 }
 
 // UntilAt waits until the page is at a position of a topic.
@@ -201,10 +174,13 @@ func (p *Page) faultLocked(f Frame, why string, args ...any) {
 	}
 }
 
-// handle takes one frame; it runs in the reader of the connection.
-func (p *Page) handle(f Frame) {
+// handle takes one frame of the n-th connection; it runs in its reader.
+func (p *Page) handle(n int, f Frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if n != p.live && !p.adoptLocked(n, f) {
+		return
+	}
 	if len(p.tail) == tailFrames {
 		p.tail = p.tail[1:]
 	}
@@ -240,6 +216,15 @@ func (p *Page) handle(f Frame) {
 		}
 		p.changed[ref] = f.Pos
 		delete(p.marks, ref)
+	case "move":
+		p.askedLocked(f)
+	case "degraded", "restored":
+		if p.ways.Degraded == (f.Type == "degraded") {
+			p.faultLocked(f, "said twice")
+		}
+		if p.ways.Degraded = f.Type == "degraded"; p.ways.Degraded {
+			p.ways.Degradations++
+		}
 	default:
 		p.faultLocked(f, "not expected")
 	}

@@ -21,7 +21,7 @@ import (
 
 const (
 	readyWithin = 60 * time.Second // a loaded machine with the race detector
-	stopWithin  = 30 * time.Second // of SIGTERM; above the sum of a program's own budgets
+	stopWithin  = 60 * time.Second // of SIGTERM; above the sum of a program's own budgets
 	maxLog      = 8 << 20          // bytes of a process' log that are kept
 )
 
