@@ -28,7 +28,12 @@ const (
 
 // A Connection says how to reach Redis. Only URL is required.
 type Connection struct {
-	URL string // redis://host:6379/0, rediss:// for TLS, or unix://; the server's certificate must be for its host
+	// redis://host:6379/0, rediss:// for TLS, or unix://; all servers' certificates must be for its host. With Sentinel or Cluster it says all
+	// but where Redis is, and is not unix://.
+	URL string
+
+	Sentinel Sentinel // who knows which Redis is the primary; zero: nobody is asked
+	Cluster  []string // host:port of some nodes of a Redis Cluster; none: it is no cluster
 
 	// Who we are: in the URL, or here, as text or as files. A file holds nothing else but a line end, and is read for every new connection, so that
 	// a new password needs no restart; where it can not be read any more, the last one that could be counts. No Username: Redis' default user.
@@ -47,34 +52,54 @@ type Connection struct {
 var ours = []string{"db", "client_name", "pool_size", "pool_timeout", "min_idle_conns", "max_idle_conns", "max_active_conns",
 	"conn_max_idle_time", "conn_max_lifetime", "conn_max_lifetime_jitter"}
 
-// Connect makes the client that a Store and a feed share. It does not dial yet; the caller closes it. Commands end with their context and are tried
-// once: who retries is whoever knows what the caller waits for (pitfalls A10, and dependencies, finding 5). Its error joins a
-// *notify.FieldError, with the name of our setting, for each mistake; none holds a password.
+// Connect makes the client that a Store and a feed share: a *redis.Client, of a cluster a *redis.ClusterClient. It does not dial yet; the caller
+// closes it. Commands end with their context and are tried once: who retries is whoever knows what the caller waits for (pitfalls A10, and
+// dependencies, finding 5); those of a cluster follow its redirections, see Store. Its error joins a *notify.FieldError, with the name of our
+// setting, for each mistake; none holds a password.
 func Connect(c Connection) (redis.UniversalClient, error) {
 	o, err := c.parse()
-	if err := errors.Join(err, c.unreadable()); err != nil {
+	if err := errors.Join(err, c.misplaced(o), c.unreadable()); err != nil {
 		return nil, err
 	}
-	var nobody, insecure error
+	sentinels := &redis.Options{}
+	var nobody, insecure, unknown error
 	o.CredentialsProviderContext, nobody = c.credentials(o)
+	sentinels.CredentialsProviderContext, unknown = c.Sentinel.credentials(c.Metrics)
 	insecure = c.secure(o)
-	if nobody != nil || insecure != nil {
-		return nil, errors.Join(nobody, insecure)
+	if err := errors.Join(nobody, unknown, insecure); err != nil {
+		return nil, err
 	}
 	if c.PoolSize != 0 {
 		o.PoolSize = c.PoolSize
 	}
+	dial := dialer(o.TLSConfig, c.Metrics)
+	fix(o, dial)
+	var client redis.UniversalClient
+	switch {
+	case len(c.Cluster) > 0:
+		client = newCluster(o, c.Cluster)
+	case c.Sentinel.Master != "":
+		fix(sentinels, dial)
+		client = newFailover(o, c.Sentinel, sentinels)
+	default:
+		client = redis.NewClient(o)
+	}
+	c.Metrics.watch(client)
+	return client, nil
+}
+
+// fix sets what no deployment may set.
+func fix(o *redis.Options, dial dialFunc) {
 	o.ContextTimeoutEnabled = true
 	o.MaxRetries = -1
 	o.DialerRetries = 1
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = dialTimeout, ioTimeout, ioTimeout
 	o.DisableIdentity = true // CLIENT SETINFO: Redis 7.0 does not know it, and ACLs need not allow it
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	o.Dialer = dialer(o.TLSConfig, c.Metrics)
-	client := redis.NewClient(o)
-	c.Metrics.watch(client)
-	return client, nil
+	o.Dialer = dial
 }
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // parse reads the URL and what may stand beside it.
 func (c Connection) parse() (*redis.Options, error) {
@@ -125,7 +150,7 @@ func reason(err error) string {
 
 // dialer bounds how long sent bytes may stay unacknowledged: without it a silently cut link stays up for a quarter of an hour (pitfalls X1). go-redis
 // leaves the handshake to whoever dials (its NewDialer), so we do it here, with a bound of its own.
-func dialer(secure *tls.Config, m *Metrics) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func dialer(secure *tls.Config, m *Metrics) dialFunc {
 	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: tcp.KeepAlive, Control: tcp.Options{UserTimeout: userTimeout}.Control}
 	dial := d.DialContext
 	if secure != nil {

@@ -32,6 +32,7 @@ func TestMistakesInAConnectionAreNamed(t *testing.T) {
 	file, empty, gone := put(t, filepath.Join(dir, "file"), "text\n"), put(t, filepath.Join(dir, "empty"), "\r\n"), filepath.Join(dir, "gone")
 	large := put(t, filepath.Join(dir, "large"), strings.Repeat("x", 2<<20))
 	const plain, secure, named = "redis://h", "rediss://h", "redis://u:sesame@h"
+	hosts := []string{"h:1", "[::1]:2"}
 	for _, c := range []struct {
 		field, want string
 		c           store.Connection
@@ -70,6 +71,24 @@ func TestMistakesInAConnectionAreNamed(t *testing.T) {
 		{"redis.cert_file", "no such file", store.Connection{URL: secure, CertFile: gone, KeyFile: key}},
 		{"redis.key_file", "no such file", store.Connection{URL: secure, CertFile: cert, KeyFile: gone}},
 		{"redis.cert_file", "does not match", store.Connection{URL: secure, CertFile: cert, KeyFile: otherKey}},
+		{"redis.sentinel.master", "other settings", store.Connection{URL: plain, Sentinel: store.Sentinel{Addresses: hosts}}},
+		{"redis.sentinel.master", "other settings", store.Connection{URL: plain, Sentinel: store.Sentinel{PasswordFile: file}}},
+		{"redis.sentinel.addresses", "or more", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m"}}},
+		{"redis.sentinel.addresses[1]", "host:port", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: []string{"h:1", "h"}}}},
+		{"redis.sentinel.addresses[0]", "host:port", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: []string{"redis://h:1"}}}},
+		{"redis.sentinel.addresses[0]", "host:port", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: []string{"u:sesame@h:1"}}}},
+		{"redis.sentinel.username_file", "redis.sentinel.username", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: hosts, Username: "u", UsernameFile: file, Password: "p"}}},
+		{"redis.sentinel.password_file", "redis.sentinel.password", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: hosts, Password: "p", PasswordFile: file}}},
+		{"redis.sentinel.password", "since a user", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: hosts, Username: "u"}}},
+		{"redis.sentinel.password_file", "no such file", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: hosts, PasswordFile: gone}}},
+		{"redis.sentinel.username_file", "empty", store.Connection{URL: plain, Sentinel: store.Sentinel{Master: "m", Addresses: hosts, UsernameFile: empty, Password: "p"}}},
+		{"redis.cluster.addresses", "no Sentinels", store.Connection{URL: plain, Cluster: hosts, Sentinel: store.Sentinel{Master: "m", Addresses: hosts}}},
+		{"redis.cluster.addresses[0]", "host:port", store.Connection{URL: plain, Cluster: []string{":6379"}}},
+		{"redis.cluster.addresses[0]", "host:port", store.Connection{URL: plain, Cluster: []string{"h:0"}}},
+		{"redis.cluster.addresses[0]", "host:port", store.Connection{URL: plain, Cluster: []string{"h:70000"}}},
+		{"redis.url", "redis:// or rediss://", store.Connection{URL: "unix:///x", Cluster: hosts}},
+		{"redis.url", "redis:// or rediss://", store.Connection{URL: "unix:///x", Sentinel: store.Sentinel{Master: "m", Addresses: hosts}}},
+		{"redis.url", "database 0", store.Connection{URL: plain + "/1", Cluster: hosts}},
 	} {
 		client, err := store.Connect(c.c)
 		var fe *notify.FieldError

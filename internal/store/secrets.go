@@ -18,33 +18,67 @@ const maxSecretFile = 1 << 20 // bytes; a bundle of all public authorities has a
 
 var errEmpty = errors.New("it is empty")
 
+// provider tells who a new connection says it is, as go-redis asks for it.
+type provider = func(context.Context) (user, password string, err error)
+
+// A login is who we say we are, as settings below one name have it.
+type login struct {
+	of                     string // what the settings' names begin with: "redis."
+	username, usernameFile string
+	password, passwordFile string
+	metrics                *Metrics
+}
+
+func (c Connection) login() login {
+	return login{"redis.", c.Username, c.UsernameFile, c.Password, c.PasswordFile, c.Metrics}
+}
+
 // credentials is who each new connection says it is; nil where the URL or nobody says it.
-func (c Connection) credentials(o *redis.Options) (func(context.Context) (string, string, error), error) {
-	for _, f := range []struct{ field, text, file string }{
-		{"redis.username", c.Username, c.UsernameFile}, {"redis.password", c.Password, c.PasswordFile},
+func (c Connection) credentials(o *redis.Options) (provider, error) {
+	if o.Username != "" || o.Password != "" {
+		for _, f := range c.login().given() {
+			return nil, wrong(f, "nothing, since redis.url names a user or a password")
+		}
+	}
+	return c.login().provider()
+}
+
+// credentials is the same for Sentinels.
+func (s Sentinel) credentials(m *Metrics) (provider, error) { return s.login(m).provider() }
+
+func (s Sentinel) login(m *Metrics) login {
+	return login{"redis.sentinel.", s.Username, s.UsernameFile, s.Password, s.PasswordFile, m}
+}
+
+// given are the settings that are set.
+func (l login) given() (all []string) {
+	for _, f := range []struct{ name, value string }{
+		{"username", l.username}, {"username_file", l.usernameFile}, {"password", l.password}, {"password_file", l.passwordFile},
 	} {
-		switch {
-		case f.text != "" && f.file != "":
-			return nil, wrong(f.field+"_file", "nothing, since %s is set", f.field)
-		case f.text == "" && f.file == "":
-		case o.Username != "" || o.Password != "":
-			if f.file != "" {
-				f.field += "_file"
-			}
-			return nil, wrong(f.field, "nothing, since redis.url names a user or a password")
+		if f.value != "" {
+			all = append(all, l.of+f.name)
 		}
 	}
-	if c.Password == "" && c.PasswordFile == "" {
-		if c.Username != "" || c.UsernameFile != "" {
-			return nil, wrong("redis.password", "a password, since a user is named")
-		}
+	return all
+}
+
+// provider is nil where nothing is given.
+func (l login) provider() (provider, error) {
+	switch {
+	case l.username != "" && l.usernameFile != "":
+		return nil, wrong(l.of+"username_file", "nothing, since %susername is set", l.of)
+	case l.password != "" && l.passwordFile != "":
+		return nil, wrong(l.of+"password_file", "nothing, since %spassword is set", l.of)
+	case len(l.given()) == 0:
 		return nil, nil
+	case l.password == "" && l.passwordFile == "":
+		return nil, wrong(l.of+"password", "a password, since a user is named")
 	}
-	user, err := c.fresh("redis.username_file", c.Username, c.UsernameFile)
+	user, err := l.fresh("username_file", l.username, l.usernameFile)
 	if err != nil {
 		return nil, err
 	}
-	password, err := c.fresh("redis.password_file", c.Password, c.PasswordFile)
+	password, err := l.fresh("password_file", l.password, l.passwordFile)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +86,7 @@ func (c Connection) credentials(o *redis.Options) (func(context.Context) (string
 }
 
 // fresh returns what reads a secret: text, or what file holds now.
-func (c Connection) fresh(field, text, file string) (func() string, error) {
+func (l login) fresh(name, text, file string) (func() string, error) {
 	if file == "" {
 		return func() string { return text }, nil
 	}
@@ -62,9 +96,9 @@ func (c Connection) fresh(field, text, file string) (func() string, error) {
 	}
 	last, err := read()
 	if err != nil {
-		return nil, wrong(field, "a file with one line (%v)", err)
+		return nil, wrong(l.of+name, "a file with one line (%v)", err)
 	}
-	return lastGood(last, read, c.Metrics), nil
+	return lastGood(last, read, l.metrics), nil
 }
 
 // secure makes o's TLS ours. go-redis has set the server name and a minimum of TLS 1.2.
@@ -120,6 +154,8 @@ func (c Connection) unreadable() error {
 	var all []error
 	for _, f := range []struct{ field, want, file string }{
 		{"redis.username_file", "a file with one line", c.UsernameFile}, {"redis.password_file", "a file with one line", c.PasswordFile},
+		{"redis.sentinel.username_file", "a file with one line", c.Sentinel.UsernameFile},
+		{"redis.sentinel.password_file", "a file with one line", c.Sentinel.PasswordFile},
 		{"redis.ca_file", "a file with certificates", c.CAFile}, {"redis.cert_file", "a file in PEM", c.CertFile}, {"redis.key_file", "a file in PEM", c.KeyFile},
 	} {
 		if f.file == "" {
