@@ -2,9 +2,9 @@ package fanout
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,17 +15,41 @@ import (
 // indexMemory is how long the change index remembers a write (60 s), less what clocks and a slow check may take.
 const indexMemory = 55 * time.Second
 
+// checkScript only reads. KEYS the index, the last tick. ARGV the tick from which on streams are named. Answers {history id or ”, tick or '0', members}.
+// One partition is one slot: on a cluster each runs where its partition is, and tells the history of that node.
+var checkScript = redis.NewScript(`
+local info = redis.pcall('INFO', 'replication')
+return { type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or '', redis.call('GET', KEYS[2]) or '0',
+  redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf') }`)
+
+// A glance is what one look at a partition's change index told of it, apart from the streams.
+type glance struct {
+	id   string        // of the Redis history; "" where the server hides it
+	tick int64         // of the last write, in ms of Redis' clock; 0: there was none for a long time
+	at   time.Duration // when, on our clock
+}
+
+// misses tells whether the index may not name all that was written between g and the next look, or may name what it does not know: everything in
+// the partition must be compared. The zero g was before the hub began.
+func (g glance) misses(next glance) bool {
+	switch {
+	case g.id != "" && g.id != next.id, next.tick < g.tick: // another history; or the tick was forgotten, as it is after ten quiet minutes
+		return true
+	case g.tick == 0: // nothing to compare with but our clock
+		return next.tick > 0 && next.at-g.at > indexMemory
+	}
+	return next.tick-g.tick > indexMemory.Milliseconds()
+}
+
 // A checker notices a message that was lost and that nothing followed, so that there is no gap: at every check it reads which streams were
 // written, and has their topics compared with Redis. Streams that are not written cost nothing.
 type checker struct {
 	hub  *Hub
-	last []int64   // by partition: the last tick seen; 0 none
-	id   string    // of the Redis history; "" where the server hides it
-	ok   time.Time // when the last check succeeded
+	last []glance // by partition: the last look that succeeded
 }
 
 func newChecker(h *Hub) *checker {
-	return &checker{hub: h, last: make([]int64, h.opt.Keys.Partitions()), ok: time.Now()}
+	return &checker{hub: h, last: make([]glance, h.opt.Keys.Partitions())}
 }
 
 func (c *checker) run(ctx context.Context) {
@@ -38,71 +62,86 @@ func (c *checker) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		// An error is no news here: the feed says when Redis is away. The next check then covers more.
-		if changed, all, err := c.look(ctx); err == nil && !c.compare(ctx, changed, all) {
+		if !c.compare(ctx, c.look(ctx)) {
 			return
 		}
 		timer.Reset(every*7/10 + rand.N(every*6/10+1))
 	}
 }
 
-// look reads what changed: channels, and the partitions of which everything must be compared.
-func (c *checker) look(ctx context.Context) (channels []string, all map[int]bool, err error) {
-	keys, start := c.hub.opt.Keys, time.Now()
+// A finding is what must be compared.
+type finding struct {
+	channels []string
+	all      map[int]bool // partitions of which everything must be
+}
+
+// look reads what changed. A partition that cannot be read is no news here, the feed says when Redis is away: its next look covers more.
+func (c *checker) look(ctx context.Context) (f finding) {
+	keys, now := c.hub.opt.Keys, time.Since(c.hub.begun)
 	ctx, cancel := context.WithTimeout(ctx, 2*c.hub.opt.CallTimeout)
 	defer cancel()
 	pipe := c.hub.opt.Redis.Pipeline()
-	info := pipe.Info(ctx, "replication")
-	ticks, members := make([]*redis.StringCmd, len(c.last)), make([]*redis.StringSliceCmd, len(c.last))
+	cmds := make([]*redis.Cmd, len(c.last))
 	for p := range c.last {
 		index, tick := keys.ChangeIndex(p)
-		ticks[p] = pipe.Get(ctx, tick)
-		members[p] = pipe.ZRangeByScore(ctx, index, &redis.ZRangeBy{Min: strconv.FormatInt(c.last[p], 10), Max: "+inf"}) // inclusive: the same tick can come again
+		cmds[p] = checkScript.Eval(ctx, pipe, []string{index, tick}, c.last[p].tick) // inclusive: the same tick can come again
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error; a missing tick is one
-	id := ""
-	if info.Err() == nil { // an access list may hide it
-		_, id, _ = strings.Cut(info.Val(), "master_replid:")
-		id, _, _ = strings.Cut(id, "\r\n")
-	}
-	everything := id != c.id && c.id != "" || start.Sub(c.ok) > indexMemory
-	now := make([]int64, len(c.last))
-	all = map[int]bool{}
-	for p, cmd := range ticks {
-		now[p], err = cmd.Int64()
-		if err != nil && err != redis.Nil {
-			return nil, nil, err
-		}
-		found, err := members[p].Result()
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	f.all = map[int]bool{}
+	for p, cmd := range cmds {
+		next, members, err := glanceOf(cmd)
 		if err != nil {
-			return nil, nil, err
-		}
-		if everything || now[p] < c.last[p] { // the tick is forgotten after ten quiet minutes, too
-			all[p] = true
 			continue
 		}
-		for _, m := range found {
-			if s, ok := keyspace.ParseMember(m); ok {
-				channels = append(channels, keys.Channel(s))
+		next.at = now
+		if c.last[p].misses(next) {
+			f.all[p] = true
+		}
+		for _, m := range members {
+			if s, ok := keyspace.ParseMember(m); ok && !f.all[p] {
+				f.channels = append(f.channels, keys.Channel(s))
 			}
 		}
+		c.last[p] = next
 	}
-	c.last, c.id, c.ok = now, id, start
-	return channels, all, nil
+	return f
+}
+
+func glanceOf(cmd *redis.Cmd) (g glance, members []string, err error) {
+	v, err := cmd.Slice()
+	if err != nil {
+		return g, nil, err
+	}
+	if len(v) != 3 {
+		return g, nil, fmt.Errorf("script answered %d values, not 3", len(v))
+	}
+	id, _ := v[0].(string)
+	tick, _ := v[1].(string)
+	list, _ := v[2].([]any)
+	if g.tick, err = strconv.ParseInt(tick, 10, 64); err != nil {
+		return g, nil, fmt.Errorf("read tick: %w", err)
+	}
+	g.id = id
+	for _, m := range list {
+		if name, ok := m.(string); ok {
+			members = append(members, name)
+		}
+	}
+	return g, members, nil
 }
 
 // compare has the loops look; false means that ctx ended.
-func (c *checker) compare(ctx context.Context, channels []string, all map[int]bool) bool {
+func (c *checker) compare(ctx context.Context, f finding) bool {
 	mine := make(map[*loop][]string, len(c.hub.loops))
-	for _, ch := range channels {
+	for _, ch := range f.channels {
 		l := c.hub.loopOf(ch)
 		mine[l] = append(mine[l], ch)
 	}
 	var which func(channel string) bool
-	if len(all) > 0 {
+	if len(f.all) > 0 {
 		which = func(channel string) bool {
 			s, _ := c.hub.opt.Keys.ParseChannel(channel)
-			return all[c.hub.opt.Keys.Partition(s)]
+			return f.all[c.hub.opt.Keys.Partition(s)]
 		}
 	}
 	var waits []<-chan struct{}

@@ -138,7 +138,7 @@ func (c *modelConn) next() {
 			cl.wrong("caught up without a recovered message")
 		}
 		c.behind = false
-		if cl.w.user && (f.badge == nil || !same(f.badge.Revision, cl.pos)) {
+		if cl.w.user && (f.badge == nil || !cl.w.isAt(cl.pos, f.badge.Revision)) {
 			cl.wrong("caught up at %v with the badge %v", cl.pos, f.badge)
 		}
 		cl.badgeIs(f.badge)

@@ -20,6 +20,7 @@ type modelRedis struct {
 	box           []string // ids in order
 	known         map[string]bool
 	bases         []notify.Position
+	tick, changed int64 // the change index: the partition's last tick, and that of this stream; 0: it is not in the index
 }
 
 func (r *modelRedis) clone() modelRedis {
@@ -64,6 +65,8 @@ func (w *world) publish(id string) {
 		return
 	}
 	r.known[id] = true
+	r.index(w.millis())
+	r.changed = r.tick
 	r.top++
 	m := notify.Message{Change: notify.ChangeMessage, ID: id, Position: notify.Position{Epoch: r.epoch, Offset: r.top}}
 	r.entries = append(r.entries, m)
@@ -81,6 +84,37 @@ func (w *world) publish(id string) {
 	}
 	gen := w.gen
 	w.flow = append(w.flow, func() { w.frame(gen, &m) })
+}
+
+// index is what every write does to the change index of the partition.
+func (r *modelRedis) index(millis int64) {
+	r.tick = max(r.tick, millis)
+	if r.changed < r.tick-60_000 {
+		r.changed = 0
+	}
+}
+
+// elsewhere writes another stream of the partition: from now on the index does not name ours for having been the last.
+func (w *world) elsewhere() { w.redis.index(w.millis()) }
+
+// check is what the checker does: it looks, and what it saw reaches the loop some time later. Each write is named once, if it is not the last.
+func (w *world) check() {
+	if w.honest {
+		return
+	}
+	r, channels := &w.redis, []string(nil)
+	if r.changed > 0 && r.changed >= w.last.tick {
+		channels = []string{w.channel}
+	}
+	now := glance{id: fmt.Sprint(r.history), tick: r.tick, at: w.clock}
+	var which func(string) bool
+	if w.last.misses(now) {
+		which = func(string) bool { return true }
+	}
+	w.last = now
+	if which != nil || channels != nil {
+		w.calls = append(w.calls, func() { w.shard.verify(channels, which) })
+	}
 }
 
 // recover is the script of that name.

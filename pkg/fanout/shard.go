@@ -27,6 +27,8 @@ type shard struct {
 	lingering [2]fifo[leaver]          // users' streams, others; in the order in which they were left
 	cured     map[*topic]time.Duration // topics that resynced for frames lost here, and when they may again
 	comparing []mark                   // topics whose tops are to be asked
+	doubts    fifo[doubt]              // topics that were behind Redis
+	unsure    []*topic                 // topics that are to be compared at the next sweep
 }
 
 // An env is what a shard acts on. Its methods never block.
@@ -179,7 +181,7 @@ func (x *shard) compared(a answer) {
 		case t.mode != syncs || t.seq != m.seq: // stale
 		case a.err != nil:
 			again = append(again, m)
-		case same(t.pos, a.tops[i]):
+		case same(t.pos, a.tops[i]) && !t.stale:
 			x.finishSync(t)
 		default:
 			x.askSync(t, 0, true)
@@ -193,38 +195,6 @@ func (x *shard) compared(a answer) {
 // same tells whether a topic at p has all that a stream with this top has. The zero top is of a stream that does not exist.
 func same(p, top notify.Position) bool {
 	return p == top || empty(p.Epoch) && empty(top.Epoch)
-}
-
-// verify compares live topics with Redis: those of the channels, or all that which picks.
-func (x *shard) verify(channels []string, which func(channel string) bool) {
-	var batch []mark
-	add := func(t *topic) {
-		if t != nil && t.mode == live {
-			batch = append(batch, mark{topic: t, seq: t.seq, pos: t.pos})
-		}
-	}
-	for _, ch := range channels {
-		add(x.topics[ch])
-	}
-	if which != nil {
-		for _, t := range x.all {
-			if which(t.channel) {
-				add(t)
-			}
-		}
-	}
-	x.askBatch(verifying, batch)
-}
-
-func (x *shard) verified(a answer) {
-	if a.err != nil {
-		return // the next check comes by itself
-	}
-	for i, m := range a.batch {
-		if t := m.topic; t.mode == live && t.seq == m.seq && t.pos == m.pos && !same(t.pos, a.tops[i]) {
-			x.startSync(t, byCheck)
-		}
-	}
 }
 
 // flush asks for the tops that were collected.

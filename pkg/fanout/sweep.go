@@ -14,6 +14,7 @@ func (x *shard) sweep() {
 	now := x.env.now()
 	x.unanswered(now)
 	x.cure(now)
+	x.settle(now)
 	for i := range x.lingering {
 		x.forget(&x.lingering[i], now)
 	}

@@ -24,6 +24,8 @@ type topic struct {
 	dirty   bool // frames were lost here; waits for its turn to resync
 	lingers bool // is in shard.lingering
 	heard   bool // was heard again since it is there
+	unsure  bool // is in shard.unsure
+	stale   bool // badge is older than pos: recovered messages have none, and the sync that brings it did not end yet
 }
 
 type mode uint8
@@ -152,6 +154,7 @@ func (x *shard) apply(t *topic, m *notify.Message, recovered bool) {
 	if m.Badge != nil {
 		t.badge = m.Badge
 	}
+	t.stale = t.kind == notify.KindUser && m.Badge == nil
 	d := &Delivery{Stream: x.streamOf(t), Message: m}
 	x.remember(t, d)
 	for _, c := range t.subs {
@@ -273,7 +276,7 @@ func (x *shard) synced(a answer) {
 // place sets where t is.
 func (x *shard) place(t *topic, p notify.Position, b *notify.Badge) {
 	t.pos = notify.Position{Epoch: t.intern(p.Epoch), Offset: p.Offset}
-	t.badge, t.known = b, true
+	t.badge, t.known, t.stale = b, true, false
 	if t.kind != notify.KindUser {
 		return
 	}
