@@ -87,7 +87,7 @@ var rooms = []room{
 	{path: "internal/transport/ws", ours: []string{"pkg/auth", "pkg/fanout", "internal/session", "internal/wire"}, // fanout: Delivery alone
 		outside: []string{coderWS, prometheus, rate}},
 	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
-		tests: []string{coderWS, prometheus}},
+		outside: []string{rate}, tests: []string{coderWS, prometheus}},
 
 	{path: "internal/deliver", ours: join(deliveryBank, process), // the bank put together, for gateway and demo
 		outside: []string{goRedis, prometheus}},

@@ -39,6 +39,7 @@ type Options struct {
 	Fallback  http.Handler // see gateway.Options
 	Registry  *prometheus.Registry
 	Limits    session.Limits // of connections; zeros: the defaults
+	Upgrades  int            // new connections in a second; 0: gateway.Options' default
 	TLS       *tls.Config    // of the public port; nil: plain
 	Pause     time.Duration  // after it said that it is not ready any more, until it takes no connections
 	Window    time.Duration  // then, over which clients are asked to connect elsewhere; 0: they are closed at once
@@ -65,10 +66,10 @@ func New(o Options) (*Bank, error) {
 	verify := gateway.Limited(o.Verify)
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
-	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Log: o.Log, Metrics: metrics})
+	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
 	var err error
 	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: verify,
-		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Pause: o.Pause, Log: o.Log})
+		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Upgrades: o.Upgrades, Pause: o.Pause, Log: o.Log})
 	return b, err
 }
 

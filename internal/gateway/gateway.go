@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"allim/client"
 	"allim/internal/session"
@@ -26,15 +29,17 @@ type Options struct {
 	Hosts    []string                                   // names this gateway answers to, besides loopback
 	Origins  []string                                   // exact origins that pages may come from, such as https://app.example.com, besides loopback's
 	Fallback http.Handler                               // answers what is not the gateway's, on loopback demos; nil: 404
+	Upgrades int                                        // new connections in a second; 0: 500 for each CPU
 	Pause    time.Duration                              // how long Serve goes on as before when it is asked to end
 	Log      *slog.Logger
 }
 
 // A Gateway answers HTTP on the public port.
 type Gateway struct {
-	opt   Options
-	admit *admit
-	mux   *http.ServeMux
+	opt      Options
+	admit    *admit
+	upgrades *rate.Limiter
+	mux      *http.ServeMux
 }
 
 // New makes a gateway. The error names the origin or host that is none.
@@ -44,13 +49,20 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	a.verify = o.Sessions.Within(o.Verify)
-	g := &Gateway{opt: o, admit: a, mux: http.NewServeMux()}
+	if o.Upgrades == 0 {
+		o.Upgrades = upgradesOfCPU * runtime.GOMAXPROCS(0)
+	}
+	// A second's worth at once, and no more: who comes back after an outage of everything comes with everybody.
+	g := &Gateway{opt: o, admit: a, upgrades: rate.NewLimiter(rate.Limit(o.Upgrades), o.Upgrades), mux: http.NewServeMux()}
 	g.mux.HandleFunc("/v1/ws", g.socket)
 	g.mux.Handle("GET /allim.js", client.Handler())
 	g.mux.HandleFunc("/v1/", g.unknown)
 	g.mux.HandleFunc("/", g.root)
 	return g, nil
 }
+
+// upgradesOfCPU is how many new connections a second a CPU can take beside those that are there (delivery.md, Storm).
+const upgradesOfCPU = 500
 
 // ServeHTTP checks what holds for every request, then routes it.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -88,6 +100,11 @@ func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
 	}
 	if g.opt.Sessions.Full() {
 		g.opt.Metrics.Limit("sessions")
+		g.refuse(w, &notify.RetryError{Err: notify.ErrUnavailable, After: retryAfter()})
+		return
+	}
+	if !g.upgrades.Allow() { // before a signature is looked at
+		g.opt.Metrics.Limit("upgrades")
 		g.refuse(w, &notify.RetryError{Err: notify.ErrUnavailable, After: retryAfter()})
 		return
 	}

@@ -42,8 +42,13 @@ func doorWith(t *testing.T, l session.Limits, m *session.Metrics) *Gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := New(Options{Sessions: session.New(session.Options{Metrics: m, Limits: l}), Metrics: m, Verify: v.Verify, Hosts: []string{"push.example.com"},
-		Origins: []string{"https://app.example.com"}, Log: slog.New(slog.DiscardHandler)})
+	return doorOf(t, Options{Sessions: session.New(session.Options{Metrics: m, Limits: l}), Metrics: m, Verify: v.Verify})
+}
+
+func doorOf(t *testing.T, o Options) *Gateway {
+	t.Helper()
+	o.Hosts, o.Origins, o.Log = []string{"push.example.com"}, []string{"https://app.example.com"}, slog.New(slog.DiscardHandler)
+	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,9 +25,10 @@ type bounds struct {
 var public = bounds{header: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 60 * time.Second, head: 8 << 10}
 
 // Listen opens the public port. Accepted connections inherit its options (pitfalls D31): a reader that does not read holds 64 KiB of kernel
-// memory and not the 4 MB that Linux grows to, and one that vanished is given up 20 s after bytes to it stay unacknowledged.
+// memory and not the 4 MB that Linux grows to, and one that vanished is given up 40 s after bytes to it stay unacknowledged: Linux counts a reader that reads nothing as well, and that one has 30 s of
+// lag (decision 0020).
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	o := tcp.Options{UserTimeout: 20 * time.Second, SendBuffer: 64 << 10}
+	o := tcp.Options{UserTimeout: 40 * time.Second, SendBuffer: 64 << 10}
 	c := net.ListenConfig{KeepAliveConfig: tcp.KeepAlive, Control: o.Control}
 	return c.Listen(ctx, "tcp", addr)
 }

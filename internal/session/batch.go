@@ -22,8 +22,14 @@ type batch struct {
 	begins  []begin
 	known   map[notify.Topic]string // topics that go on where they are
 	again   []string                // recovered
-	resets  []*sub
+	resets  []reset
 	errs    []*wire.Error
+}
+
+// A reset is a topic that could not be continued.
+type reset struct {
+	sub *sub
+	why notify.Why
 }
 
 // fail notes what could not be subscribed.
@@ -73,7 +79,7 @@ func (b *batch) begun(c *sub, at fanout.Begin) {
 		b.again = append(b.again, string(c.topic))
 	}
 	if at.Reset {
-		b.resets = append(b.resets, c)
+		b.resets = append(b.resets, reset{c, at.Why})
 	}
 	if b.welcome && c == b.s.own && at.Badge != nil && newer(at.Badge, b.s.badge) {
 		b.s.badge = at.Badge // the welcome carries it; a subscribed would not, and CaughtUp then does
@@ -109,6 +115,7 @@ func (b *batch) finish() {
 		}
 		s.sendWelcome(topics, b.again, carry)
 		s.sendErrors(b.errs)
+		s.tellDegraded()
 	} else {
 		s.sendErrors(b.errs)
 		s.send(&wire.Subscribed{Ref: b.ref, Topics: topics, Recovered: b.again}, carry)
@@ -117,10 +124,10 @@ func (b *batch) finish() {
 		s.page = b.inbox
 	}
 	relist := false
-	for _, c := range b.resets {
-		if !c.gone {
-			relist = relist || c == s.own
-			c.reset(c.queued)
+	for _, r := range b.resets {
+		if !r.sub.gone {
+			relist = relist || r.sub == s.own
+			r.sub.reset(r.sub.queued, r.why)
 		}
 	}
 	if b.inbox > 0 && s.own != nil && !relist {

@@ -31,8 +31,8 @@ func (ss *Sessions) drain() {
 	over := time.NewTimer(ss.opt.Window + ss.opt.MoveWait)
 	defer over.Stop()
 	for now := began; ss.Len() > 0; {
+		ss.sweep(now)
 		for _, s := range ss.snapshot() {
-			s.sweep(now)
 			s.askToMove(began.Add(ss.opt.Window).Sub(now))
 		}
 		select {

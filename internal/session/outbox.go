@@ -14,6 +14,7 @@ type item struct {
 	pos    notify.Position // to this
 	begins *begins         // of welcome and subscribed: where topics begin
 	mine   bool
+	gone   bool // was dropped; all else is zero
 	counts bool // of a notification or mark: its badge is the newest
 }
 
@@ -30,6 +31,9 @@ type outbox struct {
 	items []item
 	head  int // of the first that waits
 	bytes int
+	holes int // dropped ones from head on
+	brief int // ephemeral ones that wait
+	scan  int // before it there is no ephemeral one
 }
 
 func (i *item) size() int {
@@ -39,7 +43,7 @@ func (i *item) size() int {
 	return len(i.own)
 }
 
-func (o *outbox) len() int { return len(o.items) - o.head }
+func (o *outbox) len() int { return len(o.items) - o.head - o.holes }
 
 // full tells whether messages must wait elsewhere. Own frames are still taken: their number is bounded by what the client asks for, and who asks waits (Session.Handle).
 func (o *outbox) full(l *Limits) bool { return o.len() >= l.QueueFrames || o.bytes >= l.Queue }
@@ -48,23 +52,67 @@ func (o *outbox) full(l *Limits) bool { return o.len() >= l.QueueFrames || o.byt
 func (o *outbox) low(l *Limits) bool { return o.len() <= l.QueueFrames/4 && o.bytes <= l.Queue/4 }
 
 func (o *outbox) push(i item) {
+	if over := o.head + o.holes; over >= 64 && over > o.len() {
+		o.tidy()
+	}
 	o.items = append(o.items, i)
 	o.bytes += i.size()
+	if i.ephemeral() {
+		o.brief++
+	}
+}
+
+// tidy lets go of the places that hold nothing: one that is never empty would only grow.
+func (o *outbox) tidy() {
+	kept := o.items[:0]
+	for _, i := range o.items[o.head:] {
+		if !i.gone {
+			kept = append(kept, i)
+		}
+	}
+	clear(o.items[len(kept):])
+	o.items, o.head, o.holes, o.scan = kept, 0, 0, 0
 }
 
 func (o *outbox) pop() (i item, ok bool) {
-	if o.head == len(o.items) {
+	for o.head < len(o.items) && !ok {
+		i, ok = o.items[o.head], !o.items[o.head].gone
+		o.items[o.head] = item{}
+		o.head++
+		switch {
+		case !ok:
+			o.holes--
+		case i.ephemeral():
+			o.brief--
+		}
+	}
+	if !ok {
 		return item{}, false
 	}
-	i = o.items[o.head]
-	o.items[o.head] = item{}
-	o.head++
 	o.bytes -= i.size()
-	if o.head == len(o.items) {
+	if o.len() == 0 {
 		*o = outbox{} // an idle connection holds no queue
 	}
 	return i, true
 }
+
+// yield drops the oldest ephemeral messages until there is room for another, and returns how many. They are of their moment: the newest counts.
+func (o *outbox) yield(l *Limits) (dropped int) {
+	for o.scan = max(o.scan, o.head); o.full(l) && o.brief > 0; o.scan++ {
+		i := &o.items[o.scan]
+		if !i.ephemeral() {
+			continue
+		}
+		o.bytes -= i.size()
+		*i = item{gone: true}
+		o.brief--
+		o.holes++
+		dropped++
+	}
+	return dropped
+}
+
+func (i *item) ephemeral() bool { return i.d != nil && i.d.Message.Change == notify.ChangeEphemeral }
 
 // The wire formats that receivers of a message share.
 const (

@@ -1,6 +1,13 @@
 package session
 
-import "testing"
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"allim/pkg/fanout"
+	"allim/pkg/notify"
+)
 
 // The bounds are those of the options: four frames or 100 bytes, and a quarter of them.
 func TestBoundsOfAnOutboxCanBeSet(t *testing.T) {
@@ -53,4 +60,90 @@ func TestAnOutboxIsFullAtItsBounds(t *testing.T) {
 			t.Errorf("%s: an emptied outbox holds %d bytes in %d places", c.name, o.bytes, cap(o.items))
 		}
 	}
+}
+
+func TestAFullOutboxGivesUpTheOldestEphemeralMessagesForANewOne(t *testing.T) {
+	l := Limits{QueueFrames: 4, Queue: 1 << 20}.withDefaults()
+	var o outbox
+	said := func(text string, c notify.Change) item {
+		return item{d: &fanout.Delivery{Message: &notify.Message{ID: text, Change: c}}}
+	}
+	for _, text := range []string{"e1", "m1", "e2", "m2"} {
+		c := notify.ChangeMessage
+		if text[0] == 'e' {
+			c = notify.ChangeEphemeral
+		}
+		o.push(said(text, c))
+	}
+	for i, want := range []int{1, 1, 1} { // e1, e2, then the one that took the place of e1
+		if got := o.yield(&l); got != want || o.full(&l) {
+			t.Fatalf("time %d: %d dropped, full: %v", i, got, o.full(&l))
+		}
+		o.push(said("new", notify.ChangeEphemeral))
+	}
+	got := ""
+	for i, ok := o.pop(); ok; i, ok = o.pop() {
+		got += i.d.Message.ID + " "
+	}
+	if got != "m1 m2 new new " {
+		t.Errorf("got %s", got)
+	}
+	if o.items != nil || o.bytes != 0 || o.holes != 0 || o.brief != 0 {
+		t.Errorf("emptied it holds %+v", o)
+	}
+	for range 4 {
+		o.push(item{own: []byte("x")})
+	}
+	if o.yield(&l) != 0 || !o.full(&l) {
+		t.Error("something else than an ephemeral message was dropped")
+	}
+}
+
+// Whatever is pushed, dropped and popped: order is kept, counts are true, and the place it takes is that of what waits.
+func TestAnOutboxIsAQueueWithHoles(t *testing.T) {
+	l := Limits{QueueFrames: 50, Queue: 5000}.withDefaults()
+	r := rand.New(rand.NewPCG(1, 2))
+	var o outbox
+	var want []item
+	for step := range 200_000 {
+		if r.IntN(20) > 9+step/20_000%3-1 { // for a while it fills, then it empties
+			i := item{own: make([]byte, r.IntN(200))}
+			if r.IntN(2) == 0 {
+				i = item{d: &fanout.Delivery{Message: &notify.Message{Change: notify.ChangeEphemeral, Data: make([]byte, r.IntN(100))}}}
+				was := len(want)
+				for len(want) >= l.QueueFrames || bytesOf(want) >= l.Queue {
+					n := slices.IndexFunc(want, func(i item) bool { return i.ephemeral() })
+					if n < 0 {
+						break
+					}
+					want = slices.Delete(want, n, n+1)
+				}
+				if got := o.yield(&l); got != was-len(want) {
+					t.Fatalf("step %d: dropped %d, want %d", step, got, was-len(want))
+				}
+			}
+			if !o.full(&l) {
+				o.push(i)
+				want = append(want, i)
+			}
+		} else {
+			i, ok := o.pop()
+			if ok != (len(want) > 0) || ok && (i.d != want[0].d || len(i.own) != len(want[0].own)) {
+				t.Fatalf("step %d: popped %+v %v, want the first of %d", step, i, ok, len(want))
+			}
+			if ok {
+				want = want[1:]
+			}
+		}
+		if o.len() != len(want) || o.bytes != bytesOf(want) || len(o.items) > 2*len(want)+130 {
+			t.Fatalf("step %d: %d wait in %d places with %d bytes, want %d with %d", step, o.len(), len(o.items), o.bytes, len(want), bytesOf(want))
+		}
+	}
+}
+
+func bytesOf(items []item) (n int) {
+	for i := range items {
+		n += items[i].size()
+	}
+	return n
 }

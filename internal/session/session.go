@@ -36,6 +36,7 @@ type Session struct {
 	accepted time.Time     // of the identity
 	expiring bool          // was told so
 	moved    bool          // was asked to move
+	degraded bool          // was told that messages may come late
 	gone     bool          // Gone was called
 	bucket   bucket        // of client frames
 	abuse    bucket        // of frames that were refused
@@ -96,6 +97,24 @@ func (s *Session) finish(code int, reason string) {
 	s.wakeWaiting()
 	s.conn.Wake()
 }
+
+// tooSlow ends a session that lags and does not get nearer. What waits for it is let go of: it handled nothing of that, and comes back to it by its
+// positions. again is how long it should stay away at least.
+func (s *Session) tooSlow(again time.Duration) {
+	if s.end != nil {
+		return
+	}
+	s.out = outbox{}
+	if again > 0 {
+		f, _ := wire.ErrorOf(&notify.RetryError{Err: notify.ErrBusy, After: again})
+		s.send(f, item{})
+	}
+	s.finish(wire.CloseTooSlow, "too slow")
+	s.due = time.Now().Add(cutAfter)
+}
+
+// cutAfter is how long a session that was too slow has for taking its close: a frame under way that it does not read is in front of it.
+const cutAfter = 2 * time.Second
 
 // leave ends one topic.
 func (s *Session) leave(c *sub) {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"allim/internal/store"
@@ -22,6 +23,8 @@ type Options struct {
 	Anonymous *auth.Identity // nil: everybody needs a token
 	Log       *slog.Logger   // nil: none
 	Metrics   *Metrics       // nil: counted by nobody
+
+	Degraded func() bool // tells whether messages may come late; nil: never
 
 	Limits    Limits        // of connections
 	RedisWait time.Duration // of one command in Redis; 4 s
@@ -46,6 +49,7 @@ type Sessions struct {
 
 	stopping chan struct{} // closed by Run when it ends the sessions
 	left     chan struct{} // buffered 1: the last session has gone; never closed
+	degraded atomic.Bool   // what sessions are told
 
 	mu      sync.Mutex // guards the rest
 	all     map[*Session]struct{}
@@ -85,9 +89,7 @@ func (ss *Sessions) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case now := <-tick.C:
-			for _, s := range ss.snapshot() {
-				s.sweep(now)
-			}
+			ss.sweep(now)
 		}
 	}
 	ss.mu.Lock()
@@ -98,6 +100,14 @@ func (ss *Sessions) Run(ctx context.Context) error {
 	ss.dismiss()
 	ss.wg.Wait()
 	return nil
+}
+
+// sweep does for all sessions what time asks for.
+func (ss *Sessions) sweep(now time.Time) {
+	ss.degraded.Store(ss.opt.Degraded != nil && ss.opt.Degraded())
+	for _, s := range ss.snapshot() {
+		s.sweep(now)
+	}
 }
 
 // Len is how many sessions there are.
@@ -167,7 +177,14 @@ func (s *Session) End(code int, reason string) {
 func (s *Session) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Before(s.due) || s.end != nil {
+	s.tellDegraded()
+	if now.Before(s.due) {
+		return
+	}
+	if s.end != nil {
+		if s.end.Code == wire.CloseTooSlow {
+			s.conn.Abort()
+		}
 		return
 	}
 	if !now.Before(s.ping) {

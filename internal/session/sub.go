@@ -8,8 +8,6 @@ import (
 	"allim/pkg/notify"
 )
 
-const resetReason = "history_gone"
-
 // A sub is one topic that a session hears. It is the Sink of its subscription: those methods run in the hub's loops.
 // Everything is guarded by the session's lock.
 type sub struct {
@@ -35,7 +33,7 @@ func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
 	batch.begun(c, b)
 }
 
-// Deliver takes a message into the outbox, or refuses it when that is full.
+// Deliver takes a message into the outbox, or refuses it when that is full. An ephemeral one takes the place of those that have waited longer.
 func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool) bool {
 	s, m := c.s, d.Message
 	s.mu.Lock()
@@ -45,6 +43,9 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	}
 	if s.full() {
 		s.shared.metrics.limit("queue")
+		if m.Change == notify.ChangeEphemeral {
+			s.shared.metrics.dropped(s.out.yield(&s.shared.opt.Limits))
+		}
 	}
 	if s.full() || c.held() && m.Change != notify.ChangeEphemeral {
 		c.lags = c.lags || m.Change != notify.ChangeEphemeral
@@ -74,31 +75,35 @@ func (c *sub) resume() {
 }
 
 // Reset tells the client that its topic begins anew; an inbox is listed again.
-func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, _ notify.Why, _ *notify.Badge) {
+func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, why notify.Why, _ *notify.Badge) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if c.gone || c.s.end != nil {
 		return
 	}
-	c.reset(pos)
+	c.reset(pos, why)
 }
 
-func (c *sub) reset(pos notify.Position) {
+func (c *sub) reset(pos notify.Position, why notify.Why) {
 	s := c.s
 	c.queued = pos
-	s.shared.metrics.resets.Inc()
-	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: resetReason}, item{sub: c, pos: pos})
+	s.shared.metrics.reset(why)
+	reason := wire.ResetGone
+	if why == notify.WhyLost {
+		reason = wire.ResetLost
+	}
+	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: reason}, item{sub: c, pos: pos})
 	if c == s.own {
 		s.listAnew()
 	}
 }
 
 // TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was.
-func (c *sub) TooSlow(*fanout.Subscription, time.Duration) {
+func (c *sub) TooSlow(_ *fanout.Subscription, again time.Duration) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if !c.gone {
-		c.s.finish(wire.CloseOverload, "too slow")
+		c.s.tooSlow(again)
 	}
 }
 

@@ -3,6 +3,7 @@
 package ws
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -22,7 +23,7 @@ const bearerPrefix = "bearer."
 type Options struct {
 	Sessions *session.Sessions
 	Metrics  *session.Metrics
-	Write    time.Duration // how long one frame may take to be written; 0: 10 s
+	Write    time.Duration // how long one frame may take to be written; 0: 35 s, more than the hub lets a slow reader lag
 }
 
 // IsUpgrade tells whether a request asks for a WebSocket (RFC 6455, section 4.1).
@@ -63,17 +64,19 @@ func hasToken(values []string, token string) bool {
 
 // Serve accepts the upgrade and serves the connection until it ends. Who may connect from where was decided before.
 func Serve(w http.ResponseWriter, r *http.Request, o Options, h session.Hello, identity *auth.Identity) {
+	var conn *conn // read by the reader alone, which begins below
+	pings := newPingLimit()
 	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // the front door checks Origin and Host: the library lets every Host of its own choosing pass (pitfalls C27)
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived:     newPingLimit().take,
+		OnPingReceived:     func(context.Context, []byte) bool { return pings.take() && !conn.writing.Load() },
 	})
 	if err != nil {
 		return // the library has answered
 	}
 	c.SetReadLimit(int64(o.Sessions.Limits().Frame))
-	conn := newConn(c, o)
+	conn = newConn(c, o)
 	conn.session = o.Sessions.Open(conn, h, identity)
 	conn.serve()
 }

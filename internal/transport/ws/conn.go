@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -21,6 +22,8 @@ type conn struct {
 	session *session.Session
 	wake    chan struct{} // buffered 1: the outbox has something; never closed
 	ping    chan struct{} // buffered 1: send a ping; never closed
+	waited  atomic.Int64  // when the last frame was taken that had to wait, Unix nanoseconds
+	writing atomic.Bool   // a frame is under way
 	ctx     context.Context
 	cancel  context.CancelFunc // ends everything; the connection is cut
 	wg      sync.WaitGroup
@@ -28,7 +31,7 @@ type conn struct {
 
 func newConn(c *websocket.Conn, o Options) *conn {
 	if o.Write == 0 {
-		o.Write = 10 * time.Second
+		o.Write = 35 * time.Second
 	}
 	// Never the request's context: its end would cut the connection without a close frame (pitfalls C21).
 	ctx, cancel := context.WithCancel(context.Background())
@@ -87,10 +90,7 @@ func (c *conn) write() {
 		frame, end := c.session.Pull()
 		switch {
 		case frame != nil:
-			ctx, cancel := context.WithTimeout(c.ctx, c.opt.Write)
-			err := c.ws.Write(ctx, websocket.MessageText, frame)
-			cancel()
-			if err != nil {
+			if err := c.send(frame); err != nil {
 				c.session.Gone() // a reader that waits for room in the outbox goes on
 				c.cancel()
 				return
@@ -110,11 +110,33 @@ func (c *conn) write() {
 	}
 }
 
-// pong sends a ping and cuts the connection if it is not answered in time.
+// send writes one frame. Who does not take it within Options.Write is gone.
+func (c *conn) send(frame []byte) error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Write)
+	defer cancel()
+	began := time.Now()
+	c.writing.Store(true)
+	err := c.ws.Write(ctx, websocket.MessageText, frame)
+	if now := time.Now(); now.Sub(began) > shortWrite {
+		c.waited.Store(now.UnixNano())
+	}
+	c.writing.Store(false)
+	if err != nil && c.ctx.Err() == nil && ctx.Err() != nil {
+		c.opt.Metrics.Limit("write")
+	}
+	return err
+}
+
+// shortWrite is how long a frame takes that the kernel has room for, and much more: one that took longer waited for the client.
+const shortWrite = 100 * time.Millisecond
+
+// pong sends a ping and cuts the connection if it is not answered in time. A ping behind a frame that the client has not taken yet says nothing:
+// then the bound of that frame is the sign of life, or that it was taken at last (decision 0020).
 func (c *conn) pong() {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Sessions.Limits().Pong)
 	defer cancel()
-	if err := c.ws.Ping(ctx); err != nil && c.ctx.Err() == nil {
+	began := time.Now().UnixNano()
+	if err := c.ws.Ping(ctx); err != nil && c.ctx.Err() == nil && !c.writing.Load() && c.waited.Load() < began {
 		c.opt.Metrics.Limit("pong")
 		c.cancel()
 	}
@@ -145,7 +167,7 @@ const (
 func newPingLimit() *pingLimit { return &pingLimit{} }
 
 // take is called by the reader alone.
-func (p *pingLimit) take(context.Context, []byte) bool {
+func (p *pingLimit) take() bool {
 	if now := time.Now(); now.Sub(p.since) > pingWindow {
 		p.since, p.n = now, 0
 	}
