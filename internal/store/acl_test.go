@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,19 +17,23 @@ import (
 	"allim/pkg/notify"
 )
 
+const (
+	command = "NOPERM this user has no permissions to run the '"
+	channel = "NOPERM this user has no permissions to access one of the channels used as arguments"
+)
+
 // What each role needs, all stories show: they run under the users of deploy/redis. Here is what it may not, and what comes close to that and it may.
 func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 	srv := testkit.Redis(t, "--enable-debug-command", "yes")
 	clients := map[string]redis.UniversalClient{"gateway": connect(t, srv.As("gateway")), "publisher": connect(t, srv.As("publisher"))}
 	const (
-		command = "NOPERM this user has no permissions to run the '"
-		key     = "NOPERM this user has no permissions to access one of the keys used as arguments"
-		channel = "NOPERM this user has no permissions to access one of the channels used as arguments"
-		inLua   = "can't access at least one of the keys mentioned in the command arguments"
-		noLua   = "can't run this command or subcommand"
-		inbox   = "al:{7}:acme:i:ann"
-		orders  = "al:{7}:acme:h:orders"
-		set     = "return redis.call('XADD', KEYS[1], '*', 'd', 'forged')"
+		key       = "NOPERM this user has no permissions to access one of the keys used as arguments"
+		noCluster = "ERR This instance has cluster support disabled" // it may: a cluster would answer
+		inLua     = "can't access at least one of the keys mentioned in the command arguments"
+		noLua     = "can't run this command or subcommand"
+		inbox     = "al:{7}:acme:i:ann"
+		orders    = "al:{7}:acme:h:orders"
+		set       = "return redis.call('XADD', KEYS[1], '*', 'd', 'forged')"
 	)
 	for _, c := range []struct{ do, gateway, publisher string }{ // do: split at blanks; "" where it may
 		{"FLUSHALL", command, command}, {"FLUSHDB", command, command}, {"CONFIG GET maxmemory", command, command},
@@ -53,6 +58,12 @@ func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 
 		{"PUBLISH " + orders + " forged", channel, ""}, {"PUBLISH " + inbox + " x", "", ""}, {"PUBLISH al:{7}:probe:g1 x", "", ""},
 		{"PUBLISH other x", channel, channel}, {"SUBSCRIBE other", channel, command}, {"SUBSCRIBE " + orders, "", command},
+
+		{"SPUBLISH " + orders + " forged", channel, ""}, {"SPUBLISH " + inbox + " x", "", ""}, {"SPUBLISH al:{7}:probe:g1 x", "", ""},
+		{"SPUBLISH other x", channel, channel}, {"SSUBSCRIBE other", channel, command}, {"SSUBSCRIBE " + orders, "", command},
+		{"ASKING", noCluster, noCluster}, {"CLUSTER SLOTS", noCluster, noCluster},
+		{"CLUSTER NODES", command, command}, {"CLUSTER FAILOVER", command, command}, {"CLUSTER SETSLOT 1 NODE x", command, command},
+		{"READONLY", command, command}, {"PSYNC ? -1", command, command}, {"REPLCONF ack 1", command, command}, {"ROLE", command, command},
 	} {
 		for role, want := range map[string]string{"gateway": c.gateway, "publisher": c.publisher} {
 			wantPermission(t, role, c.do, want, doAs(t, clients[role], c.do))
@@ -69,6 +80,21 @@ func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 	}
 }
 
+// The users of servers: what a replica and a Sentinel need, the tests of testkit show.
+func TestServersMayDoNothingWithTheData(t *testing.T) {
+	srv := testkit.Redis(t)
+	for _, c := range []struct{ do, replica, sentinel string }{
+		{"PING", "", ""}, {"INFO replication", command, ""}, {"GET al:schema", command, command}, {"SET al:schema x", command, command},
+		{"CONFIG SET maxmemory 1mb", command, command}, {"EVAL return 0", command, command}, {"PUBLISH al:{7}:probe:g1 x", command, channel},
+		{"SUBSCRIBE al:{7}:probe:g1", command, channel}, {"PUBLISH __sentinel__:hello x", command, ""}, {"SHUTDOWN NOSAVE", command, command},
+		{"CLIENT LIST", command, command}, {"ACL LIST", command, command},
+	} {
+		for role, want := range map[string]string{"replica": c.replica, "sentinel": c.sentinel} {
+			wantPermission(t, role, c.do, want, doAs(t, connect(t, srv.As(role)), c.do))
+		}
+	}
+}
+
 // doAs runs one command on a connection that is thrown away: some leave it in another state.
 func doAs(t *testing.T, c redis.UniversalClient, line string) error {
 	t.Helper()
@@ -76,13 +102,10 @@ func doAs(t *testing.T, c redis.UniversalClient, line string) error {
 	for _, a := range strings.Fields(line) {
 		args = append(args, a)
 	}
-	if strings.HasPrefix(line, "SUBSCRIBE") || strings.HasPrefix(line, "PSUBSCRIBE") {
+	if strings.Contains(args[0].(string), "SUBSCRIBE") {
 		sub := c.Subscribe(t.Context())
 		defer sub.Close()
-		do := sub.Subscribe
-		if args[0] == "PSUBSCRIBE" {
-			do = sub.PSubscribe
-		}
+		do := map[any]func(context.Context, ...string) error{"SUBSCRIBE": sub.Subscribe, "PSUBSCRIBE": sub.PSubscribe, "SSUBSCRIBE": sub.SSubscribe}[args[0]]
 		if err := do(t.Context(), args[1].(string)); err != nil {
 			return err
 		}
@@ -143,7 +166,7 @@ func TestWhatARoleMayNotDoIsAnErrorAndNoOutage(t *testing.T) {
 func TestTheDeployedFilesLoad(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"../../deploy/redis/users.sh"}
-	for _, role := range []string{"admin", "gateway", "publisher"} {
+	for _, role := range []string{"admin", "gateway", "publisher", "replica", "sentinel"} {
 		path := filepath.Join(dir, role)
 		_, password := testkit.User(t, role)
 		if err := os.WriteFile(path, []byte(password+"\n"), 0o600); err != nil {
@@ -151,9 +174,14 @@ func TestTheDeployedFilesLoad(t *testing.T) {
 		}
 		args = append(args, path)
 	}
-	made, err := exec.Command("sh", args...).Output()
-	if err != nil {
-		t.Fatalf("users.sh: %v", err)
+	made := usersSh(t, args...)
+	for _, user := range []string{"replica", "sentinel"} {
+		if text := string(usersSh(t, args[:4]...)); strings.Contains(text, user) || !strings.Contains(text, "allim-publisher") || !strings.Contains(string(made), "allim-"+user) {
+			t.Errorf("the users of replicas and Sentinels without their passwords: got %s, and with them %s", text, made)
+		}
+	}
+	if text := string(usersSh(t, append([]string{args[0], "--sentinel"}, args[1:]...)...)); strings.Count(text, "\nuser ") != 4 || strings.Contains(text, "#{") {
+		t.Errorf("the users of Sentinels: %s", text)
 	}
 	users := filepath.Join(dir, "users.acl")
 	if err := os.WriteFile(users, made, 0o600); err != nil {
@@ -178,6 +206,15 @@ func TestTheDeployedFilesLoad(t *testing.T) {
 	if err := c.Ping(t.Context()).Err(); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
 		t.Errorf("without a user: got %v", err)
 	}
+}
+
+func usersSh(t *testing.T, args ...string) []byte {
+	t.Helper()
+	made, err := exec.Command("sh", args...).Output()
+	if err != nil {
+		t.Fatalf("users.sh: %v", err)
+	}
+	return made
 }
 
 func TestUsersAreMadeOfLongPasswordsAlone(t *testing.T) {
