@@ -3,6 +3,7 @@ package keyspace
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -108,6 +109,14 @@ func EncodeBody(m *notify.Message) ([]byte, error) {
 	return b, nil
 }
 
+// replayed is the field of that name, set (protobuf: field 9, a varint of 1).
+var replayed = [...]byte{9 << 3, 1}
+
+// ReplayedBody is the body of a message that is written again: the same, and it says so. body stays as it is.
+func ReplayedBody(body []byte) []byte {
+	return append(slices.Clip(body), replayed[:]...)
+}
+
 func decodeBody(m *notify.Message, body []byte) error {
 	var s allimv1.StoredMessage
 	if err := proto.Unmarshal(body, &s); err != nil {
@@ -127,7 +136,12 @@ func decodeBody(m *notify.Message, body []byte) error {
 // EncodeBody made. The head is
 //
 //	<flags>\n<category>\n<expires ms>\n<collapse key>
-const headFields = 4
+//
+// and, from its first mark on, a line that only lua/mark.lua reads: where it was changed last.
+const (
+	headFields   = 4
+	markedFields = 5
+)
 
 // EncodeHead makes the head of an inbox item.
 func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
@@ -135,7 +149,7 @@ func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
 // DecodeItem reads an item, without place and state.
 func DecodeItem(id, head string, body []byte) (*notify.Item, error) {
 	f := strings.Split(head, "\n")
-	if len(f) != headFields {
+	if len(f) != headFields && len(f) != markedFields {
 		return nil, fmt.Errorf("item %q: head: %w", id, ErrCorrupt)
 	}
 	var m notify.Message

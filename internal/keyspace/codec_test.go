@@ -28,6 +28,26 @@ func TestBodyBytesArePinned(t *testing.T) {
 	}
 }
 
+func TestABodyThatIsReplayedIsTheSameAndSaysSo(t *testing.T) {
+	body, err := keyspace.EncodeBody(&full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := full
+	again.Replayed = true
+	want, err := keyspace.EncodeBody(&again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := string(body)
+	if got := keyspace.ReplayedBody(body); string(got) != string(want) || string(body) != before {
+		t.Fatalf("got %x, want %x; the body is %x now", got, want, body)
+	}
+	if got := keyspace.ReplayedBody(nil); string(got) != "\x48\x01" { // of a mark without an origin
+		t.Fatalf("of nothing: %x", got)
+	}
+}
+
 func TestPayloadDecodes(t *testing.T) {
 	body, err := keyspace.EncodeBody(&full)
 	if err != nil {
@@ -77,6 +97,13 @@ func TestItemDecodesWhatItEncoded(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Fatalf("item %v (-want +got):\n%s", err, diff)
 	}
+	marked, err := keyspace.DecodeItem("n1", keyspace.EncodeHead("mention")+"\nabcdef.7 -", body)
+	if diff := cmp.Diff(want, marked); err != nil || diff != "" {
+		t.Fatalf("item that was marked %v (-want +got):\n%s", err, diff)
+	}
+	if _, err := keyspace.DecodeItem("n1", keyspace.EncodeHead("mention")+"\nabcdef.7 -\n", body); !errors.Is(err, keyspace.ErrCorrupt) {
+		t.Fatalf("a line too many: %v", err)
+	}
 	if _, err := keyspace.DecodeItem("n1", "a\nb", nil); !errors.Is(err, keyspace.ErrCorrupt) {
 		t.Fatalf("half a head: %v", err)
 	}
@@ -103,6 +130,7 @@ func FuzzDecodePayload(f *testing.F) {
 
 func FuzzDecodeItem(f *testing.F) {
 	f.Add("\nmention\n0\n", []byte{})
+	f.Add("\nmention\n0\n\nabcdef.7 -", []byte{})
 	f.Fuzz(func(t *testing.T, head string, body []byte) {
 		if i, err := keyspace.DecodeItem("x", head, body); (i == nil) == (err == nil) {
 			t.Fatalf("item %v with error %v", i, err)

@@ -3,9 +3,7 @@ package publish
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	mrand "math/rand/v2"
 	"time"
 
 	"allim/internal/store"
@@ -17,8 +15,6 @@ import (
 const (
 	notifyChunk = 128                    // users written at once: one pipeline
 	reserve     = 100 * time.Millisecond // kept of the caller's deadline for the way back of an answer
-	retryFor    = time.Second            // the longest a call tries again by itself while Redis cannot be reached
-	retryFirst  = 20 * time.Millisecond  // the pauses between: full jitter up to this, doubled each time
 )
 
 // publisher is the service allim.v1.Publisher.
@@ -58,7 +54,7 @@ func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRe
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := s.write(ctx, time.Now().Add(retryFor), s.Store.Publish, streams, m)
+	results := s.Store.Write(ctx, streams, m, store.Committed)
 	reply := &pb.PublishResponse{Id: m.ID}
 	var failed error
 	for i := range topics {
@@ -95,7 +91,7 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := s.notifyAll(ctx, s.Store.Notify, streams, m)
+	results := s.notifyAll(ctx, s.Store.Write, streams, m, store.Committed)
 	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
 	var failed error
 	written := 0
@@ -117,14 +113,15 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	return reply, nil
 }
 
-func (s *Server) notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message) []store.Result {
-	until := time.Now().Add(retryFor)
+// writer is Store.Write, which tries again what Redis did not take, until ctx ends.
+type writer func(context.Context, []notify.Stream, *notify.Message, store.Level) []store.Result
+
+func (s *Server) notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message, level store.Level) []store.Result {
 	results := make([]store.Result, 0, len(streams))
 	for len(results) < len(streams) {
 		chunk := streams[len(results):min(len(results)+notifyChunk, len(streams))]
-		got := s.write(ctx, until, do, chunk, m)
-		results = append(results, got...)
-		if ctx.Err() != nil || away(got) {
+		results = append(results, do(ctx, chunk, m, level)...)
+		if ctx.Err() != nil {
 			break
 		}
 	}
@@ -132,16 +129,6 @@ func (s *Server) notifyAll(ctx context.Context, do writer, streams []notify.Stre
 		results = append(results, store.Result{Err: fmt.Errorf("notify: not tried: %w", notify.ErrUnavailable)})
 	}
 	return results
-}
-
-// away tells whether Redis could not be reached for any of the results.
-func away(results []store.Result) bool {
-	for _, r := range results {
-		if !errors.Is(r.Err, notify.ErrUnavailable) {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *Server) message(c notify.Change, id, origin string, data []byte) *notify.Message {
@@ -155,46 +142,6 @@ func withReserve(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	return context.WithDeadline(ctx, end.Add(-min(reserve, time.Until(end)/4)))
-}
-
-type writer func(context.Context, []notify.Stream, *notify.Message) []store.Result
-
-// write writes m to streams. Where Redis cannot be reached it tries those again until ctx or the given time ends: the id makes
-// that safe. An ephemeral message has no memory of ids and is sent once.
-func (s *Server) write(ctx context.Context, until time.Time, do writer, streams []notify.Stream, m *notify.Message) []store.Result {
-	results := do(ctx, streams, m)
-	if m.Change == notify.ChangeEphemeral {
-		return results
-	}
-	for pause := retryFirst; ; pause = min(2*pause, time.Second) {
-		var again []notify.Stream
-		var where []int
-		for i, r := range results {
-			if errors.Is(r.Err, notify.ErrUnavailable) {
-				again, where = append(again, streams[i]), append(where, i)
-			}
-		}
-		wait := mrand.N(pause)
-		if len(again) == 0 || time.Now().Add(wait).After(until) || !sleep(ctx, wait) {
-			return results
-		}
-		s.Metrics.retries.Inc()
-		for i, r := range do(ctx, again, m) {
-			results[where[i]] = r
-		}
-	}
-}
-
-// sleep waits for d; false where ctx ended before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // places says for each topic of a call where its result is; a topic that stood there before shares the result of the first.

@@ -15,7 +15,6 @@ type Metrics struct {
 	seconds       *prometheus.HistogramVec
 	messages      *prometheus.CounterVec
 	refused       *prometheus.CounterVec
-	retries       prometheus.Counter
 	inFlight      prometheus.Gauge
 	inFlightBytes prometheus.Gauge
 	receiving     *prometheus.GaugeVec
@@ -39,10 +38,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		calls: counter("calls_total", "Calls by method and gRPC code, however they came.", "method", "code"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "allim", Subsystem: "publisher", Name: "call_seconds",
 			Help: "Time to answer a call.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"method"}),
-		messages: counter("messages_total", "Messages by mode (NOTIFICATION for inbox items) and result: one for each topic or user.", "mode", "code"),
-		refused:  counter("refused_total", "Calls refused, by reason and, for bad input the first field, for a limit its name.", "reason", "field"),
-		retries: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "allim", Subsystem: "publisher", Name: "retries_total",
-			Help: "Writes tried again because Redis could not be reached."}),
+		messages:      counter("messages_total", "Messages by mode (NOTIFICATION for inbox items) and result: one for each topic or user.", "mode", "code"),
+		refused:       counter("refused_total", "Calls refused, by reason and, for bad input the first field, for a limit its name.", "reason", "field"),
 		inFlight:      gauge("in_flight_calls", "Calls at work."),
 		inFlightBytes: gauge("in_flight_bytes", "Bytes of the requests at work."),
 		receiving:     gauges("receiving_calls", "Requests that are being read, of callers with a credential and of anybody (health, reflection).", "of"),
@@ -51,7 +48,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		refusedConnections: counter("refused_connections_total", "Connections closed at once because there were too many, by port.", "port"),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.retries, m.inFlight, m.inFlightBytes, m.receiving, m.connections, m.refusedConnections)
+		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.inFlight, m.inFlightBytes, m.receiving, m.connections, m.refusedConnections)
 	}
 	return m
 }

@@ -5,13 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
 
@@ -21,82 +19,34 @@ const (
 )
 
 // Publish appends m to each stream (event topics and users' streams), or sends it on their channels alone if it is ephemeral. The
-// results are in the order of the streams; one failing does not stop the others.
+// results are in the order of the streams; one failing does not stop the others. A write that cannot reach Redis is tried again until ctx ends.
 func (s *Store) Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []Result {
-	body, err := keyspace.EncodeBody(m)
-	if err != nil {
-		return failAll(to, err)
-	}
-	if m.Change == notify.ChangeEphemeral {
-		return s.ephemeral(ctx, to, keyspace.Ephemeral(m.ID, body))
-	}
-	calls := make([]call, len(to))
-	for i, st := range to {
-		switch st.Topic.Kind() {
-		case notify.KindUser:
-			calls[i] = s.appendUser(st, m.ID, notify.ChangeMessage, "", body, "")
-		case notify.KindEvent:
-			calls[i] = s.appendEvent(st, m.ID, body)
-		default:
-			return failAll(to, fmt.Errorf("publish to %q: %w", st.Topic, notify.ErrInvalid))
-		}
-	}
-	return s.append(ctx, opPublish, calls)
+	return s.Write(ctx, to, m, Committed)
 }
 
-// Notify puts m into the inbox of each user's stream.
+// Notify puts m, a notification, into the inbox of each user's stream, as Publish does.
 func (s *Store) Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []Result {
-	body, err := keyspace.EncodeBody(m)
-	if err != nil {
-		return failAll(to, err)
-	}
-	head := keyspace.EncodeHead(m.Category)
-	calls := make([]call, len(to))
+	return s.Write(ctx, to, m, Committed)
+}
+
+// append writes w to each stream.
+func (s *Store) append(ctx context.Context, to []notify.Stream, w *write, level Level) []Result {
+	ops := make([]*op, len(to))
 	for i, st := range to {
-		if st.Topic.Kind() != notify.KindUser {
-			return failAll(to, fmt.Errorf("notify %q: %w", st.Topic, notify.ErrInvalid))
+		k := st.Topic.Kind()
+		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.change != notify.ChangeMessage) {
+			return failAll(to, fmt.Errorf("write to %q: %w", st.Topic, notify.ErrInvalid))
 		}
-		calls[i] = s.appendUser(st, m.ID, notify.ChangeNotification, m.Category, body, head)
+		if s.ring.full(s.keys.Partition(st)) {
+			return failAll(to, busyFor("replicas are behind"))
+		}
+		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, notify.Position{}), level: level, share: len(to)}
 	}
-	return s.append(ctx, opNotify, calls)
-}
-
-func (s *Store) appendEvent(st notify.Stream, id string, body []byte) call {
-	k, p := s.keys.Event(st), s.keys.Partition(st)
-	index, tick := s.keys.ChangeIndex(p)
-	h := s.history(st.Topic)
-	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
-		id, body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st)}}
-}
-
-func (s *Store) appendUser(st notify.Stream, id string, c notify.Change, category string, body []byte, head string) call {
-	return call{notifyScript, s.inboxKeys(st), []any{
-		id, body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
-		string(rune(c)), head, category, s.inbox.Size}}
-}
-
-// inboxKeys are the keys of the scripts that write a user's stream.
-func (s *Store) inboxKeys(st notify.Stream) []string {
-	index, tick := s.keys.ChangeIndex(s.keys.Partition(st))
-	return append(s.keys.Inbox(st).All(), index, tick, s.keys.Channel(st))
-}
-
-func (s *Store) append(ctx context.Context, op operation, calls []call) []Result {
-	results := make([]Result, len(calls))
-	for i, c := range s.run(ctx, op, calls) {
-		v, err := reply(c, 4)
-		if err != nil {
-			results[i].Err = err
-			continue
-		}
-		r := &results[i]
-		r.Duplicate, r.Receivers = number(v[0]) == 1, number(v[3])
-		r.Position.Epoch = text(v[2])
-		if r.Position.Offset, r.Err = strconv.ParseUint(text(v[1]), 10, 53); r.Err != nil {
-			r.Err = fmt.Errorf("script answered offset %q: %w", text(v[1]), r.Err)
-		}
-		if len(v) > 4 {
-			r.Unread = number(v[4])
+	s.writer.do(ctx, ops)
+	results := make([]Result, len(to))
+	for i, o := range ops {
+		if results[i].Err = o.err; o.err == nil {
+			results[i] = Result{Ack: o.reply.ack(), Err: o.short}
 		}
 	}
 	return results
@@ -106,7 +56,11 @@ func (s *Store) ephemeral(ctx context.Context, to []notify.Stream, payload []byt
 	start, pipe := time.Now(), s.redis.Pipeline()
 	cmds := make([]*redis.IntCmd, len(to))
 	for i, st := range to {
-		cmds[i] = pipe.Publish(ctx, s.keys.Channel(st), payload)
+		if s.cluster {
+			cmds[i] = pipe.SPublish(ctx, s.keys.Channel(st), payload)
+		} else {
+			cmds[i] = pipe.Publish(ctx, s.keys.Channel(st), payload)
+		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	s.metrics.doneAll(opEphemeral, start, len(cmds), func(i int) error { return cmds[i].Err() })

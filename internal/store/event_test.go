@@ -314,12 +314,13 @@ func TestOpenRefusesAnotherPartitionCount(t *testing.T) {
 
 // What follows needs a process that can be stopped, frozen or filled: the real Redis alone, as the epochs (epoch_test.go).
 
-func TestRedisAwayIsUnavailableAtOnce(t *testing.T) {
+func TestRedisThatIsAwayIsTriedUntilTheCallerLeaves(t *testing.T) {
 	srv := testkit.Redis(t)
 	b := newBench(t, srv.As, store.Options{})
 	srv.Stop()
-	if r := b.Publish(b.ctx, []notify.Stream{stream("a")}, message("x"))[0]; !errors.Is(r.Err, notify.ErrUnavailable) {
-		t.Fatalf("publish: %v", r.Err)
+	ctx := testkit.Context(t, 200*time.Millisecond)
+	if r := b.Publish(ctx, []notify.Stream{stream("a")}, message("x"))[0]; !errors.Is(r.Err, notify.ErrUnavailable) || ctx.Err() == nil {
+		t.Fatalf("publish: %v, before its time: %t", r.Err, ctx.Err() == nil)
 	}
 	srv.Restart()
 	if ack := b.publish(stream("a"), "x"); ack.Duplicate {

@@ -27,6 +27,8 @@ type bench struct {
 	rdb  redis.UniversalClient // may do all
 	keys *keyspace.Map
 	real bool
+	as   func(role string) string // URL of the Redis
+	opt  store.Options
 }
 
 // onEach runs a story on the real Redis and on the embedded one, so that they cannot drift apart.
@@ -58,7 +60,7 @@ func newBench(t *testing.T, as func(role string) string, o store.Options, change
 	if o.Keys, err = keyspace.NewMap(0); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{T: t, ctx: testkit.Context(t, 30*time.Second), rdb: connect(t, as("admin"), change...), keys: o.Keys}
+	b := &bench{T: t, ctx: testkit.Context(t, 30*time.Second), rdb: connect(t, as("admin"), change...), keys: o.Keys, as: as, opt: o}
 	b.Store, b.publisher = open(b, connect(t, as("gateway"), change...), o), open(b, connect(t, as("publisher"), change...), o)
 	return b
 }

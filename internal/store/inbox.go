@@ -18,7 +18,7 @@ const (
 	maxMarkIDs  = 500
 )
 
-// Mark changes the state of items and tells every device of the user. It is idempotent. Errors: ErrInvalid, ErrStalePosition
+// Mark changes the state of items and tells every device of the user. It is idempotent, and tried again until ctx ends. Errors: ErrInvalid, ErrStalePosition
 // where Upto is of another epoch.
 func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, error) {
 	if len(m.IDs) > maxMarkIDs {
@@ -38,32 +38,30 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	if err != nil {
 		return Marked{}, err
 	}
-	args := []any{string(rune(m.Change)), how, upto.Epoch, upto.Offset, body, newEpoch(), inboxEvents,
-		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st)}
+	w := &write{change: m.Change, body: body}
 	named := make(map[string]bool, len(m.IDs))
 	for _, id := range m.IDs {
 		if !named[id] { // an id named twice is one
-			args = append(args, id)
+			w.ids = append(w.ids, id)
 		}
 		named[id] = true
 	}
-	v, err := s.one(ctx, opMark, call{markScript, s.inboxKeys(st), args}, 3)
-	if err != nil {
+	if s.ring.full(s.keys.Partition(st)) {
+		return Marked{}, busyFor("replicas are behind")
+	}
+	ops := []*op{{stream: st, write: w, call: s.markCall(st, w, how, upto, notify.Position{}), share: 1}}
+	s.writer.do(ctx, ops)
+	if err := ops[0].err; err != nil {
 		return Marked{}, fmt.Errorf("mark %q: %w", st.Topic, err)
 	}
-	out := Marked{Changed: number(v[0])}
-	if out.Changed < 0 {
+	got := ops[0].reply
+	if got.code == codeStaleMark {
 		return Marked{}, fmt.Errorf("mark %q up to %s: %w", st.Topic, upto, notify.ErrStalePosition)
 	}
+	out := Marked{Changed: got.code}
+	out.Unknown, _ = got.ids()
 	if out.Changed > 0 {
-		o, err := strconv.ParseUint(text(v[1]), 10, 53)
-		if err != nil {
-			return Marked{}, fmt.Errorf("mark %q: script answered offset %q: %w", st.Topic, text(v[1]), err)
-		}
-		out.Position = notify.Position{Epoch: text(v[2]), Offset: o}
-	}
-	for _, id := range v[3:] {
-		out.Unknown = append(out.Unknown, text(id))
+		out.Position = got.at
 	}
 	return out, nil
 }

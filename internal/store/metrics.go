@@ -26,10 +26,12 @@ const (
 	opRecover
 	opTops
 	opRenew
+	opReplay
+	opPoll
 )
 
 var operations = [...]string{opOpen: "open", opPublish: "publish", opEphemeral: "ephemeral", opNotify: "notify", opMark: "mark", opList: "list",
-	opCounts: "counts", opRecover: "recover", opTops: "tops", opRenew: "renew"}
+	opCounts: "counts", opRecover: "recover", opTops: "tops", opRenew: "renew", opReplay: "replay", opPoll: "replication"}
 
 // A result is what became of a call, by whose turn it is: nobody's, Redis', that of who sized its memory, of who wrote us or its ACL, or the caller's.
 type result int
@@ -65,6 +67,7 @@ type Metrics struct {
 	calls   [len(operations)][len(results)]prometheus.Counter
 	dials   [2]prometheus.Counter // ok, error
 	stale   prometheus.Counter
+	ring    ringMetrics
 	client  atomic.Pointer[redis.UniversalClient] // the last that Connect made with these
 }
 
@@ -88,6 +91,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}
 	}
 	m.dials = [2]prometheus.Counter{dials.WithLabelValues("ok"), dials.WithLabelValues("error")}
+	m.ring = newRingMetrics(r)
 	if r != nil {
 		r.MustRegister(seconds, calls, dials, m.stale, pools{m})
 	}
@@ -120,6 +124,30 @@ func (m *Metrics) doneAll(op operation, start time.Time, n int, err func(i int) 
 	for res, n := range counts {
 		if n > 0 {
 			m.calls[op][res].Add(float64(n))
+		}
+	}
+}
+
+// doneWrites counts a round trip with the writes of a writer, of all kinds.
+func (m *Metrics) doneWrites(start time.Time, ops []*op) {
+	if m == nil {
+		return
+	}
+	var counts [len(operations)][len(results)]int
+	for _, o := range ops {
+		counts[o.write.kind()][resultOf(o.err)]++
+	}
+	took := time.Since(start).Seconds()
+	for op, by := range counts {
+		any := false
+		for res, n := range by {
+			if n > 0 {
+				any = true
+				m.calls[op][res].Add(float64(n))
+			}
+		}
+		if any {
+			m.seconds[op].Observe(took)
 		}
 	}
 }

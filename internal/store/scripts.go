@@ -27,6 +27,8 @@ var (
 	recoverInboxScript = script("lib", "inbox", "recover")
 	listScript         = script("lib", "inbox", "list")
 	renewScript        = script("renew")
+	lookScript         = script("lib", "look")
+	replicasScript     = script("replicas")
 )
 
 func script(parts ...string) *redis.Script {
@@ -48,11 +50,21 @@ type call struct {
 	args   []any
 }
 
-// run runs the calls, which are one operation, in one pipeline and returns their replies in order. A pipelined EVALSHA does not fall back by itself when Redis has forgotten the
-// script (restart, failover): those run again with their source.
+// run runs the calls, which are one operation, in one pipeline and returns their replies in order.
 func (s *Store) run(ctx context.Context, op operation, calls []call) []*redis.Cmd {
+	if len(calls) == 0 {
+		return nil
+	}
 	start := time.Now()
-	cmds := s.pipeline(ctx, calls, (*redis.Script).EvalSha)
+	cmds := s.evaluate(ctx, s.redis, calls, nil)
+	s.metrics.doneAll(op, start, len(cmds), func(i int) error { return cmds[i].Err() })
+	return cmds
+}
+
+// evaluate runs the calls in one pipeline, and what after adds to it, if anything. A pipelined EVALSHA does not fall back by itself when Redis has
+// forgotten the script (restart, failover): those run again with their source.
+func (s *Store) evaluate(ctx context.Context, c redis.Cmdable, calls []call, after func(redis.Pipeliner)) []*redis.Cmd {
+	cmds := pipeline(ctx, c, calls, (*redis.Script).EvalSha, after)
 	var again []call
 	var at []int
 	for i, c := range cmds {
@@ -61,21 +73,23 @@ func (s *Store) run(ctx context.Context, op operation, calls []call) []*redis.Cm
 		}
 	}
 	if len(again) > 0 {
-		for i, c := range s.pipeline(ctx, again, (*redis.Script).Eval) {
+		for i, c := range pipeline(ctx, c, again, (*redis.Script).Eval, after) {
 			cmds[at[i]] = c
 		}
 	}
-	s.metrics.doneAll(op, start, len(cmds), func(i int) error { return cmds[i].Err() })
 	return cmds
 }
 
 type runner func(*redis.Script, context.Context, redis.Scripter, []string, ...any) *redis.Cmd
 
-func (s *Store) pipeline(ctx context.Context, calls []call, run runner) []*redis.Cmd {
-	pipe := s.redis.Pipeline()
+func pipeline(ctx context.Context, c redis.Cmdable, calls []call, run runner, after func(redis.Pipeliner)) []*redis.Cmd {
+	pipe := c.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
 		cmds[i] = run(c.script, ctx, pipe, c.keys, c.args...)
+	}
+	if after != nil {
+		after(pipe)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	return cmds
@@ -83,13 +97,22 @@ func (s *Store) pipeline(ctx context.Context, calls []call, run runner) []*redis
 
 // one runs one script and returns its reply as a list of at least n values.
 func (s *Store) one(ctx context.Context, op operation, c call, n int) ([]any, error) {
-	return reply(s.run(ctx, op, []call{c})[0], n)
+	return replyOf(s.run(ctx, op, []call{c})[0], n)
 }
 
-func reply(c *redis.Cmd, n int) ([]any, error) {
+// slice is a reply as a list; its error is one of notify's.
+func slice(c *redis.Cmd) ([]any, error) {
 	v, err := c.Slice()
 	if err != nil {
 		return nil, classify(err)
+	}
+	return v, nil
+}
+
+func replyOf(c *redis.Cmd, n int) ([]any, error) {
+	v, err := slice(c)
+	if err != nil {
+		return nil, err
 	}
 	if len(v) < n {
 		return nil, fmt.Errorf("script answered %d values, not %d", len(v), n)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -110,7 +112,15 @@ func New(o Options) (*Store, error) {
 	if o.Redis == nil || o.Keys == nil {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
-	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics}
+	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways}
+	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
+		s.publishCmd = "SPUBLISH"
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.ring = newRing(o.Keys.Partitions(), o.Metrics)
+	s.writer = newWriter(s, s.cluster)
 	if s.inbox.Size == 0 {
 		s.inbox.Size = 200
 	}
@@ -120,14 +130,26 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-// A Store reads and writes Redis. It holds no state but its options and is safe for concurrent use.
+// A Store reads and writes Redis. It is safe for concurrent use. What it holds are writes that wait for their turn, and for a while those that were
+// acknowledged (ring).
 type Store struct {
-	redis      redis.UniversalClient
-	keys       *keyspace.Map
-	classes    []Class
-	inbox      Inbox
-	publishCmd string // PUBLISH on one Redis, SPUBLISH on a cluster
-	metrics    *Metrics
+	redis       redis.UniversalClient
+	cluster     bool
+	keys        *keyspace.Map
+	classes     []Class
+	inbox       Inbox
+	publishCmd  string // PUBLISH on one Redis, SPUBLISH on a cluster
+	fsyncAlways bool
+	metrics     *Metrics
+	log         *slog.Logger
+
+	writer *writer
+	ring   *ring
+	disk   atomic.Int32 // what is known of how Disk is reached
+	hidden atomic.Bool  // it was said that Redis does not tell its history
+
+	remarksMu sync.Mutex // guards remarks; nothing is locked while it is held
+	remarks   []remark   // fewer than the ring had marks
 }
 
 // Open checks that Redis answers and that its schema and partition count are this Store's; the first one to open an empty Redis writes them.

@@ -22,14 +22,14 @@ local leftovers = function() return 0 end
 -- The badge of a user's stream: inbox.lua sets it. nil for other streams.
 local counts
 
--- The stream's epoch and top. A new epoch where the Redis history is not the one the epoch belongs to, or where there was no
+-- The stream's epoch and top, and the id of the Redis history. A new epoch where the Redis history is not the one the epoch belongs to, or where there was no
 -- meta: offsets go on above everything still visible, and an old epoch is remembered with the top that was found of it, since
 -- what a position up to there saw is still a prefix of this stream.
 local function position(new_epoch, now)
   local m = redis.call('HMGET', META, 'e', 's', 'r', 'p')
   local r = history_id()
   local s = tonumber(m[2] or '0')
-  if m[1] and m[3] == r then return m[1], s end
+  if m[1] and m[3] == r then return m[1], s, r end
   local last = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
   if #last > 0 then s = math.max(s, tonumber(string.match(last[1][1], '^(%d+)'))) end
   s = math.max(s, leftovers())
@@ -43,7 +43,17 @@ local function position(new_epoch, now)
   else
     redis.call('HSET', META, 'b', int(now))
   end
-  return new_epoch, s
+  return new_epoch, s, r
+end
+
+-- Is what was acknowledged at a position still here? The base list knows it of older epochs. A new write has no such position.
+local function held(e, s, epoch, offset)
+  if epoch == e then return tonumber(offset) <= s end
+  if epoch == '' then return false end
+  for old, base in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):(%d+)') do
+    if old == epoch and tonumber(offset) <= tonumber(base) then return true end
+  end
+  return false
 end
 
 -- lives at least ttl from now on, touched at most once per quarter of it

@@ -1,14 +1,56 @@
 -- lib, inbox. Changes the state of items. KEYS as notify.lua
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
---      9 PUBLISH or SPUBLISH, 10 change member, 11… ids
--- Answers {changed, offset, epoch, unknown ids…}; changed -1: upto is of another epoch. Nothing changed: no event.
-if redis.call('EXISTS', META) == 0 then
-  local unknown = { 0, '0', '' }
-  for i = 11, #ARGV do unknown[#unknown + 1] = ARGV[i] end
-  return unknown
+--      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one, 13… ids
+-- Answers {changed, offset, epoch, history id, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch, -2: held.
+-- Nothing changed: no event.
+local ids, unknown = {}, {}
+for i = 13, #ARGV do ids[#ids + 1] = ARGV[i] end
+if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), #ids, unpack(ids) } end
+local now, change, was, was_at = now_ms(), ARGV[1], ARGV[11], tonumber(ARGV[12])
+local e, s, r = position(ARGV[6], now)
+if held(e, s, was, was_at) then return { -2, ARGV[12], was, r, 0 } end
+
+-- Where the item's head keeps the position of the last change of this kind. Seen and deleted are for good: they need none.
+local slot = ({ r = 1, u = 1, a = 2, v = 2 })[change]
+
+-- the head without that line, and the positions in it
+local function last(id)
+  local head, read, archived = string.match(redis.call('HGET', ITEMS, id) or '', '^([^\n]*\n[^\n]*\n[^\n]*\n[^\n]*)\n?(%S*) ?(%S*)$')
+  return head, { read or '', archived or '' }
 end
-local now, change = now_ms(), ARGV[1]
-local e, s = position(ARGV[6], now)
+
+-- Remembers when the item was changed: a mark that is run again changes nothing that was changed after it, even where it comes late. One
+-- that changed nothing counts as well.
+local function remember(id, off)
+  if not slot then return end
+  local head, at = last(id)
+  if not head or was == '' and off == s and string.sub(at[slot], 1, #e + 1) == e .. '.' then return end
+  for i = 1, 2 do if at[i] == '' then at[i] = '-' end end
+  at[slot] = was == '' and e .. '.' .. int(off) or was .. '.' .. int(was_at)
+  redis.call('HSET', ITEMS, id, head .. '\n' .. at[1] .. ' ' .. at[2])
+end
+
+-- How old is an epoch? 0: the current one; nil: older than the list, or it was lost as a whole.
+local ages = { [e] = 0 }
+if was ~= '' then
+  local n = 0
+  for old in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):%d+') do
+    n = n + 1
+    ages[old] = ages[old] or n
+  end
+end
+
+-- Was the item changed after the mark that is run again?
+local function overtaken(id)
+  if was == '' or not slot then return false end
+  local _, at = last(id)
+  local epoch, off = string.match(at[slot], '^(.*)%.(%d+)$')
+  if not epoch then return false end
+  local age, mine = ages[epoch], ages[was]
+  if age == 0 then return true end
+  if age and mine and age ~= mine then return age < mine end
+  return tonumber(off) > was_at
+end
 
 -- each tells whether it changed something
 local apply = {
@@ -36,16 +78,13 @@ local apply = {
   d = function(id) drop(id) return true end,
 }
 
-local ids, unknown = {}, {}
-if ARGV[2] == 'ids' then
-  for i = 11, #ARGV do ids[#ids + 1] = ARGV[i] end
-else
-  if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e } end
+if ARGV[2] ~= 'ids' then
+  if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, 0 } end
   local from = ({ s = UNSEEN, r = UNREAD, v = ARCHIVED })[change] or INDEX
   ids = redis.call('ZRANGEBYSCORE', from, '-inf', ARGV[2] == 'upto' and ARGV[4] or '+inf')
 end
 
-local total, some = 0, {}
+local done, some = {}, {}
 local function event()
   if #some == 0 then return end
   s = s + 1
@@ -54,20 +93,27 @@ local function event()
   redis.call('HSET', META, 's', off)
   local unread, unseen, by = counts()
   redis.call(ARGV[9], KEYS[12], envelope(e, off, unread, unseen, by, change, list, ARGV[5]))
-  total, some = total + #some, {}
+  for _, id in ipairs(some) do done[#done + 1] = id end
+  some = {}
 end
 for _, id in ipairs(ids) do
   local off = redis.call('ZSCORE', INDEX, id)
   if not off then
     unknown[#unknown + 1] = id
-  elseif apply[change](id, off) then
-    some[#some + 1] = id
+  elseif not overtaken(id) then
+    local did = apply[change](id, off)
+    remember(id, did and s + 1 or s)
+    if did then some[#some + 1] = id end
     if #some == 500 then event() end
   end
 end
 event()
-if total > 0 then
+if #done > 0 then
   live_together(tonumber(ARGV[8]))
   changed(KEYS[10], KEYS[11], ARGV[10], now)
 end
-return { total, int(s), e, unpack(unknown) }
+local out = { #done, int(s), e, r, #unknown }
+for _, list in ipairs({ unknown, done }) do
+  for _, id in ipairs(list) do out[#out + 1] = id end
+end
+return out

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"allim/pkg/notify"
+)
+
+// attempt does what a flusher has taken: one pipeline, then what each reply means. A write is acknowledged when the ring has it, and after what
+// Redis lost of its stream was written again.
+func (s *Store) attempt(turns []turn) {
+	s.exec(turns)
+	var behind []turn // of streams whose ring knows another history than the one that answered
+	for _, t := range turns {
+		switch {
+		case t.op == nil || t.op.err == nil && s.behind(t):
+			behind = append(behind, t)
+		default:
+			s.settle(t)
+		}
+	}
+	if len(behind) == 0 {
+		return
+	}
+	s.writer.kick() // for the lanes that were let go: this one is not free yet
+	failed := s.replay(behind)
+	for i, t := range behind {
+		switch {
+		case t.op == nil:
+			s.writer.release(t.lane) // Run looks again
+			continue
+		case failed[i] != nil:
+			t.op.err = failed[i]
+		}
+		s.settle(t)
+	}
+}
+
+func (s *Store) behind(t turn) bool {
+	return t.look || s.ring.behind(s.keys.Partition(t.op.stream), t.op.stream, t.op.reply.history)
+}
+
+// exec runs the turns' writes in one pipeline and reads the replies. Their callers' deadlines bound it, the last of them.
+func (s *Store) exec(turns []turn) {
+	ops, calls := make([]*op, 0, len(turns)), make([]call, 0, len(turns))
+	start := time.Now()
+	most, until := start.Add(ioTimeout), start
+	for _, t := range turns {
+		if t.op == nil {
+			continue
+		}
+		ops, calls = append(ops, t.op), append(calls, t.op.call)
+		if end := t.op.until; end.IsZero() || end.After(most) {
+			until = most
+		} else if end.After(until) {
+			until = end
+		}
+	}
+	if len(ops) == 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), until)
+	defer cancel()
+	cmds, short, err := s.reach(ctx, ops[0], calls)
+	for i, o := range ops {
+		var v []any
+		if o.err, o.short = err, short; err != nil {
+			continue
+		}
+		if v, o.err = slice(cmds[i]); o.err == nil {
+			o.reply, o.err = parseReply(v)
+		}
+	}
+	s.metrics.doneWrites(start, ops)
+}
+
+// reach runs calls for the level of one.
+func (s *Store) reach(ctx context.Context, one *op, calls []call) (cmds []*redis.Cmd, short, err error) {
+	if one.level == Committed {
+		return s.evaluate(ctx, s.redis, calls, nil), nil, nil
+	}
+	return s.evaluateAt(ctx, s.keys.Partition(one.stream), calls, one.level)
+}
+
+// settle ends a turn: its op is decided, or it is tried again.
+func (s *Store) settle(t turn) {
+	o := t.op
+	switch {
+	case o.err == nil:
+		s.keep(o)
+	case o.then == nil && !o.gone() && errors.Is(o.err, notify.ErrUnavailable):
+		s.metrics.retried()
+		s.writer.again(t)
+		return
+	}
+	s.writer.finish(t)
+}
+
+// keep puts what was just committed into the ring.
+func (s *Store) keep(o *op) {
+	if o.reply.history == "" || o.reply.code < 0 {
+		return
+	}
+	w := *o.write
+	if w.kind() == opMark {
+		unknown, changed := o.reply.ids()
+		if len(w.ids) > 0 { // what was as it should be is acknowledged, too
+			w.ids = without(w.ids, unknown)
+		} else {
+			w.ids = changed
+		}
+		if len(w.ids) == 0 {
+			return
+		}
+	}
+	s.ring.add(s.keys.Partition(o.stream), o.stream, w, o.reply, o.share, time.Now())
+}
+
+// without returns those of ids that are not in some.
+func without(ids, some []string) []string {
+	if len(some) == 0 {
+		return ids
+	}
+	drop := make(map[string]bool, len(some))
+	for _, id := range some {
+		drop[id] = true
+	}
+	var out []string
+	for _, id := range ids {
+		if !drop[id] {
+			out = append(out, id)
+		}
+	}
+	return out
+}

@@ -1,0 +1,135 @@
+package store
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+// A write is one change of a stream, apart from the stream: enough to make it, and to make it again.
+type write struct {
+	change   notify.Change // of the message, or the mark
+	id       string        // of a message
+	category string        // of a notification
+	body     []byte        // shared by the streams of one call
+	ids      []string      // that a mark names
+}
+
+// kind is the operation that a write is counted as.
+func (w *write) kind() operation {
+	switch w.change {
+	case notify.ChangeMessage:
+		return opPublish
+	case notify.ChangeNotification:
+		return opNotify
+	}
+	return opMark
+}
+
+// callOf is the script call of a write. was is the position with which it was acknowledged before, where it is made again; else zero.
+func (s *Store) callOf(st notify.Stream, w *write, was notify.Position) call {
+	switch {
+	case w.kind() == opMark:
+		return s.markCall(st, w, "ids", notify.Position{}, was)
+	case st.Topic.Kind() == notify.KindUser:
+		return s.appendUser(st, w, was)
+	}
+	return s.appendEvent(st, w, was)
+}
+
+func (s *Store) appendEvent(st notify.Stream, w *write, was notify.Position) call {
+	k, p := s.keys.Event(st), s.keys.Partition(st)
+	index, tick := s.keys.ChangeIndex(p)
+	h := s.history(st.Topic)
+	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
+		w.id, w.body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st),
+		was.Epoch, was.Offset}}
+}
+
+func (s *Store) appendUser(st notify.Stream, w *write, was notify.Position) call {
+	head := ""
+	if w.change == notify.ChangeNotification {
+		head = keyspace.EncodeHead(w.category)
+	}
+	return call{notifyScript, s.inboxKeys(st), []any{
+		w.id, w.body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
+		string(rune(w.change)), head, w.category, s.inbox.Size, was.Epoch, was.Offset}}
+}
+
+// markCall is the call of a mark of its ids, of everything up to a position, or of all.
+func (s *Store) markCall(st notify.Stream, w *write, how string, upto, was notify.Position) call {
+	args := make([]any, 0, 12+len(w.ids))
+	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
+		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.Epoch, was.Offset)
+	for _, id := range w.ids {
+		args = append(args, id)
+	}
+	return call{markScript, s.inboxKeys(st), args}
+}
+
+// inboxKeys are the keys of the scripts that write a user's stream.
+func (s *Store) inboxKeys(st notify.Stream) []string {
+	index, tick := s.keys.ChangeIndex(s.keys.Partition(st))
+	return append(s.keys.Inbox(st).All(), index, tick, s.keys.Channel(st))
+}
+
+// What a script that writes says of its call; a mark that changed something says how many items.
+const (
+	codeWritten    = 0
+	codeDuplicate  = 1
+	codeHeld       = 2 // of a message: made before, and not lost
+	codeStaleMark  = -1
+	codeHeldMark   = -2
+	unknownHistory = "?" // of a Redis that does not tell the id of its history
+)
+
+// A reply is what every script that writes answers.
+type reply struct {
+	code    int             // see the constants
+	at      notify.Position // the call's, or the stream's last where a mark changed nothing
+	history string          // the id of the history of the Redis that wrote it; "" where it does not tell
+	rest    []any           // receivers, and unread of a user's stream; of a mark the number of unknown ids, those, and those it changed
+}
+
+// parseReply reads the values that a script answered.
+func parseReply(v []any) (r reply, err error) {
+	const fixed = 5
+	if len(v) < fixed {
+		return r, fmt.Errorf("script answered %d values, not %d", len(v), fixed)
+	}
+	r.code, r.rest = number(v[0]), v[fixed-1:]
+	// go-redis reads replies into one shared buffer: what is kept must not keep it
+	r.at.Epoch = strings.Clone(text(v[2]))
+	if r.at.Offset, err = strconv.ParseUint(text(v[1]), 10, 53); err != nil {
+		return r, fmt.Errorf("script answered offset %q: %w", text(v[1]), err)
+	}
+	if h := text(v[3]); h != unknownHistory {
+		r.history = strings.Clone(h)
+	}
+	return r, nil
+}
+
+// ack is the reply to an append.
+func (r reply) ack() Ack {
+	a := Ack{Position: r.at, Duplicate: r.code == codeDuplicate, Receivers: number(r.rest[0])}
+	if len(r.rest) > 1 {
+		a.Unread = number(r.rest[1])
+	}
+	return a
+}
+
+// ids are the unknown and the changed ids of the reply to a mark.
+func (r reply) ids() (unknown, changed []string) {
+	n := min(max(number(r.rest[0]), 0), len(r.rest)-1)
+	return texts(r.rest[1 : 1+n]), texts(r.rest[1+n:])
+}
+
+func texts(v []any) (out []string) {
+	for _, x := range v {
+		out = append(out, strings.Clone(text(x)))
+	}
+	return out
+}

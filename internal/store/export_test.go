@@ -1,0 +1,41 @@
+package store
+
+import "time"
+
+// Waiting is the number of writes that wait or are at work.
+func (s *Store) Waiting() int {
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	return s.writer.ops
+}
+
+// Busy is the number of pipelines at work.
+func (s *Store) Busy() (n int) {
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	for _, b := range s.writer.busy {
+		n += b
+	}
+	return n
+}
+
+// RingMost sets the bytes that the ring may hold.
+func (s *Store) RingMost(bytes int) { s.ring.most = bytes }
+
+// Age makes what the ring holds older.
+func (s *Store) Age(by time.Duration) {
+	s.ring.mu.Lock()
+	defer s.ring.mu.Unlock()
+	for i := range s.ring.parts {
+		for e := s.ring.parts[i].entries.Front(); e != nil; e = e.Next() {
+			e.Value.(*entry).since = e.Value.(*entry).since.Add(-by)
+		}
+	}
+}
+
+// The bounds, for tests.
+const (
+	WaitingMost = waitingMost
+	BatchWrites = batchWrites
+	Flushers    = flushers
+)

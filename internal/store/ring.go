@@ -1,0 +1,232 @@
+package store
+
+import (
+	"container/list"
+	"slices"
+	"sync"
+	"time"
+
+	"allim/pkg/notify"
+)
+
+const (
+	ringBytes  = 64 << 20
+	ringLife   = 120 * time.Second // of a write, where no replica says that it has it
+	entryBytes = 512               // of an entry besides its body and ids: names, list, map
+	pollMost   = 64                // polls that replicas have yet to reach
+)
+
+// A ring holds the writes that were acknowledged and that a replica may not have yet, so that what a failover loses can be written again. A
+// write leaves when every replica of its server has it, when it is ringLife old, or, where there are no replicas, when the ring is full.
+type ring struct {
+	most    int // bytes; constant
+	metrics *Metrics
+
+	mu    sync.Mutex // guards the fields below; nothing is locked while it is held
+	bytes int
+	parts []ringPart // by partition
+}
+
+type ringPart struct {
+	entries  list.List // of *entry, in the order in which it was last known that Redis has them
+	streams  map[notify.Stream]*kept
+	history  string // that the last poll found
+	replicas int    // that are past their first synchronisation, at the last poll
+	polls    []poll // that not all replicas have reached, of that history
+}
+
+// A poll is what Run learned of a partition's server.
+type poll struct {
+	at       time.Time // before it was asked
+	history  string    // "": it does not tell
+	offset   int64     // of its replication
+	replicas int
+	lowest   int64 // offset that a replica has
+}
+
+// kept is what the ring holds of a stream. Who changes it has the stream's lane, or takes the oldest away.
+type kept struct {
+	history string // of the Redis that has all of it; "": of several, or it is not sure
+	entries []*entry
+}
+
+// An entry is one acknowledged write.
+type entry struct {
+	write
+	stream notify.Stream
+	at     notify.Position // with which it was acknowledged
+	since  time.Time       // when Redis was last known to have it
+	size   int
+	place  *list.Element // in its part; nil: it has left
+}
+
+func newRing(partitions int, m *Metrics) *ring {
+	return &ring{most: ringBytes, metrics: m, parts: make([]ringPart, partitions)}
+}
+
+// add takes a write that Redis has answered. A mark of many ids is several entries, so that each can be made again by one call.
+func (r *ring) add(part int, st notify.Stream, w write, got reply, share int, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.parts[part]
+	if p.streams == nil {
+		p.streams = map[notify.Stream]*kept{}
+	}
+	k := p.streams[st]
+	if k == nil {
+		k = &kept{history: got.history}
+		p.streams[st] = k
+	}
+	if k.history != got.history {
+		k.history = ""
+	}
+	ids := w.ids
+	for {
+		w.ids = ids[:min(maxMarkIDs, len(ids))]
+		ids = ids[len(w.ids):]
+		e := &entry{write: w, stream: st, at: got.at, since: now, size: entryBytes + len(w.body)/share + idsBytes(w.ids)}
+		e.place = p.entries.PushBack(e)
+		k.entries = append(k.entries, e)
+		r.bytes += e.size
+		r.metrics.ringHolds(1, e.size)
+		if len(ids) == 0 {
+			break
+		}
+	}
+	r.trimLocked(part, got.history, now.Add(-ringLife), leftByAge)
+	for r.bytes > r.most {
+		r.dropOldestLocked()
+	}
+}
+
+// full tells whether a write must wait: there is no room, and replicas will make some.
+func (r *ring) full(part int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes >= r.most && r.parts[part].replicas > 0
+}
+
+// behind tells whether some of what is held of a stream may not be in the Redis of that history.
+func (r *ring) behind(part int, st notify.Stream, history string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.parts[part].streams[st]
+	return k != nil && history != "" && k.history != history
+}
+
+// of is what is held of a stream, the oldest first.
+func (r *ring) of(part int, st notify.Stream) []*entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k := r.parts[part].streams[st]; k != nil {
+		return slices.Clone(k.entries)
+	}
+	return nil
+}
+
+// confirm says that the Redis of that history has all that is held of a stream, where ats has what was written anew.
+func (r *ring) confirm(part int, st notify.Stream, history string, ats map[*entry]notify.Position, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.parts[part]
+	k := p.streams[st]
+	if k == nil {
+		return
+	}
+	k.history = history
+	for _, e := range k.entries {
+		if at, ok := ats[e]; ok {
+			e.at = at
+		}
+		e.since = now
+		p.entries.MoveToBack(e.place)
+	}
+}
+
+// polled takes what a poll found. It returns the streams of which the partition's Redis may have lost something.
+func (r *ring) polled(part int, got poll) (behind []notify.Stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.parts[part]
+	if got.history != p.history {
+		p.history, p.polls = got.history, nil
+	}
+	p.replicas = got.replicas
+	if got.history == "" {
+		return nil
+	}
+	if got.replicas > 0 {
+		for len(p.polls) > 0 && p.polls[0].offset <= got.lowest {
+			r.trimLocked(part, got.history, p.polls[0].at, leftReplicated)
+			p.polls = p.polls[1:]
+		}
+	}
+	if len(p.polls) < pollMost {
+		p.polls = append(p.polls, got)
+	}
+	r.trimLocked(part, got.history, got.at.Add(-ringLife), leftByAge)
+	for st, k := range p.streams {
+		if k.history != got.history {
+			behind = append(behind, st)
+		}
+	}
+	return behind
+}
+
+// held lists the partitions of which something is held.
+func (r *ring) held() (parts []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.parts {
+		if len(r.parts[i].streams) > 0 {
+			parts = append(parts, i)
+		}
+	}
+	return parts
+}
+
+// trimLocked lets go what the Redis of that history was known to have at a time. What another one has stays: it is looked at first.
+func (r *ring) trimLocked(part int, history string, until time.Time, why ringLeft) {
+	p := &r.parts[part]
+	for front := p.entries.Front(); front != nil; front = p.entries.Front() {
+		e := front.Value.(*entry)
+		if e.since.After(until) || p.streams[e.stream].history != history {
+			return
+		}
+		r.dropLocked(p, e, why)
+	}
+}
+
+func (r *ring) dropOldestLocked() {
+	var oldest *entry
+	var of *ringPart
+	for i := range r.parts {
+		if front := r.parts[i].entries.Front(); front != nil {
+			if e := front.Value.(*entry); oldest == nil || e.since.Before(oldest.since) {
+				oldest, of = e, &r.parts[i]
+			}
+		}
+	}
+	r.dropLocked(of, oldest, leftFull)
+}
+
+// dropLocked lets the first entry of a part go, which is its stream's first.
+func (r *ring) dropLocked(p *ringPart, e *entry, why ringLeft) {
+	p.entries.Remove(e.place)
+	e.place = nil
+	k := p.streams[e.stream]
+	k.entries[0] = nil
+	if k.entries = k.entries[1:]; len(k.entries) == 0 {
+		delete(p.streams, e.stream)
+	}
+	r.bytes -= e.size
+	r.metrics.ringHolds(-1, -e.size)
+	r.metrics.ringLeft(why)
+}
+
+func idsBytes(ids []string) (n int) {
+	for _, id := range ids {
+		n += 16 + len(id)
+	}
+	return n
+}
