@@ -32,6 +32,8 @@ export class Client {
   inbox;
   /** Of the connection's `welcome`; undefined before the first. @type {string | undefined} */
   session;
+  /** Whether the gateway said that messages may come late. */
+  degraded = false;
   /** Whose inbox this is; undefined for anonymous pages. @type {string | undefined} */
   user;
   #events;
@@ -115,7 +117,7 @@ export class Client {
   /**
    * Adds a listener. It is not waited for: a message that must be handled before its place counts as passed belongs
    * to a handler of `subscribe`.
-   * @param {"state" | "welcome" | "badge" | "notification" | "message" | "reset" | "error" | "frame"} name
+   * @param {"state" | "welcome" | "degraded" | "restored" | "badge" | "notification" | "message" | "reset" | "error" | "frame"} name
    * @param {(value: any) => unknown} fn
    * @returns {() => void} takes it away
    */
@@ -210,6 +212,9 @@ export class Client {
         if (!this.#requests.answer(frame)) this.#topics.refuse(frame);
         if (!this.#events.emit("error", frame)) this.#refused(frame);
         return;
+      case "degraded":
+      case "restored":
+        return this.#degrade(frame.type, frame);
       case "expiring":
         if (this.#connection.renewable) this.#authenticate().catch((error) => this.#log("error", { error }));
     }
@@ -224,8 +229,19 @@ export class Client {
     if (own && own !== this.#topics.own) this.#requests.end(true, "another user");
     this.#inbox.welcome(this.#topics.own, frame.badge);
     if (this.#fresh) this.#requests.resend();
-    this.#fresh = false;
     this.#events.emit("welcome", frame);
+    if (this.#fresh) this.#degrade("restored"); // where it is not so, the next frame says it
+    this.#fresh = false;
+  }
+
+  /**
+   * @param {"degraded" | "restored"} name
+   * @param {Frame} [frame]
+   */
+  #degrade(name, frame) {
+    if (this.degraded === (name === "degraded")) return;
+    this.degraded = !this.degraded;
+    this.#events.emit(name, frame);
   }
 
   /** @param {Frame} frame */

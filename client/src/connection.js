@@ -5,6 +5,7 @@ import { Link } from "./transports/websocket.js";
 
 const LASTED_MS = 10_000; // a connection that lived this long makes the next failure a first one
 const PAUSE_MS = 5_000; // least wait after 4429 and 1013 when no retry_after came
+const RESTART_MS = 5_000; // ceiling of the first wait after 1012 without a `move`: everybody was sent away at once
 const NUDGE_MS = 1_000; // least time between two dials that the browser's events cause
 
 /** @typedef {import("./frames.js").Frame} Frame */
@@ -39,6 +40,7 @@ export class Connection {
   #turn = 0; // counts dials: a token that comes late belongs to a dial that was given up
   #dialling = false; // a token is being fetched, or #next is under way
   #left = false; // by close()
+  #asked = false; // the live connection was asked to move
   #since = 0; // time of the live connection's welcome
   #dialled = -Infinity; // time of the last dial
   #welcomed = false; // some connection had its welcome
@@ -122,6 +124,7 @@ export class Connection {
     if (link !== this.#live) return; // the page closed in a listener
     if (welcome) this.#become({ state: "open" });
     if (frame.type === "move" && !this.#moving) {
+      this.#asked = true;
       this.#moving = this.#clock.setTimeout(() => {
         this.#moving = undefined;
         if (!this.#dialling) this.start();
@@ -140,6 +143,7 @@ export class Connection {
     this.#next = null;
     this.#dialling = false;
     this.#welcomed = true;
+    this.#asked = false;
     this.#since = this.#clock.now();
     this.#on.adopted(moved);
   }
@@ -176,15 +180,18 @@ export class Connection {
     if ((code === 4401 && !another) || (code >= 4500 && code < 5000)) return this.#finish(end);
     const now = this.#clock.now();
     if ((code === 4429 || code === 1013) && this.#pauseUntil <= now) this.#pauseUntil = now + PAUSE_MS;
-    const retryInMs = this.#wait();
+    const retryInMs = this.#wait(code === 1012 && !this.#asked ? RESTART_MS : undefined);
     this.#become({ state: "waiting", ...end, retryInMs });
   }
 
-  /** Sets the next dial; returns in how many milliseconds. */
-  #wait() {
+  /**
+   * Sets the next dial; returns in how many milliseconds.
+   * @param {number} [hintMs] ceiling of a first delay
+   */
+  #wait(hintMs) {
     this.#clock.clearTimeout(this.#retry);
     const atLeastMs = Math.max(0, this.#pauseUntil - this.#clock.now());
-    const ms = this.#backoff.next({ atLeastMs });
+    const ms = this.#backoff.next({ hintMs, atLeastMs });
     this.#paused = atLeastMs > 0;
     this.#retry = this.#clock.setTimeout(() => this.start(), ms);
     return ms;

@@ -92,7 +92,7 @@ test("45xx is final: nothing is dialled again", async (t) => {
 
 test("every other code comes back, 4429 and 1013 after a pause, retry_after is kept to", async (t) => {
   const { gateway, page } = await world(t);
-  const cases = [[1000, 250], [1001, 250], [1012, 250], [4408, 250], [4412, 250], [4429, 5250], [1013, 5250]];
+  const cases = [[1000, 250], [1001, 250], [1012, 2500], [4408, 250], [4412, 250], [4429, 5250], [1013, 5250]];
   for (const [code, wait] of cases) {
     const { client, said } = page();
     (await gateway.welcome()).close(code);
@@ -134,6 +134,38 @@ test("move opens the new connection before it lets go of the old one, and what w
   await mark;
   assert.deepEqual(states(said), ["connecting", "open", "open"]);
   assert.equal(client.session, "s2");
+});
+
+test("who was asked to move and is closed with 1012 comes back as after any drop", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client, said } = page();
+  const peer = await gateway.welcome();
+  peer.send({ type: "move", after_ms: 60_000 });
+  await until("the move", () => said.frame.some(({ type }) => type === "move"));
+  peer.close(1012);
+  await until("waiting", () => client.state === "waiting");
+  assert.equal(said.state.at(-1).retryInMs, 250);
+});
+
+test("degraded and restored are told once each, and a new connection says anew how it is", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client, clock } = page();
+  /** @type {string[]} */
+  const told = [];
+  for (const name of ["degraded", "restored"]) client.on(/** @type {any} */ (name), () => told.push(`${name} ${client.degraded}`));
+  const peer = await gateway.welcome();
+  assert.equal(client.degraded, false);
+  peer.send({ type: "restored" }, { type: "degraded", what: "broker" }, { type: "degraded", what: "broker" });
+  await until("degraded", () => told.length === 1);
+  peer.send({ type: "restored" }, { type: "degraded", what: "broker" });
+  await until("degraded again", () => told.length === 3);
+  peer.socket.terminate();
+  await until("waiting", () => client.state === "waiting");
+  assert.equal(client.degraded, true, "nobody said otherwise");
+  clock.pass(250);
+  await gateway.welcome();
+  await until("restored", () => told.length === 4);
+  assert.deepEqual(told, ["degraded true", "restored false", "degraded true", "restored false"]);
 });
 
 test("a move that fails leaves the old connection in use and is tried again", async (t) => {
