@@ -17,7 +17,7 @@ import (
 // run is the gateway until ctx ends.
 func run(ctx context.Context, c deliver.Config, p boot.Process) error {
 	registry := boot.Registry(p.Settings.Program)
-	rdb, st, err := boot.Store(p.Settings, c.Keys, c.Classes, registry)
+	rdb, st, err := boot.Store(p.Settings, c.Keys, c.Classes, registry, p.Log)
 	if err != nil {
 		return err
 	}

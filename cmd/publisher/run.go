@@ -27,7 +27,7 @@ func (l live) Authenticate(credential string) (*auth.Principal, error) {
 // run is the publisher until ctx ends.
 func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 	registry := boot.Registry(p.Settings.Program)
-	rdb, st, err := boot.Store(p.Settings, c.Keys, c.Classes, registry)
+	rdb, st, err := boot.Store(p.Settings, c.Keys, c.Classes, registry, p.Log)
 	if err != nil {
 		return err
 	}

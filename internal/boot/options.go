@@ -53,7 +53,10 @@ func Inbox(i settings.Inbox) store.Inbox {
 // Connection is how the settings say that Redis is reached.
 func Connection(r settings.Redis) store.Connection {
 	return store.Connection{URL: string(r.URL), Username: r.Username, UsernameFile: r.UsernameFile, Password: string(r.Password), PasswordFile: r.PasswordFile,
-		CAFile: r.CAFile, CertFile: r.CertFile, KeyFile: r.KeyFile, PoolSize: r.PoolSize}
+		CAFile: r.CAFile, CertFile: r.CertFile, KeyFile: r.KeyFile, PoolSize: r.PoolSize,
+		Cluster: r.Cluster.Addresses,
+		Sentinel: store.Sentinel{Master: r.Sentinel.Master, Addresses: r.Sentinel.Addresses, Username: r.Sentinel.Username, UsernameFile: r.Sentinel.UsernameFile,
+			Password: string(r.Sentinel.Password), PasswordFile: r.Sentinel.PasswordFile}}
 }
 
 // Keys is the table of keys of the settings. A file with several public keys stands for several keys. The error joins every mistake.

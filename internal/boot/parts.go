@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,14 +18,15 @@ import (
 )
 
 // Store makes the program's Redis client and the store on it, whose operations are counted. The caller closes the client.
-func Store(l *settings.Loaded, keys *keyspace.Map, classes []store.Class, registry prometheus.Registerer) (redis.UniversalClient, *store.Store, error) {
+func Store(l *settings.Loaded, keys *keyspace.Map, classes []store.Class, registry prometheus.Registerer, log *slog.Logger) (redis.UniversalClient, *store.Store, error) {
 	c := Connection(l.Redis)
 	c.Metrics = store.NewMetrics(registry)
 	client, err := store.Connect(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := store.New(store.Options{Redis: client, Keys: keys, Classes: classes, Inbox: Inbox(l.Inbox), Metrics: c.Metrics})
+	st, err := store.New(store.Options{Redis: client, Keys: keys, Classes: classes, Inbox: Inbox(l.Inbox), Metrics: c.Metrics,
+		FsyncAlways: l.Redis.FSync == "always", Log: log})
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
