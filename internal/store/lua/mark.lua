@@ -85,29 +85,35 @@ if ARGV[2] ~= 'ids' then
 end
 
 local done, some = {}, {}
-local function event()
-  if #some == 0 then return end
+local function event(what, which)
+  if #which == 0 then return end
   s = s + 1
-  local off, list = int(s), table.concat(some, ',')
-  redis.call('XADD', EVENTS, 'MAXLEN', '=', ARGV[7], off .. '-0', 'k', change, 'i', list, 'd', ARGV[5])
+  local off, list = int(s), table.concat(which, ',')
+  redis.call('XADD', EVENTS, 'MAXLEN', '=', ARGV[7], off .. '-0', 'k', what, 'i', list, 'd', ARGV[5])
   redis.call('HSET', META, 's', off)
   local unread, unseen, by = counts()
-  redis.call(ARGV[9], KEYS[12], envelope(e, off, unread, unseen, by, change, list, ARGV[5]))
-  for _, id in ipairs(some) do done[#done + 1] = id end
-  some = {}
+  redis.call(ARGV[9], KEYS[12], envelope(e, off, unread, unseen, by, what, list, ARGV[5]))
+  for _, id in ipairs(which) do done[#done + 1] = id end
 end
+local seen = {} -- of marks that were overtaken: what is read or archived was seen, and that is for good
 for _, id in ipairs(ids) do
   local off = redis.call('ZSCORE', INDEX, id)
   if not off then
     unknown[#unknown + 1] = id
-  elseif not overtaken(id) then
+  elseif overtaken(id) then
+    if (change == 'r' or change == 'a') and apply.s(id) then seen[#seen + 1] = id end
+  else
     local did = apply[change](id, off)
     remember(id, did and s + 1 or s)
     if did then some[#some + 1] = id end
-    if #some == 500 then event() end
+    if #some == 500 then
+      event(change, some)
+      some = {}
+    end
   end
 end
-event()
+event(change, some)
+event('s', seen)
 if #done > 0 then
   live_together(tonumber(ARGV[8]))
   changed(KEYS[10], KEYS[11], ARGV[10], now)
