@@ -55,6 +55,14 @@ race: ## only the Go tests, with -race, without installing anything
 e2e: deps ## only the tests that need several processes or a browser
 	go test -count=1 -timeout 12m ./test/...
 
+.PHONY: fault
+fault: deps ## break a running Allim in every way of the list and see that it keeps its promises (20 minutes); ALLIM_SEED repeats one
+	go test -tags fault -vet=off -count=1 -v -timeout 40m ./test/fault
+
+.PHONY: fault-short
+fault-short: ## a selection of it that meets each mechanism once (4 minutes); they measure time, so nothing runs beside it
+	ALLIM_FAULT=short go test -tags fault -vet=off -count=1 -v -timeout 12m ./test/fault
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@scripts/fuzz "$(FUZZTIME)"
@@ -76,7 +84,9 @@ check-gen: ## fail if the generated code is not what `make gen` makes
 lint: ## formatting, go vet, staticcheck, buf lint
 	@bad=$$($(OURS) | xargs -r gofmt -l); [[ -z $$bad ]] || { printf 'not formatted (make fmt):\n%s\n' "$$bad"; exit 1; }
 	go vet ./...
+	go vet -tags fault ./test/fault
 	$(STATICCHECK) ./...
+	$(STATICCHECK) -tags fault ./test/fault
 	cd proto && npx --no-install buf lint
 
 .PHONY: fmt
