@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"testing"
 )
 
 // Ports are taken from below the range from which the kernels of Linux and macOS
@@ -14,6 +15,17 @@ const (
 	firstPort = 20000
 	lastPort  = 32000
 )
+
+// Address is a loopback address for a program that the test starts, and starts again
+// at the same place.
+func Address(t testing.TB) string {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
 
 // freePort returns a loopback port that nobody listened on a moment ago. Whoever
 // uses it must be ready to lose it to a parallel test and ask again.

@@ -156,6 +156,16 @@ func (s *RedisServer) Restart() {
 	}
 }
 
+// Logged is how often the log of the server, since its last start, has that text.
+func (s *RedisServer) Logged(text string) int {
+	s.tb.Helper()
+	log, err := os.ReadFile(filepath.Join(s.dir, "redis.log"))
+	if err != nil {
+		s.tb.Fatalf("read log of redis-server: %v", err)
+	}
+	return bytes.Count(log, []byte(text))
+}
+
 // Pause freezes the process: its connections stay open and nothing answers, as
 // with a stalled machine. Resume or Stop ends it.
 func (s *RedisServer) Pause() { s.tb.Helper(); s.signal(syscall.SIGSTOP) }

@@ -112,7 +112,7 @@ func truthOf(stream string) func(Event) bool {
 }
 
 func TestAGoodLogBreaksNoRule(t *testing.T) {
-	if got := judge(goodLog(), allowed{resets: lossResets, late: 300 * time.Millisecond}); len(got) > 0 {
+	if got := judge(goodLog(), allowed{resets: lossResets, late: 400 * time.Millisecond}); len(got) > 0 {
 		t.Errorf("got %v", got)
 	}
 }
@@ -157,7 +157,7 @@ func TestEveryRuleSeesWhatItIsFor(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			broken := map[int]bool{}
-			breaches := judge(c.do(goodLog()), allowed{resets: lossResets, late: 300 * time.Millisecond})
+			breaches := judge(c.do(goodLog()), allowed{resets: lossResets, late: 400 * time.Millisecond})
 			for _, b := range breaches {
 				broken[b.rule] = true
 			}

@@ -27,20 +27,27 @@ type oplog struct {
 
 // openLog begins a log of that name in the directory for them, over an older one.
 func openLog(name string) (*oplog, error) {
-	dir := os.Getenv("ALLIM_FAULT_LOGS")
-	if dir == "" {
-		dir = filepath.Join(os.TempDir(), "allim-fault")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make directory of logs: %w", err)
+	dir, err := logs()
+	if err != nil {
+		return nil, err
 	}
 	l := &oplog{path: filepath.Join(dir, name+".jsonl"), start: time.Now()}
-	var err error
 	if l.file, err = os.Create(l.path); err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
 	l.buffer = bufio.NewWriterSize(l.file, 64<<10)
 	return l, nil
+}
+
+// logs is the directory of all logs: ALLIM_FAULT_LOGS, or one for temporary files.
+func logs() (dir string, err error) {
+	if dir = os.Getenv("ALLIM_FAULT_LOGS"); dir == "" {
+		dir = filepath.Join(os.TempDir(), "allim-fault")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make directory of logs: %w", err)
+	}
+	return dir, nil
 }
 
 // add writes one event, now.

@@ -99,7 +99,7 @@ type delivery struct {
 	op    *op
 	place *place
 	at    time.Duration
-	took  time.Duration // since it was acknowledged; 0: it came before the acknowledgement did
+	took  time.Duration // since it was asked for; since it was acknowledged where that took several attempts
 	calm  bool          // no fault was near
 }
 
@@ -111,7 +111,10 @@ func (v *view) deliveries() (all []delivery) {
 			if f.What != got || !f.Shown || o == nil || !o.acked || o.invoked < p.since {
 				continue
 			}
-			d := delivery{op: o, place: p, at: f.At, took: max(f.At-o.at, 0), calm: true}
+			d := delivery{op: o, place: p, at: f.At, took: f.At - o.invoked, calm: true}
+			if o.tries > 0 {
+				d.took = max(f.At-o.at, 0)
+			}
 			for _, w := range v.windows {
 				d.calm = d.calm && (f.At < w.from || o.invoked > w.to+healedAfter)
 			}
@@ -132,7 +135,7 @@ func inTime(v *view) (wrong []string) {
 			}
 		}
 		if d.at > due+healedAfter {
-			wrong = append(wrong, fmt.Sprintf("%s was shown %s of %s at %v, %v after it was acknowledged and %v after the fault", d.place.reader, d.op.id, d.place.stream, d.at, d.took, d.at-due))
+			wrong = append(wrong, fmt.Sprintf("%s was shown %s of %s at %v, %v after it was asked for and %v after the fault", d.place.reader, d.op.id, d.place.stream, d.at, d.took, d.at-due))
 		}
 		if d.calm {
 			calm = append(calm, d.took)

@@ -17,6 +17,7 @@ type op struct {
 	at               time.Duration // when
 	by               string        // the process that acknowledged
 	duplicate        bool
+	tries            int // attempts without an answer
 }
 
 func (o *op) isMark() bool { return o.kind != "publish" && o.kind != "notify" }
@@ -58,6 +59,10 @@ func newView(events []Event, a allowed) *view {
 				v.marks[key(o.stream, o.id)] = append(v.marks[key(o.stream, o.id)], o)
 			} else {
 				v.written[key(o.stream, o.id)] = o
+			}
+		case tried:
+			if o := byNumber[e.Op]; o != nil {
+				o.tries++
 			}
 		case acked:
 			if o := byNumber[e.Op]; o != nil && !o.acked {

@@ -91,6 +91,12 @@ func (p *Pod) WaitReady() {
 	}, p.Name+" is ready")
 }
 
+// Ready tells what /healthz/ready says at the moment.
+func (p *Pod) Ready() bool {
+	status, _, err := fetch("http://" + p.Addr("ops") + "/healthz/ready")
+	return err == nil && status == http.StatusOK
+}
+
 // Stop ends the process by SIGTERM and fails the test if it does not end well: in time, with exit code 0, without an error or a data race in its log. Stopping a
 // stopped process does nothing.
 func (p *Pod) Stop() {

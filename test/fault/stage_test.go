@@ -1,0 +1,271 @@
+//go:build fault
+
+package fault
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"allim/internal/testkit"
+	pb "allim/proto/allim/v1"
+	"allim/test/pods"
+)
+
+const (
+	settleWithin   = healedAfter + 10*time.Second // the rule about time tells what came too late; this is how long there is something to tell
+	baselineWithin = 60 * time.Second
+	calm           = 2 * time.Second // of load before the first fault, to compare with
+)
+
+// A load is who writes and reads in a scenario, in each of two tenants that have the same names.
+type load struct {
+	users   int           // with an inbox each; 0: three
+	devices int           // readers of each user; 0: two
+	topics  int           // heard by everybody; 0: three
+	every   time.Duration // mean pause of a caller; 0: 100 ms on topics, 700 ms to users
+	class   string        // prefix of topics; "": long/, which keeps everything
+	data    int           // bytes more in each payload
+	client  func() *http.Client
+}
+
+var tenants = pods.Tenants[:2]
+
+// begin connects the readers, waits until each of them hears everything, and lets the callers write.
+func (w *world) begin(l load) {
+	w.tb.Helper()
+	if l.class == "" {
+		l.class = "long/"
+	}
+	var topics []string
+	for i := range cmp.Or(l.topics, 3) {
+		topics = append(topics, fmt.Sprintf("%sfeed-%d", l.class, i))
+	}
+	for _, tenant := range tenants {
+		for i := range cmp.Or(l.users, 3) {
+			user := fmt.Sprint("user-", i)
+			for d := range cmp.Or(l.devices, 2) {
+				r := w.reader(tenant, user, d, topics)
+				r.byPositions = d%2 == 1
+				if l.client != nil {
+					r.client = l.client()
+				}
+			}
+		}
+	}
+	w.hear(w.readers)
+	for _, tenant := range tenants {
+		for _, topic := range topics {
+			w.call(w.caller(tenant, topic, "", l), cmp.Or(l.every, 100*time.Millisecond))
+		}
+		for i := range cmp.Or(l.users, 3) {
+			user := fmt.Sprint("user-", i)
+			w.call(w.caller(tenant, "user:"+user, user, l), cmp.Or(l.every, 700*time.Millisecond))
+		}
+	}
+	for _, r := range w.readers {
+		if r.marks {
+			w.calling.Go(r.mark)
+		}
+	}
+	w.pause(calm)
+}
+
+// reader makes a reader; the first device of a user is the one that marks.
+func (w *world) reader(tenant, user string, device int, topics []string) *reader {
+	r := &reader{w: w, name: fmt.Sprintf("%s/%s/%d", tenant, user, device), tenant: tenant, user: user, topics: topics, marks: device == 0,
+		token: pods.Token(w.tb, user, pods.Grant{Subscribe: []string{"*"}, Tenant: tenant}),
+		at:    map[string]string{}, recent: map[string]*ids{}, shown: map[string]map[string]bool{}, answers: map[int]chan pods.Frame{}}
+	w.readers = append(w.readers, r)
+	return r
+}
+
+// hear lets readers come and returns when each was welcomed.
+func (w *world) hear(readers []*reader) {
+	w.tb.Helper()
+	if w.leave == nil {
+		w.reading, w.leave = context.WithCancel(w.ctx)
+	}
+	before := w.opened()
+	for _, r := range readers {
+		w.hearing.Go(func() { r.run(w.reading) })
+	}
+	w.eventually(time.Minute, fmt.Sprintf("%d readers are in", len(readers)), func() bool { return w.opened() >= before+len(readers) })
+}
+
+// opened is how many connections were welcomed so far.
+func (w *world) opened() int { return w.log.count(func(e *Event) bool { return e.What == connected }) }
+
+// connections numbers the connections of all readers.
+func (w *world) connections() int { return int(w.lines.Add(1)) }
+
+func (w *world) caller(tenant, topic, user string, l load) *caller {
+	c := &caller{w: w, tenant: tenant, topic: topic, user: user, at: len(w.callers) % len(w.publishers), data: strings.Repeat("x", l.data)}
+	w.callers = append(w.callers, c)
+	return c
+}
+
+// call lets a caller write until the load ends; every is the mean pause.
+func (w *world) call(c *caller, every time.Duration) {
+	w.calling.Go(func() { c.run(every) })
+}
+
+// callOnce writes one message on a topic, in which nobody writes besides.
+func (w *world) callOnce(tenant, topic string) {
+	c := w.caller(tenant, topic, "", load{})
+	c.write(topic + "-1")
+}
+
+// finish ends the load, waits until everybody has everything, looks what the truth is, lets the readers go, and judges.
+func (w *world) finish(a allowed) {
+	w.tb.Helper()
+	w.stopCallers()
+	w.say("the load has ended")
+	w.settle()
+	w.say("everybody has everything, or it is late")
+	w.truth()
+	w.leave()
+	w.hearing.Wait()
+	w.say("the readers have left")
+	w.measure("after")
+	w.say("the processes are as before, or it is late")
+	events := w.log.all()
+	for _, b := range judge(events, a) {
+		w.tb.Error(b)
+	}
+	w.row.sum = summarize(events)
+}
+
+// settle waits until every reader was shown what it is owed and shows the counts of the server, or until that is late: the rules tell what is missing.
+func (w *world) settle() {
+	deadline := time.Now().Add(settleWithin)
+	v := newView(w.log.all(), allowed{})
+	streams := map[string][]*op{}
+	for _, o := range v.ops {
+		if o.acked && !o.isMark() {
+			streams[o.stream] = append(streams[o.stream], o)
+		}
+	}
+	counts := map[string]*pb.Badge{}
+	for time.Now().Before(deadline) && !w.settled(v.places, streams, counts) {
+		w.pause(100 * time.Millisecond)
+		clear(counts)
+	}
+	for _, r := range w.readers {
+		own := r.stream("user:" + r.user)
+		r.mu.Lock()
+		w.log.add(Event{What: holds, Reader: r.name, Stream: own, Unread: r.badge.Unread, Unseen: r.badge.Unseen})
+		r.mu.Unlock()
+	}
+}
+
+func (w *world) settled(places []*place, streams map[string][]*op, counts map[string]*pb.Badge) bool {
+	for _, r := range w.readers {
+		for _, p := range places {
+			if p.reader != r.name {
+				continue
+			}
+			for _, o := range streams[p.stream] {
+				if o.invoked > p.since && !r.has(p.stream, o.id) {
+					return false
+				}
+			}
+		}
+		own := r.stream("user:" + r.user)
+		if counts[own] == nil {
+			if counts[own] = w.counts(r.tenant, r.user); counts[own] == nil {
+				return false
+			}
+		}
+		r.mu.Lock()
+		same := r.badge.Unread == int(counts[own].Unread) && r.badge.Unseen == int(counts[own].Unseen)
+		r.mu.Unlock()
+		if !same {
+			return false
+		}
+	}
+	return true
+}
+
+// ask calls a publisher that is there.
+func (w *world) ask(tenant string, call func(context.Context, *grpc.ClientConn) error) error {
+	err := fmt.Errorf("there is no publisher")
+	for _, n := range w.publishers {
+		var conn *grpc.ClientConn
+		if conn, err = grpc.NewClient(n.listen["grpc"], grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(w.ctx, "authorization", "Bearer "+pods.APIKey(tenant)), callWithin)
+		err = call(ctx, conn)
+		cancel()
+		_ = conn.Close()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// counts is a user's badge; nil where nobody says.
+func (w *world) counts(tenant, user string) (b *pb.Badge) {
+	_ = w.ask(tenant, func(ctx context.Context, conn *grpc.ClientConn) error {
+		r, err := pb.NewInboxClient(conn).Counts(ctx, &pb.CountsRequest{User: user})
+		b = r.GetBadge()
+		return err
+	})
+	return b
+}
+
+// truth writes down what stands on the server for each stream that was written to.
+func (w *world) truth() {
+	w.tb.Helper()
+	for _, c := range w.callers {
+		e := Event{What: history, Stream: c.stream()}
+		if c.user != "" {
+			e.What = inbox
+			testkit.EventuallyNil(w.tb, healedAfter, func() error { return w.list(c, &e) }, "list the inbox of "+e.Stream)
+		} else {
+			testkit.EventuallyNil(w.tb, healedAfter, func() error { return w.read(c, &e) }, "read the history of "+e.Stream)
+		}
+		w.log.add(e)
+	}
+	rdb, ctx := w.admin(), testkit.Context(w.tb, pods.Within)
+	for _, rdb := range rdb {
+		keys, err := rdb.Keys(ctx, "*").Result()
+		if err != nil {
+			w.tb.Fatal(err)
+		}
+		for _, key := range keys {
+			if left := rdb.PTTL(ctx, key).Val(); left == -1 && key != "al:schema" {
+				w.log.add(Event{What: endless, Text: key})
+			}
+		}
+	}
+}
+
+// list fills in a user's whole inbox and its counts.
+func (w *world) list(c *caller, e *Event) error {
+	return w.ask(c.tenant, func(ctx context.Context, conn *grpc.ClientConn) error {
+		e.Items = nil
+		for before := ""; ; {
+			r, err := pb.NewInboxClient(conn).List(ctx, &pb.ListRequest{User: c.user, Status: pb.ListRequest_ALL, Limit: 100, Before: before})
+			if err != nil {
+				return err
+			}
+			for _, it := range r.Items {
+				e.Items = append(e.Items, Item{ID: it.Id, Seen: it.Seen, Read: it.Read, Archived: it.Archived})
+			}
+			e.Unread, e.Unseen = int(r.Badge.Unread), int(r.Badge.Unseen)
+			if before = r.GetBefore(); before == "" {
+				return nil
+			}
+		}
+	})
+}
