@@ -31,14 +31,14 @@ func (s *Store) Notify(ctx context.Context, to []notify.Stream, m *notify.Messag
 
 // append writes w to each stream.
 func (s *Store) append(ctx context.Context, to []notify.Stream, w *write, level Level) []Result {
+	if s.ring.full() {
+		return failAll(to, busyFor("replicas are behind"))
+	}
 	ops := make([]*op, len(to))
 	for i, st := range to {
 		k := st.Topic.Kind()
 		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.change != notify.ChangeMessage) {
 			return failAll(to, fmt.Errorf("write to %q: %w", st.Topic, notify.ErrInvalid))
-		}
-		if s.ring.full(s.keys.Partition(st)) {
-			return failAll(to, busyFor("replicas are behind"))
 		}
 		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, notify.Position{}), level: level, share: len(to)}
 	}

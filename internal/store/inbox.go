@@ -46,7 +46,7 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 		}
 		named[id] = true
 	}
-	if s.ring.full(s.keys.Partition(st)) {
+	if s.ring.full() {
 		return Marked{}, busyFor("replicas are behind")
 	}
 	ops := []*op{{stream: st, write: w, call: s.markCall(st, w, how, upto, notify.Position{}), share: 1}}

@@ -94,16 +94,26 @@ func (r *ring) add(part int, st notify.Stream, w write, got reply, share int, no
 		}
 	}
 	r.trimLocked(part, got.history, now.Add(-ringLife), leftByAge)
-	for r.bytes > r.most {
+	for r.bytes > r.most && !r.replicatedLocked() { // with replicas, what was on its way when it was full has its place, too
 		r.dropOldestLocked()
 	}
 }
 
-// full tells whether a write must wait: there is no room, and replicas will make some.
-func (r *ring) full(part int) bool {
+// full tells whether a write must wait: there is no room, and replicas that are behind will make some.
+func (r *ring) full() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.bytes >= r.most && r.parts[part].replicas > 0
+	return r.bytes >= r.most && r.replicatedLocked()
+}
+
+// replicatedLocked tells whether replicas let some of it go one day.
+func (r *ring) replicatedLocked() bool {
+	for i := range r.parts {
+		if p := &r.parts[i]; p.replicas > 0 && p.entries.Len() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // behind tells whether some of what is held of a stream may not be in the Redis of that history.
