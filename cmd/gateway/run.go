@@ -11,6 +11,7 @@ import (
 	"allim/internal/deliver"
 	"allim/internal/gateway"
 	"allim/internal/lifecycle"
+	"allim/internal/store"
 	"allim/pkg/auth"
 )
 
@@ -39,7 +40,8 @@ func run(ctx context.Context, c deliver.Config, p boot.Process) error {
 		return errors.Join(err, public.Close(), ops.Close())
 	}
 	files := boot.NewReloader(p, registry, boot.File{Name: "keys", Reload: verifiers.Reload}, boot.Certificate(c.Pair, "public", registry))
-	parts := append([]lifecycle.Part{{Name: "files", Run: files.Run, Budget: time.Second}}, bank.Parts()...)
+	parts := append([]lifecycle.Part{{Name: "files", Run: files.Run, Budget: time.Second},
+		{Name: "writer", Run: st.Run, Budget: store.StopBudget}}, bank.Parts()...) // the clients' marks: it ends after those who make them
 	p.Log.Info("listening", "version", boot.Version, "public", public.Addr().String(), "ops", ops.Addr().String(), "tls", c.Pair != nil,
 		"partitions", c.Keys.Partitions(), "stop_budget", lifecycle.Budget(parts...).String())
 	return lifecycle.Run(ctx, parts...)

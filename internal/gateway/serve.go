@@ -34,10 +34,10 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 // stopWithin is how long requests under way may take when the port closes.
-const stopWithin = time.Second
+const stopWithin = 700 * time.Millisecond
 
 // Budget is the longest time from the end of Serve's context to its return.
-func (g *Gateway) Budget() time.Duration { return g.opt.Pause + 3*stopWithin/2 }
+func (g *Gateway) Budget() time.Duration { return g.opt.Pause + time.Second }
 
 // Serve answers on l, which it closes, until ctx ends and for Pause after it: balancers send connections for a while to who is no longer ready,
 // and none may be refused. Then it lets requests under way finish. WebSockets are the business of Sessions.Run.

@@ -31,8 +31,8 @@ type Options struct {
 	ListPause time.Duration // between two tries to list an inbox, ± 50 %; 1 s
 	Tick      time.Duration // step of everything that waits for time to pass; 1 s
 	Window    time.Duration // over which clients are asked to connect elsewhere when Run ends; 0: nobody is asked
-	MoveWait  time.Duration // after it, for the last of them to come there; 3 s
-	Grace     time.Duration // then, for closing those that did not; 5 s
+	MoveWait  time.Duration // after it, for the last of them to come there; 2 s
+	Grace     time.Duration // then, for closing those that did not; 4 s
 }
 
 // Warn is how long before its end a token's client is told.
@@ -62,7 +62,7 @@ func New(o Options) *Sessions {
 	for _, d := range []struct {
 		p *time.Duration
 		d time.Duration
-	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.MoveWait, 3 * time.Second}, {&o.Grace, 5 * time.Second}} {
+	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.MoveWait, 2 * time.Second}, {&o.Grace, 4 * time.Second}} {
 		if *d.p == 0 {
 			*d.p = d.d
 		}
