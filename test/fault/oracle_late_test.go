@@ -30,8 +30,8 @@ func countsAgree(v *view) (wrong []string) {
 		if unread != truth.Unread || unseen != truth.Unseen {
 			wrong = append(wrong, fmt.Sprintf("%s counts %d unread and %d unseen, its items say %d and %d", stream, truth.Unread, truth.Unseen, unread, unseen))
 		}
-		for i := range v.events {
-			if e := &v.events[i]; e.What == holds && e.Stream == stream && (e.Unread != truth.Unread || e.Unseen != truth.Unseen) {
+		for _, e := range v.shown[stream] {
+			if e.Unread != truth.Unread || e.Unseen != truth.Unseen {
 				wrong = append(wrong, fmt.Sprintf("%s shows %d unread and %d unseen of %s, the server counts %d and %d", e.Reader, e.Unread, e.Unseen, stream, truth.Unread, truth.Unseen))
 			}
 		}

@@ -77,7 +77,7 @@ func acknowledgedStands(v *view) (wrong []string) {
 				wrong = append(wrong, fmt.Sprintf("%s holds %s, which nobody wrote", stream, it.ID))
 			}
 		}
-		for _, o := range v.of(stream) {
+		for _, o := range v.on[stream] {
 			switch n := times[o.id]; {
 			case n > 1:
 				wrong = append(wrong, fmt.Sprintf("%s holds %s %d times", stream, o.id, n))
@@ -118,7 +118,7 @@ func shownOnceAndInOrder(v *view) (wrong []string) {
 			}
 			last = o
 		}
-		for _, o := range v.of(p.stream) {
+		for _, o := range v.on[p.stream] {
 			switch n := shown[o.id]; {
 			case n > 1:
 				wrong = append(wrong, fmt.Sprintf("%s was shown %s of %s %d times", p.reader, o.id, p.stream, n))

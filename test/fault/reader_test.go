@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,9 +39,7 @@ type reader struct {
 	marks       bool         // items of its inbox
 	forgets     bool         // it drops nothing that it knows: a sabotage
 	client      *http.Client // of its own; nil: the usual one
-	prefer      func() *node // which gateway to come to; nil: any
-
-	stalled chan struct{} // nil: it reads; else it stops at the next frame until this is closed
+	stays       bool         // it knows no move, and is closed in the end
 
 	mu      sync.Mutex // guards the fields below
 	live    *line      // its frames count
@@ -50,7 +50,10 @@ type reader struct {
 	badge   pods.Badge
 	pauseTo time.Time
 	answers map[int]chan pods.Frame
-	refs    int // made for them
+	refs    int           // made for them
+	only    *node         // the gateway to come to; nil: any that a balancer would choose
+	socket  *net.TCPConn  // of the newest connection, where the client is its own
+	stalled chan struct{} // nil: it reads; else it stops at the next frame until this is closed
 	dials   int
 }
 
@@ -146,10 +149,10 @@ func (r *reader) dial(ctx context.Context) *line {
 		cursor := r.cursor
 		h.Cursor = &cursor
 	}
-	r.mu.Unlock()
-	if l.to = r.w.gateways[rand.IntN(len(r.w.gateways))]; r.prefer != nil {
-		l.to = r.prefer()
+	if l.to = r.only; l.to == nil {
+		l.to = r.w.balanced()
 	}
+	r.mu.Unlock()
 	client, err := pods.Dial(r.w.tb, l.to.public(), h)
 	if err != nil {
 		r.turnedAway(l, err)
@@ -215,6 +218,32 @@ func (r *reader) turnedAway(l *line, err error) {
 	r.w.log.add(e)
 }
 
+// comeTo has the reader come to one gateway from now on.
+func (r *reader) comeTo(n *node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.only = n
+}
+
+// stop has the reader read nothing from the next frame on, until resume.
+func (r *reader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stalled = make(chan struct{})
+}
+
+func (r *reader) resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stalled != nil {
+		if r.socket != nil {
+			_ = r.socket.SetReadBuffer(1 << 20) // less than a packet of loopback would make it slow for good
+		}
+		close(r.stalled)
+		r.stalled = nil
+	}
+}
+
 // handle takes one frame. It runs in the reader of the connection.
 func (r *reader) handle(l *line, f pods.Frame) {
 	r.mu.Lock()
@@ -255,7 +284,7 @@ func (r *reader) handle(l *line, f pods.Frame) {
 		r.answerLocked(l, f)
 	case "move":
 		r.w.log.add(Event{What: told, Kind: f.Type, Reader: r.name, Conn: l.n, Pod: l.to.name})
-		if !l.moving {
+		if !l.moving && !r.stays {
 			l.moving = true
 			l.move <- time.Duration(f.AfterMS) * time.Millisecond // buffered
 		}
@@ -360,9 +389,14 @@ func (r *reader) answerLocked(l *line, f pods.Frame) {
 	}
 }
 
-// has tells whether the reader was shown an id, or had it in a list.
-func (r *reader) has(stream, id string) bool {
+// hasAll tells whether the reader was shown all of these, or had them in a list.
+func (r *reader) hasAll(owed []*op) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.shown[stream][id]
+	for _, o := range slices.Backward(owed) { // the newest come last
+		if !r.shown[o.stream][o.id] {
+			return false
+		}
+	}
+	return true
 }

@@ -55,6 +55,10 @@ var scenarios = []scenario{
 	{"resets each second", true, resetsEachSecond},
 	{"1 % dropped", true, onePercentDropped},
 	{"output buffer full", false, outputBufferFull},
+	{"readers stopped", true, readersStopped},
+	{"half-open clients", false, halfOpen},
+	{"reconnect storm", true, storm},
+	{"rolling restart", true, rolling},
 }
 
 // TestNothingIsLostAndNothingComesTwice runs one scenario after the other: they measure time. -run '…/publisher' runs one.

@@ -6,7 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,13 +27,13 @@ const (
 
 // A load is who writes and reads in a scenario, in each of two tenants that have the same names.
 type load struct {
-	users   int           // with an inbox each; 0: three
-	devices int           // readers of each user; 0: two
-	topics  int           // heard by everybody; 0: three
-	every   time.Duration // mean pause of a caller; 0: 100 ms on topics, 700 ms to users
-	class   string        // prefix of topics; "": long/, which keeps everything
-	data    int           // bytes more in each payload
-	client  func() *http.Client
+	users    int           // 0: three
+	notified int           // of these, who gets notifications; 0: all
+	devices  int           // readers of each user; 0: two
+	topics   int           // heard by everybody; 0: three
+	every    time.Duration // mean pause between two messages of a topic; 0: 100 ms. Users are notified every 700 ms
+	data     int           // bytes more in each message
+	reader   func(*reader) // changes each before it comes
 }
 
 var tenants = pods.Tenants[:2]
@@ -41,21 +41,19 @@ var tenants = pods.Tenants[:2]
 // begin connects the readers, waits until each of them hears everything, and lets the callers write.
 func (w *world) begin(l load) {
 	w.tb.Helper()
-	if l.class == "" {
-		l.class = "long/"
-	}
-	var topics []string
+	var topics, users []string
 	for i := range cmp.Or(l.topics, 3) {
-		topics = append(topics, fmt.Sprintf("%sfeed-%d", l.class, i))
+		topics = append(topics, fmt.Sprintf("long/feed-%d", i)) // whose history keeps everything
+	}
+	for i := range cmp.Or(l.users, 3) {
+		users = append(users, fmt.Sprint("user-", i))
 	}
 	for _, tenant := range tenants {
-		for i := range cmp.Or(l.users, 3) {
-			user := fmt.Sprint("user-", i)
-			for d := range cmp.Or(l.devices, 2) {
-				r := w.reader(tenant, user, d, topics)
-				r.byPositions = d%2 == 1
-				if l.client != nil {
-					r.client = l.client()
+		for _, user := range users {
+			for device := range cmp.Or(l.devices, 2) {
+				r := w.reader(tenant, user, device, topics)
+				if l.reader != nil {
+					l.reader(r)
 				}
 			}
 		}
@@ -63,11 +61,10 @@ func (w *world) begin(l load) {
 	w.hear(w.readers)
 	for _, tenant := range tenants {
 		for _, topic := range topics {
-			w.call(w.caller(tenant, topic, "", l), cmp.Or(l.every, 100*time.Millisecond))
+			w.call(w.caller(tenant, topic, "", l.data), cmp.Or(l.every, 100*time.Millisecond))
 		}
-		for i := range cmp.Or(l.users, 3) {
-			user := fmt.Sprint("user-", i)
-			w.call(w.caller(tenant, "user:"+user, user, l), cmp.Or(l.every, 700*time.Millisecond))
+		for _, user := range users[:min(len(users), cmp.Or(l.notified, len(users)))] {
+			w.call(w.caller(tenant, "user:"+user, user, 0), 700*time.Millisecond)
 		}
 	}
 	for _, r := range w.readers {
@@ -78,9 +75,9 @@ func (w *world) begin(l load) {
 	w.pause(calm)
 }
 
-// reader makes a reader; the first device of a user is the one that marks.
+// reader makes a reader; the first device of a user is the one that marks, and every second comes back by positions.
 func (w *world) reader(tenant, user string, device int, topics []string) *reader {
-	r := &reader{w: w, name: fmt.Sprintf("%s/%s/%d", tenant, user, device), tenant: tenant, user: user, topics: topics, marks: device == 0,
+	r := &reader{w: w, name: fmt.Sprintf("%s/%s/%d", tenant, user, device), tenant: tenant, user: user, topics: topics, marks: device == 0, byPositions: device%2 == 1,
 		token: pods.Token(w.tb, user, pods.Grant{Subscribe: []string{"*"}, Tenant: tenant}),
 		at:    map[string]string{}, recent: map[string]*ids{}, shown: map[string]map[string]bool{}, answers: map[int]chan pods.Frame{}}
 	w.readers = append(w.readers, r)
@@ -106,8 +103,8 @@ func (w *world) opened() int { return w.log.count(func(e *Event) bool { return e
 // connections numbers the connections of all readers.
 func (w *world) connections() int { return int(w.lines.Add(1)) }
 
-func (w *world) caller(tenant, topic, user string, l load) *caller {
-	c := &caller{w: w, tenant: tenant, topic: topic, user: user, at: len(w.callers) % len(w.publishers), data: strings.Repeat("x", l.data)}
+func (w *world) caller(tenant, topic, user string, data int) *caller {
+	c := &caller{w: w, tenant: tenant, topic: topic, user: user, at: len(w.callers) % len(w.publishers), data: strings.Repeat("x", data)}
 	w.callers = append(w.callers, c)
 	return c
 }
@@ -119,7 +116,7 @@ func (w *world) call(c *caller, every time.Duration) {
 
 // callOnce writes one message on a topic, in which nobody writes besides.
 func (w *world) callOnce(tenant, topic string) {
-	c := w.caller(tenant, topic, "", load{})
+	c := w.caller(tenant, topic, "", 0)
 	c.write(topic + "-1")
 }
 
@@ -145,53 +142,38 @@ func (w *world) finish(a allowed) {
 
 // settle waits until every reader was shown what it is owed and shows the counts of the server, or until that is late: the rules tell what is missing.
 func (w *world) settle() {
-	deadline := time.Now().Add(settleWithin)
+	owed := map[string][]*op{} // by reader
 	v := newView(w.log.all(), allowed{})
-	streams := map[string][]*op{}
-	for _, o := range v.ops {
-		if o.acked && !o.isMark() {
-			streams[o.stream] = append(streams[o.stream], o)
+	for _, p := range v.places {
+		for _, o := range v.on[p.stream] {
+			if o.acked && o.invoked > p.since {
+				owed[p.reader] = append(owed[p.reader], o)
+			}
 		}
 	}
-	counts := map[string]*pb.Badge{}
-	for time.Now().Before(deadline) && !w.settled(v.places, streams, counts) {
-		w.pause(100 * time.Millisecond)
-		clear(counts)
+	waiting := slices.Clone(w.readers)
+	for deadline := time.Now().Add(settleWithin); len(waiting) > 0 && time.Now().Before(deadline); w.pause(100 * time.Millisecond) {
+		counts := map[string]*pb.Badge{}
+		waiting = slices.DeleteFunc(waiting, func(r *reader) bool { return r.hasAll(owed[r.name]) && w.shows(r, counts) })
 	}
 	for _, r := range w.readers {
-		own := r.stream("user:" + r.user)
 		r.mu.Lock()
-		w.log.add(Event{What: holds, Reader: r.name, Stream: own, Unread: r.badge.Unread, Unseen: r.badge.Unseen})
+		w.log.add(Event{What: holds, Reader: r.name, Stream: r.stream("user:" + r.user), Unread: r.badge.Unread, Unseen: r.badge.Unseen})
 		r.mu.Unlock()
 	}
 }
 
-func (w *world) settled(places []*place, streams map[string][]*op, counts map[string]*pb.Badge) bool {
-	for _, r := range w.readers {
-		for _, p := range places {
-			if p.reader != r.name {
-				continue
-			}
-			for _, o := range streams[p.stream] {
-				if o.invoked > p.since && !r.has(p.stream, o.id) {
-					return false
-				}
-			}
-		}
-		own := r.stream("user:" + r.user)
-		if counts[own] == nil {
-			if counts[own] = w.counts(r.tenant, r.user); counts[own] == nil {
-				return false
-			}
-		}
-		r.mu.Lock()
-		same := r.badge.Unread == int(counts[own].Unread) && r.badge.Unseen == int(counts[own].Unseen)
-		r.mu.Unlock()
-		if !same {
+// shows tells whether a reader shows the counts of the server, which are asked for once.
+func (w *world) shows(r *reader, counts map[string]*pb.Badge) bool {
+	own := r.stream("user:" + r.user)
+	if counts[own] == nil {
+		if counts[own] = w.counts(r.tenant, r.user); counts[own] == nil {
 			return false
 		}
 	}
-	return true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.badge.Unread == int(counts[own].Unread) && r.badge.Unseen == int(counts[own].Unseen)
 }
 
 // ask calls a publisher that is there.

@@ -38,14 +38,18 @@ type view struct {
 	marks   map[string][]*op // by stream and id
 	places  []*place         // in the order in which they began
 	truth   map[string]*Event
-	windows []window // faults
+	windows []window            // faults
+	perils  []*Event            // processes killed, and data lost
+	on      map[string][]*op    // of a stream, without marks
+	shown   map[string][]*Event // counts that readers show, by stream
 }
 
 // A window is the time of a fault; to is the end of the log where it never ended.
 type window struct{ from, to time.Duration }
 
 func newView(events []Event, a allowed) *view {
-	v := &view{events: events, allowed: a, written: map[string]*op{}, marks: map[string][]*op{}, truth: map[string]*Event{}}
+	v := &view{events: events, allowed: a, written: map[string]*op{}, marks: map[string][]*op{}, truth: map[string]*Event{},
+		on: map[string][]*op{}, shown: map[string][]*Event{}}
 	byNumber, byPlace := map[int]*op{}, map[string]*place{}
 	open := -1
 	for i := range events {
@@ -59,6 +63,7 @@ func newView(events []Event, a allowed) *view {
 				v.marks[key(o.stream, o.id)] = append(v.marks[key(o.stream, o.id)], o)
 			} else {
 				v.written[key(o.stream, o.id)] = o
+				v.on[o.stream] = append(v.on[o.stream], o)
 			}
 		case tried:
 			if o := byNumber[e.Op]; o != nil {
@@ -76,6 +81,10 @@ func newView(events []Event, a allowed) *view {
 				v.places = append(v.places, p)
 			}
 			p.frames = append(p.frames, e)
+		case killed, lossy:
+			v.perils = append(v.perils, e)
+		case holds:
+			v.shown[e.Stream] = append(v.shown[e.Stream], e)
 		case history, inbox:
 			v.truth[e.Stream] = e
 		case faultOn:
@@ -93,30 +102,13 @@ func newView(events []Event, a allowed) *view {
 	return v
 }
 
-// of are the operations that write to a stream and are no marks.
-func (v *view) of(stream string) (all []*op) {
-	for _, o := range v.ops {
-		if o.stream == stream && !o.isMark() {
-			all = append(all, o)
-		}
-	}
-	return all
-}
-
 // streams are all that were written to.
-func (v *view) streams() []string {
-	set := map[string]bool{}
-	for _, o := range v.written {
-		set[o.stream] = true
-	}
-	return slices.Sorted(maps.Keys(set))
-}
+func (v *view) streams() []string { return slices.Sorted(maps.Keys(v.on)) }
 
 // excused tells whether nobody can say what became of an acknowledged operation: the only one who held it was killed, and then Redis lost data.
 func (v *view) excused(o *op) bool {
 	gone := false
-	for i := range v.events {
-		e := &v.events[i]
+	for _, e := range v.perils {
 		gone = gone || e.What == killed && e.Pod == o.by && e.At >= o.at
 		if gone && e.What == lossy {
 			return true

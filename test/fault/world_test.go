@@ -68,9 +68,10 @@ type node struct {
 	front      *testkit.Proxy    // of clients; nil where they come straight
 	listen     map[string]string // port → address
 
-	mu     sync.Mutex // guards the fields below
-	pod    *pods.Pod
-	starts int
+	mu       sync.Mutex // guards the fields below
+	pod      *pods.Pod
+	starts   int
+	draining bool // a balancer sends nobody here
 }
 
 func (n *node) now() *pods.Pod {
@@ -85,6 +86,28 @@ func (n *node) public() string {
 		return n.front.Addr
 	}
 	return n.listen["public"]
+}
+
+// drain says whether a balancer still sends anybody here.
+func (n *node) drain(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.draining = on
+}
+
+// balanced is a gateway as a balancer chooses it, which looks whether they are ready and not whether they are there.
+func (w *world) balanced() *node {
+	start := rand.IntN(len(w.gateways))
+	for i := range w.gateways {
+		n := w.gateways[(start+i)%len(w.gateways)]
+		n.mu.Lock()
+		good := !n.draining
+		n.mu.Unlock()
+		if good {
+			return n
+		}
+	}
+	return w.gateways[start]
 }
 
 // seedOf is ALLIM_SEED, or one of the time.

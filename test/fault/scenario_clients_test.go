@@ -1,0 +1,203 @@
+//go:build fault
+
+package fault
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// narrow is a client whose kernel takes little for it: what it does not read soon waits at the gateway.
+func narrow(r *reader) {
+	dialer := net.Dialer{}
+	r.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, addr)
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(4 << 10) // more waits there, and the scenario proves less
+			r.mu.Lock()
+			r.socket = tcp
+			r.mu.Unlock()
+		}
+		return c, err
+	}}}
+}
+
+// readersStopped has a fifth of the readers read nothing: half of them for a while, half of them until they are given up. The others notice nothing.
+func readersStopped(start start) {
+	users := most(100, 10)
+	w := start(options{settings: "limits: {queue: 16KiB, queue_frames: 16}\n"})
+	w.begin(load{users: users, notified: 3, devices: 5, topics: 1, every: 200 * time.Millisecond, data: 4 << 10, reader: narrow})
+	var away, gone, fast []*reader
+	for i, r := range w.readers {
+		switch i % 10 {
+		case 3:
+			away = append(away, r)
+		case 6:
+			gone = append(gone, r)
+		default:
+			fast = append(fast, r)
+		}
+	}
+	w.pause(most(4*time.Second, time.Second)) // to compare with
+	stopped, lagging := w.log.now(), 0
+	for _, r := range append(away[:len(away):len(away)], gone...) {
+		r.stop()
+	}
+	w.say("%d of %d readers stop", len(away)+len(gone), len(w.readers))
+	w.log.add(Event{What: faultOn, Text: "readers stopped"})
+	w.eventually(most(30*time.Second, 20*time.Second), "all of them lag", func() bool {
+		lagging = w.metric(w.gateways, "allim_feed_subscriptions_lagging")
+		return lagging >= len(away)+len(gone)
+	})
+	for _, r := range away {
+		r.resume()
+	}
+	w.say("%d subscriptions lag; half of the readers go on", lagging)
+	closed4408 := func() int { return w.metric(w.gateways, "allim_session_closes_total", "code", "4408") }
+	if !short {
+		w.eventually(time.Minute, "the others are given up", func() bool { return closed4408() >= len(gone) })
+	} else {
+		w.pause(2 * time.Second)
+	}
+	for _, r := range gone {
+		r.resume()
+	}
+	w.log.add(Event{What: faultOff, Text: "readers stopped"})
+	w.say("all go on")
+	w.pause(3 * time.Second)
+	w.finish(allowed{})
+	w.proves("subscriptions that lagged", lagging)
+	if !short {
+		w.proves("readers given up", closed4408())
+	}
+	w.others(fast, stopped)
+}
+
+// others holds the deliveries to readers that nothing happened to against those before it happened.
+func (w *world) others(readers []*reader, at time.Duration) {
+	w.tb.Helper()
+	fast := map[string]bool{}
+	for _, r := range readers {
+		fast[r.name] = true
+	}
+	v := newView(w.log.all(), allowed{late: 250 * time.Millisecond})
+	var before, after []time.Duration
+	for _, d := range v.deliveries() {
+		switch {
+		case !fast[d.place.reader]:
+		case d.at < at:
+			before = append(before, d.took)
+		default:
+			after = append(after, d.took)
+		}
+	}
+	was, is := percentile(before, 99), percentile(after, 99)
+	w.say("99 of 100 deliveries to the others took at most %v, before %v", is, was)
+	if is > max(2*was, v.late()) {
+		w.tb.Errorf("the others' deliveries took %v, before %v", is, was)
+	}
+	w.proves("deliveries to the others", len(after))
+}
+
+// halfOpen loses every packet between clients and their gateway, for good: neither side is told.
+func halfOpen(start start) {
+	w := start(options{clients: true})
+	g, other := w.gateways[0], w.gateways[1]
+	w.begin(load{devices: 20})
+	there := w.metric([]*node{g}, "allim_sessions")
+	w.fault("half-open clients", func() {
+		since := w.log.now()
+		g.front.Blackhole(true)
+		for _, r := range w.readers {
+			r.comeTo(other)
+		}
+		w.eventually(45*time.Second, "the gateway gives them up", func() bool { return w.metric([]*node{g}, "allim_sessions") == 0 })
+		w.say("%d connections were given up after %v", there, w.log.now()-since) // a ping comes each 25 s ± 20 %, and 10 s are for the answer
+		if bytes := g.now().Metric("process_resident_memory_bytes"); bytes > 200<<20 {
+			w.tb.Errorf("the gateway held %.0f bytes meanwhile", bytes)
+		}
+		g.front.Cut() // the clients' machines notice at last
+	})
+	w.pause(2 * time.Second)
+	g.front.Heal()
+	w.finish(allowed{late: time.Second})
+	w.proves("connections given up", there)
+	w.proves("missed while away", w.missed())
+}
+
+// storm kills one of two gateways that many clients are on: all of them come to the other at once.
+func storm(start start) {
+	w := start(options{settings: most("", "limits: {upgrades: 120}\n")})
+	w.begin(load{users: most(1250, 125), notified: 3, topics: 1, every: time.Second})
+	steady, at := w.on(w.gateways[1]), w.log.now()
+	w.fault("reconnect storm", func() {
+		w.gateways[0].drain(true)
+		w.kill(w.gateways[0])
+		w.eventually(time.Minute, "everybody is back", func() bool { return w.metric(w.gateways[1:], "allim_sessions") >= len(w.readers) })
+		w.say("all %d are back after %v", len(w.readers), w.log.now()-at)
+	})
+	w.pause(2 * time.Second)
+	w.again(w.gateways[0])
+	w.finish(allowed{})
+	w.proves("connections cut", w.log.count(func(e *Event) bool {
+		return e.What == closed && e.Code == -1 && e.At > at && e.Pod == w.gateways[0].name
+	}))
+	w.proves("turned away with Retry-After", w.log.count(func(e *Event) bool { return e.What == turned && e.Code == 503 && e.Kind == "retry-after" && e.At > at }))
+	w.others(steady, at)
+}
+
+// on are the readers that are on a gateway now.
+func (w *world) on(n *node) (there []*reader) {
+	for _, r := range w.readers {
+		r.mu.Lock()
+		if r.live != nil && r.live.to == n {
+			there = append(there, r)
+		}
+		r.mu.Unlock()
+	}
+	return there
+}
+
+// rolling stops one gateway after the other, as an update does. Whoever knows `move` is somewhere else before its old connection ends.
+func rolling(start start) {
+	w := start(options{gateways: 3, settings: most("drain: {pause: 5s, window: 20s}\n", "drain: {pause: 500ms, window: 3s}\n")})
+	plain := 0
+	w.begin(load{users: most(250, 38), notified: 5, devices: 4, topics: 1, every: time.Second, reader: func(r *reader) {
+		if w.rng.IntN(20) == 0 {
+			r.stays, plain = true, plain+1
+		}
+	}})
+	asked := 0
+	for _, g := range w.gateways {
+		asked += w.metric([]*node{g}, "allim_sessions")
+		w.say("%s stops, with %v connections", g.name, g.now().Metric("allim_sessions"))
+		g.drain(true)
+		g.now().Stop()
+		w.again(g)
+		g.drain(false)
+	}
+	w.pause(2 * time.Second)
+	w.finish(allowed{late: time.Second})
+	moved := w.frames("move")
+	w.proves("moves", moved)
+	w.proves("two connections at once", w.frames("overlap"))
+	if moved < asked {
+		w.tb.Errorf("%d connections were asked to move, of %d", moved, asked)
+	}
+	staying := map[string]bool{}
+	for _, r := range w.readers {
+		staying[r.name] = r.stays
+	}
+	restarts := 0
+	for _, e := range w.log.all() {
+		if e.What != closed || e.Code != 1012 {
+			continue
+		}
+		if restarts++; !staying[e.Reader] {
+			w.tb.Errorf("connection %d of %s, which knows how to move, was closed with 1012 at %v", e.Conn, e.Reader, e.At)
+		}
+	}
+	w.proves("closed with 1012", restarts)
+}
