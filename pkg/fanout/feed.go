@@ -2,11 +2,8 @@ package fanout
 
 import (
 	"context"
-	"strconv"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Pauses between a link that ended and the next: full jitter.
@@ -16,14 +13,14 @@ const (
 	settled       = 10 * time.Second // a link that lived so long ended for a new reason
 )
 
-// A feed makes links to Redis, one after the other, and proves again and again that they deliver. Everything that a link receives is tagged
-// with its generation; once a link is gone, what it still had in flight is ignored everywhere.
+// A feed makes links to Redis for one lane, one after the other, and knows when they were last proven to deliver. Everything that a link receives is
+// tagged with its generation; once a link is gone, what it still had in flight is ignored everywhere.
 type feed struct {
 	hub     *Hub
 	opt     *Options
+	lane    uint16
 	channel string        // of our probes
 	wake    chan struct{} // buffered 1, never closed: there is something to subscribe
-	proof   chan struct{} // buffered 1, never closed: a link came up, probe it now
 
 	mu       sync.Mutex // a leaf; guards the fields below
 	gen      uint32
@@ -31,6 +28,11 @@ type feed struct {
 	orders   []order   // for the link that is up. Each topic makes at most two in its life, which lasts as long as it lingers
 	sent     time.Time // when Redis accepted the oldest probe that did not come back; zero: none is out
 	returned time.Time // when the last probe came back on this link; zero: none did
+	last     time.Time // when one last did on any
+	proven   time.Time // the same of links on which every topic was subscribed
+	full     uint32    // the last generation in which every topic was
+	missed   uint64    // probes that Redis did not take, or that did not come back in time
+	ends     [numEndings]uint64
 }
 
 // An order says what the link's writer is to subscribe or leave.
@@ -39,10 +41,10 @@ type order struct {
 	channels  []string
 }
 
-func newFeed(h *Hub) *feed {
-	f := &feed{hub: h, opt: &h.opt, wake: make(chan struct{}, 1), proof: make(chan struct{}, 1)}
+func newFeed(h *Hub, lane int) *feed {
+	f := &feed{hub: h, opt: &h.opt, lane: uint16(lane), wake: make(chan struct{}, 1)}
 	if h.opt.Keys != nil {
-		f.channel = h.opt.Keys.Probe(0, h.opt.Gateway)
+		f.channel = h.opt.Keys.Probe(lane, h.opt.Gateway)
 	}
 	return f
 }
@@ -52,12 +54,14 @@ func (f *feed) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		gen := f.down()
 		start := time.Now()
-		err := (&link{feed: f, gen: gen, pubsub: f.opt.Link(ctx)}).run(ctx)
+		err := (&link{feed: f, gen: gen}).run(ctx)
 		if ctx.Err() != nil {
 			break
 		}
+		f.ended(err)
 		life := time.Since(start)
-		f.opt.Log.Warn("redis_link_ended", "generation", gen, "after", life.Round(time.Millisecond).String(), "error", err)
+		f.opt.Log.Warn("redis_link_ended", "partition", f.lane, "generation", gen, "after", life.Round(time.Millisecond).String(), "error", err)
+		relocate(f.opt.Redis) // and it has the pause to find out where the next one goes
 		if life >= settled {
 			attempt = 0
 		}
@@ -71,31 +75,40 @@ func (f *feed) run(ctx context.Context) {
 	f.down()
 }
 
+func (f *feed) ended(err error) {
+	f.mu.Lock()
+	f.ends[endingOf(err)]++
+	f.mu.Unlock()
+}
+
 // down ends a generation: nothing that any topic knows can be trusted until the next link says so.
 func (f *feed) down() uint32 {
+	f.prove()
 	f.mu.Lock()
 	f.gen++
 	gen := f.gen
 	f.up, f.orders, f.sent, f.returned = false, nil, time.Time{}, time.Time{}
 	f.mu.Unlock()
 	for _, l := range f.hub.loops {
-		l.setLink(gen, false)
+		l.setLink(f.lane, gen, false)
 	}
 	return gen
 }
 
 // raise opens a generation: every loop orders its channels.
 func (f *feed) raise(gen uint32) {
-	f.hub.recover.repace()
+	if len(f.hub.feeds) == 1 {
+		f.hub.recover.repace()
+	}
 	f.mu.Lock()
 	f.up = true
 	f.mu.Unlock()
 	for _, l := range f.hub.loops {
-		l.setLink(gen, true)
+		l.setLink(f.lane, gen, true)
 	}
-	f.opt.Log.Info("redis_link_up", "generation", gen)
+	f.opt.Log.Info("redis_link_up", "partition", f.lane, "generation", gen)
 	select {
-	case f.proof <- struct{}{}:
+	case f.hub.proof <- struct{}{}:
 	default:
 	}
 }
@@ -121,63 +134,17 @@ func (f *feed) take() []order {
 	return o
 }
 
-// state is the current generation, whether its link is up, and how long ago a probe came back on it (negative: none did).
-func (f *feed) state() (gen uint32, up bool, age time.Duration) {
+// prove is when messages were last proven to flow: a probe came back on a link on which every topic was subscribed. Topics that begin later do
+// not count against it, nor does a link that ended since. Zero: never.
+func (f *feed) prove() time.Time {
+	f.mu.Lock()
+	gen, full, returned := f.gen, f.full == f.gen, f.returned
+	f.mu.Unlock()
+	full = full || !returned.IsZero() && f.hub.listed(f.lane, gen)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.returned.IsZero() {
-		return f.gen, f.up, -1
+	if full && gen == f.gen && !f.returned.IsZero() {
+		f.full, f.proven = gen, f.returned
 	}
-	return f.gen, f.up, time.Since(f.returned)
-}
-
-// probe publishes to our own channel through the command client, until ctx ends: what comes back proves that commands and link meet the
-// same Redis, and that its messages reach us. go-redis' own check only writes (go-redis issue 3811), and never notices a dead path.
-func (f *feed) probe(ctx context.Context) {
-	tick := time.NewTicker(f.opt.ProbeEvery)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-f.proof:
-		}
-		gen, up, _ := f.state()
-		if !up {
-			continue
-		}
-		call, cancel := context.WithTimeout(ctx, f.opt.ProbeTimeout)
-		start := time.Now()
-		err := publish(call, f.opt.Redis, f.channel, strconv.Itoa(n))
-		cancel()
-		f.mu.Lock()
-		if err == nil && gen == f.gen && f.sent.IsZero() && f.returned.Before(start) {
-			f.sent = start
-		}
-		f.mu.Unlock()
-	}
-}
-
-func publish(ctx context.Context, c redis.UniversalClient, channel, payload string) error {
-	return c.Publish(ctx, channel, payload).Err()
-}
-
-// probed notes that a probe came back on the link of gen.
-func (f *feed) probed(gen uint32) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if gen == f.gen {
-		f.sent, f.returned = time.Time{}, time.Now()
-	}
-}
-
-// overdue is how long a probe that Redis accepted has been out; 0 when none is.
-func (f *feed) overdue() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.sent.IsZero() {
-		return 0
-	}
-	return time.Since(f.sent)
+	return f.proven
 }

@@ -156,7 +156,7 @@ func (b *bed) hub(t testing.TB, name, addr string, change func(*fanout.Options))
 		link.Addr = addr
 		c := redis.NewClient(&link)
 		t.Cleanup(func() { _ = c.Close() })
-		o.Link = func(ctx context.Context) *redis.PubSub { return c.Subscribe(ctx) }
+		o.Link = func(context.Context, string) (*redis.Client, error) { return c, nil }
 	}
 	if change != nil {
 		change(&o)

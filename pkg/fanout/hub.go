@@ -3,7 +3,8 @@
 //
 // # Who owns what
 //
-//	feed       one goroutine per hub that makes one link after the other (a generation each); link.receive reads, link.write subscribes
+//	feed       one goroutine per lane that makes one link after the other (a generation each); link.receive reads, link.write subscribes
+//	probe      one goroutine that probes all links
 //	loop       one goroutine per shard; it alone touches the topics and subscriptions of the shard (type shard: a state machine without I/O)
 //	recoverer  one pacing goroutine and a fixed number of workers: every call of History is made there
 //	checker    one goroutine that reads the change index, and so notices a message that was lost without a gap
@@ -35,8 +36,11 @@ import (
 
 // Options make a Hub. Zero durations and bounds mean the default that is named.
 type Options struct {
-	Redis   redis.UniversalClient               // commands: probes and the change index. The caller closes it after Run
-	Link    func(context.Context) *redis.PubSub // a new, unconnected PubSub per generation; nil: of Redis. Its client should dial once, with TCP_USER_TIMEOUT
+	Redis redis.UniversalClient // commands: probes and the change index. The caller closes it after Run
+	// Link is the client of the node that the channel's next link goes to, which is dialled as that client's connections are; it should dial once, with
+	// TCP_USER_TIMEOUT. nil: Redis itself; on a cluster the master of the channel's slot.
+	Link    func(ctx context.Context, channel string) (*redis.Client, error)
+	Sharded bool // a link per partition, with sharded pub/sub, as store publishes there; always so on a cluster
 	Keys    *keyspace.Map
 	History History
 	Gateway string       // id of this gateway, unique among those alive; names the probe's channel
@@ -48,7 +52,7 @@ type Options struct {
 	Linger     time.Duration // a topic nobody listens to is kept so long; 30 s
 	UserLinger time.Duration // the same of a user's stream; 5 s
 
-	ProbeEvery    time.Duration // between two probes; 5 s
+	ProbeEvery    time.Duration // between two probes; 4 s: a silent link is noticed within 9.5 s
 	ProbeTimeout  time.Duration // a link is rebuilt when it was silent for ProbeEvery + ProbeTimeout; 5 s
 	CheckEvery    time.Duration // between two position checks, ± 30 %; 10 s. Negative: none
 	RenewEvery    time.Duration // each heard topic's memory is renewed so often; 8 h, a third of its least life
@@ -84,7 +88,7 @@ func (o Options) withDefaults() Options {
 	num(&o.Workers, 32)
 	dur(&o.Linger, 30*time.Second)
 	dur(&o.UserLinger, 5*time.Second)
-	dur(&o.ProbeEvery, 5*time.Second)
+	dur(&o.ProbeEvery, 4*time.Second)
 	dur(&o.ProbeTimeout, 5*time.Second)
 	dur(&o.CheckEvery, 10*time.Second)
 	dur(&o.RenewEvery, 8*time.Hour)
@@ -107,34 +111,52 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Link == nil && o.Redis != nil {
-		o.Link = func(ctx context.Context) *redis.PubSub { return o.Redis.Subscribe(ctx) }
+	o.Sharded = o.Sharded || sharded(o.Redis)
+	if o.Link == nil {
+		o.Link = func(ctx context.Context, channel string) (*redis.Client, error) { return nodeOf(ctx, o.Redis, channel) }
 	}
 	return o
 }
 
+// silence is after how long a link on which nothing comes is given up.
+func (o *Options) silence() time.Duration { return o.ProbeEvery + o.ProbeTimeout }
+
+// watch is how often a link is looked at.
+func (o *Options) watch() time.Duration { return max(o.ProbeTimeout/10, time.Millisecond) }
+
+// lanes is how many links there are.
+func (o *Options) lanes() int {
+	if o.Sharded {
+		return o.Keys.Partitions()
+	}
+	return 1
+}
+
 // A Hub is the gateway's feed and the state of its topics. Make it with New and Run it once.
 type Hub struct {
-	opt      Options // constant
-	begun    time.Time
-	seed     maphash.Seed
-	loops    []*loop
-	feed     *feed
-	recover  *recoverer
-	topics   atomic.Int64 // of all loops
-	rings    atomic.Int64 // bytes of all rings
-	complete atomic.Uint32
+	opt     Options // constant
+	begun   time.Time
+	seed    maphash.Seed
+	loops   []*loop
+	feeds   []*feed       // by lane
+	proof   chan struct{} // buffered 1, never closed: a link came up, probe it now
+	dials   chan struct{} // a place for each link that is being connected; never closed
+	recover *recoverer
+	topics  atomic.Int64 // of all loops
+	rings   atomic.Int64 // bytes of all rings
 }
 
 // New makes a hub. It starts nothing.
 func New(o Options) *Hub {
 	o = o.withDefaults()
-	h := &Hub{opt: o, begun: time.Now(), seed: maphash.MakeSeed()}
+	h := &Hub{opt: o, begun: time.Now(), seed: maphash.MakeSeed(), proof: make(chan struct{}, 1), dials: make(chan struct{}, mostDials)}
 	h.recover = newRecoverer(o)
 	for range o.Shards {
 		h.loops = append(h.loops, newLoop(h))
 	}
-	h.feed = newFeed(h)
+	for lane := range o.lanes() {
+		h.feeds = append(h.feeds, newFeed(h, lane))
+	}
 	return h
 }
 
@@ -145,8 +167,10 @@ func (h *Hub) Run(ctx context.Context) error {
 		wg.Go(func() { l.run(ctx) })
 	}
 	wg.Go(func() { h.recover.run(ctx) })
-	wg.Go(func() { h.feed.run(ctx) })
-	wg.Go(func() { h.feed.probe(ctx) })
+	for _, f := range h.feeds {
+		wg.Go(func() { f.run(ctx) })
+	}
+	wg.Go(func() { h.probe(ctx) })
 	if h.opt.CheckEvery > 0 {
 		wg.Go(func() { newChecker(h).run(ctx) })
 	}
@@ -154,22 +178,24 @@ func (h *Hub) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready tells whether messages really flow: every topic is subscribed in the current generation, and a probe came back within
-// ProbeEvery + ProbeTimeout.
+// Ready tells whether messages really flow: on every lane a probe came back within ProbeEvery + ProbeTimeout, on a link on which every topic was
+// subscribed. A link that is being replaced does not make a gateway unready before that, nor do topics that begin later.
 func (h *Hub) Ready() bool {
-	gen, up, age := h.feed.state()
-	if !up || age < 0 || age > h.opt.ProbeEvery+h.opt.ProbeTimeout {
-		return false
-	}
-	if h.complete.Load() == gen {
-		return true // topics that begin later do not make a gateway unready
-	}
-	for _, l := range h.loops {
-		if l.listed.Load() != gen || l.count.waiting.Load() != 0 {
+	for _, f := range h.feeds {
+		if p := f.prove(); p.IsZero() || time.Since(p) > h.opt.silence() {
 			return false
 		}
 	}
-	h.complete.Store(gen)
+	return true
+}
+
+// listed tells whether every topic of a lane is subscribed in that generation.
+func (h *Hub) listed(lane uint16, gen uint32) bool {
+	for _, l := range h.loops {
+		if l.listed[lane].Load() != gen || l.count.waiting[lane].Load() != 0 {
+			return false
+		}
+	}
 	return true
 }
 

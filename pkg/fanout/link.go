@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,14 +16,44 @@ import (
 var (
 	errSilent    = errors.New("nothing received, not even a probe")
 	errProbeLost = errors.New("a probe was accepted and did not come back")
+	errMoved     = errors.New("the partition is at another node now")
 )
 
+// An ending is why a link ended, as metrics count it.
+type ending uint8
+
+const (
+	endError ending = iota
+	endSilent
+	endProbe
+	endMoved
+	numEndings
+)
+
+var endingNames = [numEndings]string{"error", "silent", "probe", "moved"}
+
+func endingOf(err error) ending {
+	var re redis.Error
+	switch {
+	case errors.Is(err, errSilent):
+		return endSilent
+	case errors.Is(err, errProbeLost):
+		return endProbe
+	case errors.Is(err, errMoved), errors.As(err, &re) && strings.HasPrefix(re.Error(), "MOVED "):
+		return endMoved
+	}
+	return endError
+}
+
 // lostProbe is after how many ProbeTimeouts a link that receives other things but not our probes is given up: it hangs on another Redis
-// than our commands do, as after a failover that it did not notice.
-const lostProbe = 3
+// than our commands do, as after a failover that it did not notice. With ProbeEvery before and a resync after, messages still come within 20 s.
+const lostProbe = 2
 
 // mostChannels is how many channels one SUBSCRIBE or UNSUBSCRIBE names.
 const mostChannels = 512
+
+// mostDials is how many links are connected at once: a cluster that lost a node has a third of its partitions to connect, a new gateway all.
+const mostDials = 16
 
 // noRedial is a context that is over but has no deadline. go-redis reads and writes under it as under any other, but when the connection
 // breaks its PubSub cannot connect again behind our back: a link has one connection, and a new one is a new generation.
@@ -32,34 +63,34 @@ var noRedial = func() context.Context {
 	return ctx
 }()
 
-// A link is one pub/sub connection: one generation.
+// A link is one pub/sub connection: one generation of a lane.
 type link struct {
 	feed   *feed
 	gen    uint32
-	pubsub *redis.PubSub
-	heard  atomic.Int64 // Unix nanoseconds of the last thing received, or of the start
+	pubsub *redis.PubSub // made by run
+	heard  atomic.Int64  // Unix nanoseconds of the last byte received, or of the start
 }
 
 // run connects and serves until something breaks or ctx ends; it returns when its goroutines have.
 func (k *link) run(ctx context.Context) error {
+	client, err := k.connect(ctx)
+	if client != nil {
+		defer client.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	defer wg.Wait()
 	defer k.pubsub.Close() // frees receive
 	defer close(done)      // frees write
 
-	opt := k.feed.opt
-	connect, cancel := context.WithTimeout(ctx, opt.ProbeEvery+opt.ProbeTimeout)
-	err := k.pubsub.Subscribe(connect, k.feed.channel)
-	cancel()
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
 	k.heard.Store(time.Now().UnixNano())
 	failed := make(chan error, 2) // one from each goroutine
 	up := make(chan struct{})     // closed by receive
 	wg.Go(func() { failed <- k.receive(up) })
-	watch := time.NewTicker(max(opt.ProbeTimeout/10, time.Millisecond))
+	watch := time.NewTicker(k.feed.opt.watch())
 	defer watch.Stop()
 	for {
 		select {
@@ -79,10 +110,48 @@ func (k *link) run(ctx context.Context) error {
 	}
 }
 
+// connect subscribes to the probes on a connection of its own. The client, where there is one, is to be closed after k.pubsub.
+func (k *link) connect(ctx context.Context) (*redis.Client, error) {
+	f := k.feed
+	select {
+	case f.hub.dials <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-f.hub.dials }()
+	ctx, cancel := context.WithTimeout(ctx, f.opt.silence())
+	defer cancel()
+	node, err := f.opt.Link(ctx, f.channel)
+	if err != nil {
+		return nil, err
+	}
+	client := listener(node, f.opt.Sharded, &k.heard)
+	k.pubsub = client.Subscribe(ctx)
+	if err := k.join(ctx, f.channel); err != nil {
+		_ = k.pubsub.Close()
+		return client, err
+	}
+	return client, nil
+}
+
+func (k *link) join(ctx context.Context, channels ...string) error {
+	if k.feed.opt.Sharded {
+		return k.pubsub.SSubscribe(ctx, channels...)
+	}
+	return k.pubsub.Subscribe(ctx, channels...)
+}
+
+func (k *link) leave(ctx context.Context, channels ...string) error {
+	if k.feed.opt.Sharded {
+		return k.pubsub.SUnsubscribe(ctx, channels...)
+	}
+	return k.pubsub.Unsubscribe(ctx, channels...)
+}
+
 // alive is the watchdog.
 func (k *link) alive() error {
 	opt := k.feed.opt
-	if time.Since(time.Unix(0, k.heard.Load())) > opt.ProbeEvery+opt.ProbeTimeout {
+	if time.Since(time.Unix(0, k.heard.Load())) > opt.silence() {
 		return errSilent
 	}
 	if k.feed.overdue() > lostProbe*opt.ProbeTimeout {
@@ -98,7 +167,6 @@ func (k *link) receive(up chan struct{}) error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		k.heard.Store(time.Now().UnixNano())
 		switch m := v.(type) {
 		case *redis.Message:
 			if m.Channel == k.feed.channel {
@@ -107,15 +175,22 @@ func (k *link) receive(up chan struct{}) error {
 			}
 			k.feed.hub.loopOf(m.Channel).put(frame{gen: k.gen, channel: m.Channel, payload: m.Payload})
 		case *redis.Subscription:
-			switch {
-			case m.Kind != "subscribe": // an UNSUBSCRIBE that was carried out
-			case m.Channel != k.feed.channel:
-				k.feed.hub.loopOf(m.Channel).put(frame{gen: k.gen, ack: true, channel: m.Channel})
-			case up != nil:
-				close(up)
-				up = nil
-			default:
-				return errors.New("the connection was replaced")
+			probe := m.Channel == k.feed.channel
+			switch m.Kind {
+			case "subscribe", "ssubscribe":
+				switch {
+				case !probe:
+					k.feed.hub.loopOf(m.Channel).put(frame{gen: k.gen, ack: true, channel: m.Channel})
+				case up != nil:
+					close(up)
+					up = nil
+				default:
+					return errors.New("the connection was replaced")
+				}
+			case "sunsubscribe": // we never leave the probes ourselves: the node lost the slot, and with it all channels
+				if probe {
+					return errMoved
+				}
 			}
 		}
 	}
@@ -127,11 +202,11 @@ func (k *link) write(done <-chan struct{}) error {
 		for _, o := range merge(k.feed.take()) {
 			for len(o.channels) > 0 {
 				n := min(len(o.channels), mostChannels)
-				f := k.pubsub.Unsubscribe
+				do := k.leave
 				if o.subscribe {
-					f = k.pubsub.Subscribe
+					do = k.join
 				}
-				if err := f(noRedial, o.channels[:n]...); err != nil {
+				if err := do(noRedial, o.channels[:n]...); err != nil {
 					return fmt.Errorf("subscribe: %w", err)
 				}
 				o.channels = o.channels[n:]

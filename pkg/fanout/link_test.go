@@ -76,7 +76,7 @@ func TestALinkConnectsOnce(t *testing.T) {
 	c := redis.NewClient(&opt)
 	t.Cleanup(func() { _ = c.Close() })
 	h := b.hub(t, "g1", "", func(o *fanout.Options) {
-		o.Link = func(ctx context.Context) *redis.PubSub { return c.Subscribe(ctx) }
+		o.Link = func(context.Context, string) (*redis.Client, error) { return c, nil }
 	})
 	s := newSink()
 	h.Attach(topic("orders"), fromNow, s)
@@ -86,10 +86,34 @@ func TestALinkConnectsOnce(t *testing.T) {
 	for i := range kills {
 		gen := h.Stats().Generation
 		b.killLinks(t)
-		testkit.Eventually(t, soon, func() bool { return h.Stats().Generation > gen && h.Ready() }, fmt.Sprint("rebuilt after kill ", i))
+		testkit.Eventually(t, soon, func() bool { return h.Stats().Generation > gen && h.Stats().LinkUp }, fmt.Sprint("rebuilt after kill ", i))
 	}
 	if got, want := dialled.Load(), int64(h.Stats().Generation); got != want || want != kills+1 {
 		t.Fatalf("%d connections for %d generations after %d kills", got, want, kills)
+	}
+}
+
+func TestALinkThatIsReplacedAgainAndAgainLeavesTheGatewayReady(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	h := b.hub(t, "g1", "", func(o *fanout.Options) { o.ProbeTimeout = soon })
+	s := newSink()
+	h.Attach(topic("orders"), fromNow, s)
+	wantBegin(t, s, 1)
+	ready(t, h)
+	for range 5 {
+		gen := h.Stats().Generation
+		b.killLinks(t)
+		testkit.Eventually(t, soon, func() bool {
+			if !h.Ready() {
+				t.Fatal("not ready while a link is replaced")
+			}
+			got := h.Stats()
+			return got.Generation > gen && got.LinkUp
+		}, "the next link")
+	}
+	if got := h.Stats().LinkEnds["error"]; got != 5 {
+		t.Fatalf("%d links ended by an error, want 5", got)
 	}
 }
 

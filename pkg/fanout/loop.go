@@ -14,8 +14,8 @@ const burst = 64
 type loop struct {
 	shard  // owned by run
 	hub    *Hub
-	wake   chan struct{} // buffered 1; never closed
-	listed atomic.Uint32 // the generation in which all topics were subscribed
+	wake   chan struct{}   // buffered 1; never closed
+	listed []atomic.Uint32 // by lane: the generation in which all topics were ordered
 
 	batch []frame // taken from the mailbox, not yet handed on; owned by run
 	next  int     // in batch
@@ -26,14 +26,13 @@ type loop struct {
 	dropped map[string]uint32 // channels of frames that did not fit, by generation; at most as many as channels are subscribed
 	first   *Subscription     // the list of subscriptions with calls
 	last    *Subscription
-	answers []answer       // at most one per ticket
-	asked   []func(*shard) // position checks; the checker waits until they are taken
-	linkGen uint32
-	linkUp  bool
+	answers []answer             // at most one per ticket
+	asked   []func(*shard)       // position checks; the checker waits until they are taken
+	links   map[uint16]linkState // of the lanes whose link changed
 }
 
 func newLoop(h *Hub) *loop {
-	l := &loop{hub: h, wake: make(chan struct{}, 1)}
+	l := &loop{hub: h, wake: make(chan struct{}, 1), listed: make([]atomic.Uint32, h.opt.lanes())}
 	l.shard = newShard(l, &h.opt, &h.topics, &h.rings)
 	return l
 }
@@ -66,19 +65,18 @@ func (l *loop) run(ctx context.Context) {
 // step takes what is in the mailbox: everything small, and one burst of frames. True: there are more frames.
 func (l *loop) step() bool {
 	l.mu.Lock()
-	gen, up := l.linkGen, l.linkUp
-	answers, asked, dropped, first := l.answers, l.asked, l.dropped, l.first
-	l.answers, l.asked, l.dropped, l.first, l.last = nil, nil, nil, nil, nil
+	links, answers, asked, dropped, first := l.links, l.answers, l.asked, l.dropped, l.first
+	l.links, l.answers, l.asked, l.dropped, l.first, l.last = nil, nil, nil, nil, nil, nil
 	if l.next == len(l.batch) {
 		clear(l.batch)
 		l.batch, l.frames, l.bytes, l.next = l.frames, l.batch[:0], 0, 0
 	}
 	l.mu.Unlock()
 
-	if gen != l.gen || up != l.up {
-		l.link(gen, up)
-		if up {
-			l.listed.Store(gen)
+	for lane, s := range links {
+		l.link(lane, s.gen, s.up)
+		if s.up {
+			l.listed[lane].Store(s.gen)
 		}
 	}
 	for channel, g := range dropped {
@@ -154,9 +152,12 @@ func (l *loop) answer(a answer) {
 	l.rouse()
 }
 
-func (l *loop) setLink(gen uint32, up bool) {
+func (l *loop) setLink(lane uint16, gen uint32, up bool) {
 	l.mu.Lock()
-	l.linkGen, l.linkUp = gen, up
+	if l.links == nil {
+		l.links = map[uint16]linkState{}
+	}
+	l.links[lane] = linkState{gen, up}
 	l.mu.Unlock()
 	l.rouse()
 }
@@ -185,8 +186,8 @@ func (l *loop) ask(q query) {
 	l.hub.recover.ask(q)
 }
 
-func (l *loop) wire(subscribe bool, gen uint32, channels []string) {
-	l.hub.feed.wire(subscribe, gen, channels)
+func (l *loop) wire(lane uint16, subscribe bool, gen uint32, channels []string) {
+	l.hub.feeds[lane].wire(subscribe, gen, channels)
 }
 
 func (l *loop) now() time.Duration { return time.Since(l.hub.begun) }

@@ -210,17 +210,17 @@ func (w *world) failover() {
 func (w *world) newLink() {
 	w.gen++
 	w.flow, w.orders, w.subscribed = nil, nil, false
-	w.shard.link(w.gen, false)
+	w.shard.link(0, w.gen, false)
 	gen := w.gen
 	w.calls = append(w.calls, func() {
 		if gen == w.gen {
-			w.shard.link(gen, true)
+			w.shard.link(0, gen, true)
 		}
 	})
 }
 
 func (w *world) frame(gen uint32, m *notify.Message) {
-	if gen != w.shard.gen {
+	if gen != w.shard.links[0].gen {
 		return
 	}
 	t := w.shard.topics[w.channel]

@@ -78,7 +78,7 @@ func newWorld(seed int64) *world {
 
 func (w *world) now() time.Duration { return w.clock }
 
-func (w *world) wire(subscribe bool, gen uint32, channels []string) {
+func (w *world) wire(_ uint16, subscribe bool, gen uint32, channels []string) {
 	if len(channels) == 0 || gen != w.gen {
 		return
 	}

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +19,7 @@ type shard struct {
 	total *atomic.Int64 // topics of the hub
 	rings *atomic.Int64 // bytes of the hub's rings
 
-	gen       uint32            // generation of the link; frames of older ones are ignored
-	up        bool              // the link of gen can be told what to subscribe
+	links     []linkState       // by lane
 	topics    map[string]*topic // by channel
 	all       []*topic
 	cursor    int // in all: where the sweep goes on
@@ -31,11 +31,17 @@ type shard struct {
 	unsure    []*topic                 // topics that are to be compared at the next sweep
 }
 
+// A linkState is what a shard knows of a lane's link.
+type linkState struct {
+	gen uint32 // frames of older ones are ignored
+	up  bool   // the link of gen can be told what to subscribe
+}
+
 // An env is what a shard acts on. Its methods never block.
 type env interface {
-	ask(query)                                    // of history; the shard gets an answer, whatever happens, unless a newer question of the same ticket came
-	wire(subscribe bool, gen uint32, ch []string) // joins channels on the link of gen, or leaves them
-	now() time.Duration                           // since some fixed time
+	ask(query)                                                 // of history; the shard gets an answer, whatever happens, unless a newer question of the same ticket came
+	wire(lane uint16, subscribe bool, gen uint32, ch []string) // joins channels on the lane's link of gen, or leaves them
+	now() time.Duration                                        // since some fixed time
 }
 
 // A query is a question to history.
@@ -90,39 +96,47 @@ type frame struct {
 }
 
 func newShard(e env, o *Options, total, rings *atomic.Int64) shard {
-	return shard{env: e, opt: o, count: &counters{}, total: total, rings: rings, topics: map[string]*topic{}, cured: map[*topic]time.Duration{}}
+	n := o.lanes()
+	return shard{env: e, opt: o, count: &counters{waiting: make([]atomic.Int64, n)}, total: total, rings: rings, links: make([]linkState, n),
+		topics: map[string]*topic{}, cured: map[*topic]time.Duration{}}
 }
 
-// link says that the link is of another generation, or that it came up. Down, nothing that a topic knows can be trusted.
-func (x *shard) link(gen uint32, up bool) {
-	if gen != x.gen {
-		x.gen, x.up = gen, false
+// link says that a lane's link is of another generation, or that it came up. Down, nothing that a topic of the lane knows can be trusted.
+func (x *shard) link(lane uint16, gen uint32, up bool) {
+	k := &x.links[lane]
+	if gen != k.gen {
+		k.gen, k.up = gen, false
 		for _, t := range x.all {
+			if t.lane != lane {
+				continue
+			}
 			x.enter(t, waits)
 			t.seq++
 			t.sync, t.dirty = nil, false
 		}
-		x.comparing = x.comparing[:0]
+		x.comparing = slices.DeleteFunc(x.comparing, func(m mark) bool { return m.seq != m.topic.seq })
 	}
-	if !up || x.up {
+	if !up || k.up {
 		return
 	}
-	x.up = true
-	channels := make([]string, len(x.all))
-	for i, t := range x.all {
-		channels[i] = t.channel
+	k.up = true
+	var channels []string
+	for _, t := range x.all {
+		if t.lane == lane {
+			channels = append(channels, t.channel)
+		}
 	}
-	x.env.wire(true, gen, channels)
+	x.env.wire(lane, true, gen, channels)
 }
 
 func (x *shard) receive(f frame) {
-	if f.gen != x.gen {
-		x.count.drop(dropOldLink)
-		return
-	}
 	t := x.topics[f.channel]
 	if t == nil {
 		x.count.drop(dropNoTopic) // on its way when the channel was left
+		return
+	}
+	if f.gen != x.links[t.lane].gen {
+		x.count.drop(dropOldLink)
 		return
 	}
 	if f.ack {
@@ -145,7 +159,7 @@ func (x *shard) receive(f frame) {
 
 // lost says that frames of a channel were dropped on their way here.
 func (x *shard) lost(gen uint32, channel string) {
-	if t := x.topics[channel]; t != nil && gen == x.gen {
+	if t := x.topics[channel]; t != nil && gen == x.links[t.lane].gen {
 		x.spoil(t, byQueue)
 	}
 }
@@ -223,11 +237,14 @@ func (x *shard) topicOf(c *Subscription) *topic {
 		return nil
 	}
 	t := &topic{channel: c.channel, slot: int32(len(x.all)), kind: c.stream.Topic.Kind(), mode: gone}
+	if x.opt.Sharded {
+		t.lane = uint16(x.opt.Keys.Partition(c.stream))
+	}
 	x.all = append(x.all, t)
 	x.topics[t.channel] = t
 	x.enter(t, waits)
-	if x.up {
-		x.env.wire(true, x.gen, []string{t.channel})
+	if k := x.links[t.lane]; k.up {
+		x.env.wire(t.lane, true, k.gen, []string{t.channel})
 	}
 	return t
 }
@@ -244,10 +261,10 @@ func (x *shard) streamOf(t *topic) notify.Stream {
 // enter changes t's mode; the number of topics that wait is what readiness looks at.
 func (x *shard) enter(t *topic, m mode) {
 	if t.mode == waits {
-		x.count.waiting.Add(-1)
+		x.count.waiting[t.lane].Add(-1)
 	}
 	if m == waits {
-		x.count.waiting.Add(1)
+		x.count.waiting[t.lane].Add(1)
 	}
 	t.mode = m
 }

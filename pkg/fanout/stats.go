@@ -22,9 +22,13 @@ type Stats struct {
 	Unanswered    uint64            // Attach and Move that ended in ErrUnavailable
 	HistoryErrors uint64
 
-	Generation uint32        // of the link: how many were begun
-	LinkUp     bool          // now
-	ProbeAge   time.Duration // since a probe came back on this link; negative: none did
+	Links         int               // lanes
+	LinksUp       int               // now
+	LinkUp        bool              // all of them are, now
+	Generation    uint32            // links that were begun, of all lanes
+	LinkEnds      map[string]uint64 // by cause
+	ProbeAge      time.Duration     // since a probe came back, of the lane for which that is longest; negative: on some none ever did
+	ProbeFailures uint64            // probes that Redis did not take, or that did not come back in time
 }
 
 // A cause says why something was not delivered, or not looked at.
@@ -51,7 +55,8 @@ var causeNames = [numCauses]string{"mailbox", "sync_buffer", "waiting", "known",
 
 // counters are a shard's. Its loop writes; anyone reads.
 type counters struct {
-	subs, lagging, waiting    atomic.Int64
+	subs, lagging             atomic.Int64
+	waiting                   []atomic.Int64 // by lane
 	messages, offered, resets atomic.Uint64
 	unanswered, historyErrors atomic.Uint64
 	dropped                   [numCauses]atomic.Uint64
@@ -66,7 +71,9 @@ func (h *Hub) Stats() Stats {
 		Dropped: make(map[string]uint64, numCauses), Resyncs: make(map[string]uint64, numReasons)}
 	for _, l := range h.loops {
 		c := l.count
-		s.Waiting += int(c.waiting.Load())
+		for lane := range c.waiting {
+			s.Waiting += int(c.waiting[lane].Load())
+		}
 		s.Subscriptions += int(c.subs.Load())
 		s.Lagging += int(c.lagging.Load())
 		s.Messages += c.messages.Load()
@@ -81,6 +88,31 @@ func (h *Hub) Stats() Stats {
 			s.Resyncs[reasonNames[i]] += c.resyncs[i].Load()
 		}
 	}
-	s.Generation, s.LinkUp, s.ProbeAge = h.feed.state()
+	h.linkStats(&s)
 	return s
+}
+
+func (h *Hub) linkStats(s *Stats) {
+	s.LinkEnds = make(map[string]uint64, numEndings)
+	for _, f := range h.feeds {
+		f.mu.Lock()
+		s.Links++
+		s.Generation += f.gen
+		if f.up {
+			s.LinksUp++
+		}
+		s.ProbeFailures += f.missed
+		age := time.Since(f.last)
+		if f.last.IsZero() {
+			age = -1
+		}
+		for i, n := range f.ends {
+			s.LinkEnds[endingNames[i]] += n
+		}
+		f.mu.Unlock()
+		if s.Links == 1 || age < 0 || s.ProbeAge >= 0 && age > s.ProbeAge {
+			s.ProbeAge = age
+		}
+	}
+	s.LinkUp = s.LinksUp == s.Links
 }

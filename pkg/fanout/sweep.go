@@ -60,7 +60,7 @@ func (x *shard) linger(t *topic) {
 
 // forget unsubscribes the topics of q whose time is over.
 func (x *shard) forget(q *fifo[leaver], now time.Duration) {
-	var channels []string
+	var left map[uint16][]string // channels by lane
 	for q.len() > 0 && q.first().due <= now {
 		t := q.pop().topic
 		t.lingers = false
@@ -70,11 +70,16 @@ func (x *shard) forget(q *fifo[leaver], now time.Duration) {
 			x.linger(t)
 		default:
 			x.remove(t)
-			channels = append(channels, t.channel)
+			if left == nil {
+				left = map[uint16][]string{}
+			}
+			left[t.lane] = append(left[t.lane], t.channel)
 		}
 	}
-	if len(channels) > 0 && x.up {
-		x.env.wire(false, x.gen, channels)
+	for lane, channels := range left {
+		if k := x.links[lane]; k.up {
+			x.env.wire(lane, false, k.gen, channels)
+		}
 	}
 }
 

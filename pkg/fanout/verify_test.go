@@ -130,7 +130,7 @@ func TestATopicThatRedisIsBehindOfIsReadAnew(t *testing.T) {
 func TestAfterALinkNothingIsInQuestionAnyMore(t *testing.T) {
 	e, _, q := aVerified(t)
 	e.shard.answered(answer{query: q, err: notify.ErrUnavailable})
-	e.shard.link(e.gen+1, false)
+	e.shard.link(0, e.gen+1, false)
 	e.answer(q, 9)
 	wantNothing(t, e)
 	if e.shard.doubts.len() != 0 || e.shard.unsure != nil {
@@ -150,7 +150,7 @@ func TestATopicAtItsTopWithoutItsCountsAsksForThem(t *testing.T) {
 	w.shard.answered(answer{query: e.take(t, resyncing), recovery: notify.Recovery{Outcome: notify.Delta, Position: at(3), Top: at(4),
 		Messages: []notify.Message{{Change: notify.ChangeMessage, Position: at(3)}}, Badge: &notify.Badge{Unread: 4, Revision: at(4)}}})
 	e.take(t, resyncing)
-	w.shard.link(w.gen+1, true)
+	w.shard.link(0, w.gen+1, true)
 	w.shard.acked(top)
 	w.shard.flush()
 	e.answer(e.take(t, comparing), 3)
