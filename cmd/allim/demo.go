@@ -93,6 +93,7 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 	if err != nil {
 		return err
 	}
+	parts = append(parts, lifecycle.Part{Name: "writer", Run: st.Run, Budget: store.StopBudget})
 	if parts, err = writingBank(parts, st, rdb, cast, listeners, log); err != nil {
 		return err
 	}

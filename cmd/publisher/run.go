@@ -12,6 +12,7 @@ import (
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
 	"allim/internal/publish"
+	"allim/internal/store"
 	"allim/pkg/auth"
 )
 
@@ -57,6 +58,7 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 		}, Budget: 5 * time.Second},
 		{Name: "files", Run: files.Run, Budget: time.Second},
 		{Name: "pulse", Run: pulse.Run, Budget: 5 * time.Second},
+		{Name: "writer", Run: st.Run, Budget: store.StopBudget}, // after the calls that write
 		{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
 			defer context.AfterFunc(ctx, pulse.Stopping)()
 			if err := boot.Open(ctx, st.OpenWriter, p.Log); err != nil || ctx.Err() != nil {
