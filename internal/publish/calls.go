@@ -54,7 +54,7 @@ func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRe
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := s.Store.Write(ctx, streams, m, store.Committed)
+	results := s.Store.Write(ctx, streams, m, store.Level(r.Level))
 	reply := &pb.PublishResponse{Id: m.ID}
 	var failed error
 	for i := range topics {
@@ -91,7 +91,7 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := s.notifyAll(ctx, s.Store.Write, streams, m, store.Committed)
+	results := s.notifyAll(ctx, s.Store.Write, streams, m, store.Level(r.Level))
 	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
 	var failed error
 	written := 0

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"allim/internal/store"
 	"allim/pkg/notify"
 	pb "allim/proto/allim/v1"
 )
@@ -43,6 +44,9 @@ var table = []struct {
 	{notify.ErrTooLarge, codes.InvalidArgument, "TOO_LARGE", "", 0},
 	{notify.ErrInvalid, codes.InvalidArgument, "INVALID", "", 0},
 	{notify.ErrStalePosition, codes.FailedPrecondition, "STALE_POSITION", "the position is of an older epoch: take a new one", 0},
+	{store.ErrNoDisk, codes.FailedPrecondition, "NO_DISK", "level: " + store.ErrNoDisk.Error(), 0},
+	{store.ErrNotReplicated, codes.Unavailable, "NOT_REPLICATED", "committed, not replicated: again with the same id", time.Second},
+	{store.ErrNotOnDisk, codes.Unavailable, "NOT_ON_DISK", "committed, not known to be on disk: again with the same id", time.Second},
 	{notify.ErrBusy, codes.ResourceExhausted, "BUSY", "too busy: again after a pause, with the same id", 500 * time.Millisecond},
 	{notify.ErrLimit, codes.ResourceExhausted, "LIMIT", "over a limit", 0},
 	{notify.ErrUnavailable, codes.Unavailable, "UNAVAILABLE", "the outcome is unknown: again after a pause, with the same id", time.Second},

@@ -86,7 +86,13 @@ func services(t testing.TB) *auth.Services {
 
 func newBench(t *testing.T, change ...func(*Options)) *bench {
 	t.Helper()
-	b := &bench{T: t, redis: testkit.Redis(t), log: &lines{}}
+	return newBenchOn(t, testkit.Redis(t), store.Options{}, change...)
+}
+
+// newBenchOn is newBench with a Redis and a store of one's own.
+func newBenchOn(t *testing.T, srv *testkit.RedisServer, so store.Options, change ...func(*Options)) *bench {
+	t.Helper()
+	b := &bench{T: t, redis: srv, log: &lines{}}
 	b.rdb = b.redis.Client()
 	rdb, err := store.Connect(store.Connection{URL: b.redis.As("publisher")})
 	if err != nil {
@@ -96,7 +102,8 @@ func newBench(t *testing.T, change ...func(*Options)) *bench {
 	if b.keys, err = keyspace.NewMap(0); err != nil {
 		t.Fatal(err)
 	}
-	st, err := store.New(store.Options{Redis: rdb, Keys: b.keys})
+	so.Redis, so.Keys = rdb, b.keys
+	st, err := store.New(so)
 	if err != nil {
 		t.Fatal(err)
 	}

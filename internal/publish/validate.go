@@ -39,6 +39,8 @@ func (l *Limits) checkPublish(r *pb.PublishRequest) ([]notify.Topic, error) {
 	}
 	_, known := pb.PublishRequest_Mode_name[int32(r.Mode)]
 	m.want(known, "mode", "EVENT or EPHEMERAL")
+	m.level(int32(r.Level), pb.PublishRequest_Level_name)
+	m.want(r.Mode != pb.PublishRequest_EPHEMERAL || r.Level == pb.PublishRequest_COMMITTED, "level", "COMMITTED: an EPHEMERAL message is not kept")
 	m.want(len(r.Topics) > 0 && len(r.Topics) <= l.Topics, "topics", "1 to %d topics, not %d", l.Topics, len(r.Topics))
 	var topics []notify.Topic
 	if len(r.Topics) <= l.Topics {
@@ -76,6 +78,7 @@ func publishTopic(name string, mode pb.PublishRequest_Mode) (notify.Topic, error
 func (l *Limits) checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
 	var m mistakes
 	m.add("id", notify.CheckID(r.Id))
+	m.level(int32(r.Level), pb.NotifyRequest_Level_name)
 	users := r.GetTo().GetUsers()
 	m.want(r.To != nil, "to", "an audience")
 	m.want(r.To == nil || len(users) > 0 && len(users) <= l.Users, "to.users", "1 to %d users, not %d", l.Users, len(users))
@@ -93,6 +96,12 @@ func (l *Limits) checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
 	m.add("origin", notify.CheckOrigin(r.Origin))
 	m.data(&r.Data, l.Notification)
 	return topics, m.err()
+}
+
+// level checks a level. The store's levels have the numbers of the public ones: a test holds them together.
+func (m *mistakes) level(level int32, names map[int32]string) {
+	_, known := names[level]
+	m.want(known, "level", "COMMITTED, REPLICATED or DISK")
 }
 
 // data checks data and takes the white space out of it; numbers, escapes and the order of members stay.

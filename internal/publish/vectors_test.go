@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"allim/internal/store"
+	"allim/internal/testkit"
 	"allim/pkg/notify"
 	pb "allim/proto/allim/v1"
 )
@@ -26,6 +28,8 @@ const vectorDir = "../../proto/publisher/vectors"
 // A vector is one file of proto/publisher/vectors; its README says what stands there.
 type vector struct {
 	Given          []vector
+	Replica        bool // Redis has one
+	Fsync          bool // Redis synchronises its append file with each write, and the publisher knows
 	Credential     string
 	Call           string
 	Request        json.RawMessage
@@ -143,7 +147,7 @@ func asProblem(b *bench, err error) (int, string) {
 func eachVector(t *testing.T, call func(b *bench, credential string, v vector) (int, string)) {
 	for name, v := range vectors(t) {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
+			b := v.bench(t)
 			var replies []any
 			for i, g := range v.Given {
 				status, body := call(b, "all", g)
@@ -169,6 +173,19 @@ func eachVector(t *testing.T, call func(b *bench, credential string, v vector) (
 			}
 		})
 	}
+}
+
+// bench is a publisher on the Redis that the vector wants.
+func (v vector) bench(t *testing.T) *bench {
+	var args []string
+	if v.Fsync {
+		args = []string{"--appendonly", "yes", "--appendfsync", "always"}
+	}
+	b := newBenchOn(t, testkit.Redis(t, args...), store.Options{FsyncAlways: v.Fsync})
+	if v.Replica {
+		testkit.Replica(t, b.redis)
+	}
+	return b
 }
 
 var given = regexp.MustCompile(`<given\.([^>]*)>`)
@@ -210,6 +227,17 @@ func pattern(text string) *regexp.Regexp {
 		text = strings.ReplaceAll(text, place, form)
 	}
 	return regexp.MustCompile("^" + text + "$")
+}
+
+func TestLevelsHaveTheNumbersOfTheStores(t *testing.T) {
+	levels := map[string]store.Level{"COMMITTED": store.Committed, "REPLICATED": store.Replicated, "DISK": store.Disk}
+	for _, names := range []map[string]int32{pb.PublishRequest_Level_value, pb.NotifyRequest_Level_value} {
+		for name, n := range names {
+			if l, ok := levels[name]; !ok || int32(l) != n || len(names) != len(levels) {
+				t.Errorf("%s is %d, the store has %v", name, n, levels)
+			}
+		}
+	}
 }
 
 func TestCodesHaveTheNamesOfGoogleRPC(t *testing.T) {

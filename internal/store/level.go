@@ -33,7 +33,7 @@ var (
 	// ErrNotOnDisk is the same of Disk.
 	ErrNotOnDisk = fmt.Errorf("committed, not known to be on disk: %w", notify.ErrUnavailable)
 	// ErrNoDisk is Disk where nothing can promise it; nothing was written.
-	ErrNoDisk = errors.New("level DISK needs a Redis with WAITAOF (7.2), or one with appendfsync always and our setting redis.fsync: always")
+	ErrNoDisk = errors.New("DISK needs a Redis with WAITAOF (7.2), or one with appendfsync always and the setting redis.fsync: always")
 )
 
 // What is known of how the server tells that something is on disk.

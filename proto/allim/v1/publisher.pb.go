@@ -71,6 +71,112 @@ func (PublishRequest_Mode) EnumDescriptor() ([]byte, []int) {
 	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{0, 0}
 }
 
+// Level says what an OK means: how much may fail afterwards without losing the message.
+type PublishRequest_Level int32
+
+const (
+	// COMMITTED: it is in Redis' memory, and on its way into the append file.
+	PublishRequest_COMMITTED PublishRequest_Level = 0
+	// REPLICATED: at least one replica has it, too. Else UNAVAILABLE "committed, not replicated": the same call again is safe.
+	PublishRequest_REPLICATED PublishRequest_Level = 1
+	// DISK: Redis' append file was synchronised with it. FAILED_PRECONDITION, and nothing is written, where Redis cannot tell.
+	PublishRequest_DISK PublishRequest_Level = 2
+)
+
+// Enum value maps for PublishRequest_Level.
+var (
+	PublishRequest_Level_name = map[int32]string{
+		0: "COMMITTED",
+		1: "REPLICATED",
+		2: "DISK",
+	}
+	PublishRequest_Level_value = map[string]int32{
+		"COMMITTED":  0,
+		"REPLICATED": 1,
+		"DISK":       2,
+	}
+)
+
+func (x PublishRequest_Level) Enum() *PublishRequest_Level {
+	p := new(PublishRequest_Level)
+	*p = x
+	return p
+}
+
+func (x PublishRequest_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PublishRequest_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_allim_v1_publisher_proto_enumTypes[1].Descriptor()
+}
+
+func (PublishRequest_Level) Type() protoreflect.EnumType {
+	return &file_allim_v1_publisher_proto_enumTypes[1]
+}
+
+func (x PublishRequest_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PublishRequest_Level.Descriptor instead.
+func (PublishRequest_Level) EnumDescriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{0, 1}
+}
+
+// Level says what an OK means, as in PublishRequest.
+type NotifyRequest_Level int32
+
+const (
+	// COMMITTED: it is in Redis' memory, and on its way into the append file.
+	NotifyRequest_COMMITTED NotifyRequest_Level = 0
+	// REPLICATED: at least one replica has it, too.
+	NotifyRequest_REPLICATED NotifyRequest_Level = 1
+	// DISK: Redis' append file was synchronised with it.
+	NotifyRequest_DISK NotifyRequest_Level = 2
+)
+
+// Enum value maps for NotifyRequest_Level.
+var (
+	NotifyRequest_Level_name = map[int32]string{
+		0: "COMMITTED",
+		1: "REPLICATED",
+		2: "DISK",
+	}
+	NotifyRequest_Level_value = map[string]int32{
+		"COMMITTED":  0,
+		"REPLICATED": 1,
+		"DISK":       2,
+	}
+)
+
+func (x NotifyRequest_Level) Enum() *NotifyRequest_Level {
+	p := new(NotifyRequest_Level)
+	*p = x
+	return p
+}
+
+func (x NotifyRequest_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NotifyRequest_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_allim_v1_publisher_proto_enumTypes[2].Descriptor()
+}
+
+func (NotifyRequest_Level) Type() protoreflect.EnumType {
+	return &file_allim_v1_publisher_proto_enumTypes[2]
+}
+
+func (x NotifyRequest_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NotifyRequest_Level.Descriptor instead.
+func (NotifyRequest_Level) EnumDescriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // PublishRequest is one message for several topics.
 type PublishRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -86,7 +192,9 @@ type PublishRequest struct {
 	// Mode says what the message promises.
 	Mode PublishRequest_Mode `protobuf:"varint,5,opt,name=mode,proto3,enum=allim.v1.PublishRequest_Mode" json:"mode,omitempty"`
 	// Origin is the secret of the page that caused it, 16 to 32 of A-Z a-z 0-9 _ -: its own copy is marked `mine`.
-	Origin        string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Level says what an OK means. An EPHEMERAL message takes none but COMMITTED.
+	Level         PublishRequest_Level `protobuf:"varint,7,opt,name=level,proto3,enum=allim.v1.PublishRequest_Level" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -161,6 +269,13 @@ func (x *PublishRequest) GetOrigin() string {
 		return x.Origin
 	}
 	return ""
+}
+
+func (x *PublishRequest) GetLevel() PublishRequest_Level {
+	if x != nil {
+		return x.Level
+	}
+	return PublishRequest_COMMITTED
 }
 
 // PublishResponse has one result for each topic, in the order of the request.
@@ -321,7 +436,9 @@ type NotifyRequest struct {
 	// Data is one JSON value in UTF-8, at most 16 KiB. title, body, url, icon and actions are the conventional fields.
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// Origin is the secret of the page that caused it.
-	Origin        string `protobuf:"bytes,9,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin string `protobuf:"bytes,9,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Level says what an OK of a user means.
+	Level         NotifyRequest_Level `protobuf:"varint,11,opt,name=level,proto3,enum=allim.v1.NotifyRequest_Level" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +506,13 @@ func (x *NotifyRequest) GetOrigin() string {
 		return x.Origin
 	}
 	return ""
+}
+
+func (x *NotifyRequest) GetLevel() NotifyRequest_Level {
+	if x != nil {
+		return x.Level
+	}
+	return NotifyRequest_COMMITTED
 }
 
 // Audience is who is notified.
@@ -596,17 +720,23 @@ var File_allim_v1_publisher_proto protoreflect.FileDescriptor
 
 const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\n" +
-	"\x18allim/v1/publisher.proto\x12\ballim.v1\x1a\x15google/rpc/code.proto\"\xd5\x01\n" +
+	"\x18allim/v1/publisher.proto\x12\ballim.v1\x1a\x15google/rpc/code.proto\"\xb7\x02\n" +
 	"\x0ePublishRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x14\n" +
 	"\x05event\x18\x03 \x01(\tR\x05event\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x121\n" +
 	"\x04mode\x18\x05 \x01(\x0e2\x1d.allim.v1.PublishRequest.ModeR\x04mode\x12\x16\n" +
-	"\x06origin\x18\x06 \x01(\tR\x06origin\" \n" +
+	"\x06origin\x18\x06 \x01(\tR\x06origin\x124\n" +
+	"\x05level\x18\a \x01(\x0e2\x1e.allim.v1.PublishRequest.LevelR\x05level\" \n" +
 	"\x04Mode\x12\t\n" +
 	"\x05EVENT\x10\x00\x12\r\n" +
-	"\tEPHEMERAL\x10\x01J\x04\b\a\x10\b\"T\n" +
+	"\tEPHEMERAL\x10\x01\"0\n" +
+	"\x05Level\x12\r\n" +
+	"\tCOMMITTED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"REPLICATED\x10\x01\x12\b\n" +
+	"\x04DISK\x10\x02\"T\n" +
 	"\x0fPublishResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\aresults\x18\x02 \x03(\v2\x17.allim.v1.PublishResultR\aresults\"\xc4\x01\n" +
@@ -618,14 +748,20 @@ const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\tduplicate\x18\x05 \x01(\bR\tduplicate\x12\x1c\n" +
 	"\treceivers\x18\x06 \x01(\x05R\treceiversB\n" +
 	"\n" +
-	"\b_message\"\xaf\x01\n" +
+	"\b_message\"\x90\x02\n" +
 	"\rNotifyRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\x02to\x18\x02 \x01(\v2\x12.allim.v1.AudienceR\x02to\x12\x1a\n" +
 	"\bcategory\x18\x03 \x01(\tR\bcategory\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x16\n" +
-	"\x06origin\x18\t \x01(\tR\x06originJ\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\b\x10\tJ\x04\b\n" +
-	"\x10\vJ\x04\b\v\x10\f\"&\n" +
+	"\x06origin\x18\t \x01(\tR\x06origin\x123\n" +
+	"\x05level\x18\v \x01(\x0e2\x1d.allim.v1.NotifyRequest.LevelR\x05level\"0\n" +
+	"\x05Level\x12\r\n" +
+	"\tCOMMITTED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"REPLICATED\x10\x01\x12\b\n" +
+	"\x04DISK\x10\x02J\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\b\x10\tJ\x04\b\n" +
+	"\x10\v\"&\n" +
 	"\bAudience\x12\x14\n" +
 	"\x05users\x18\x01 \x03(\tR\x05usersJ\x04\b\x02\x10\x03\"R\n" +
 	"\x0eNotifyResponse\x12\x0e\n" +
@@ -657,35 +793,39 @@ func file_allim_v1_publisher_proto_rawDescGZIP() []byte {
 	return file_allim_v1_publisher_proto_rawDescData
 }
 
-var file_allim_v1_publisher_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_allim_v1_publisher_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_allim_v1_publisher_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_allim_v1_publisher_proto_goTypes = []any{
-	(PublishRequest_Mode)(0), // 0: allim.v1.PublishRequest.Mode
-	(*PublishRequest)(nil),   // 1: allim.v1.PublishRequest
-	(*PublishResponse)(nil),  // 2: allim.v1.PublishResponse
-	(*PublishResult)(nil),    // 3: allim.v1.PublishResult
-	(*NotifyRequest)(nil),    // 4: allim.v1.NotifyRequest
-	(*Audience)(nil),         // 5: allim.v1.Audience
-	(*NotifyResponse)(nil),   // 6: allim.v1.NotifyResponse
-	(*NotifyResult)(nil),     // 7: allim.v1.NotifyResult
-	(code.Code)(0),           // 8: google.rpc.Code
+	(PublishRequest_Mode)(0),  // 0: allim.v1.PublishRequest.Mode
+	(PublishRequest_Level)(0), // 1: allim.v1.PublishRequest.Level
+	(NotifyRequest_Level)(0),  // 2: allim.v1.NotifyRequest.Level
+	(*PublishRequest)(nil),    // 3: allim.v1.PublishRequest
+	(*PublishResponse)(nil),   // 4: allim.v1.PublishResponse
+	(*PublishResult)(nil),     // 5: allim.v1.PublishResult
+	(*NotifyRequest)(nil),     // 6: allim.v1.NotifyRequest
+	(*Audience)(nil),          // 7: allim.v1.Audience
+	(*NotifyResponse)(nil),    // 8: allim.v1.NotifyResponse
+	(*NotifyResult)(nil),      // 9: allim.v1.NotifyResult
+	(code.Code)(0),            // 10: google.rpc.Code
 }
 var file_allim_v1_publisher_proto_depIdxs = []int32{
-	0, // 0: allim.v1.PublishRequest.mode:type_name -> allim.v1.PublishRequest.Mode
-	3, // 1: allim.v1.PublishResponse.results:type_name -> allim.v1.PublishResult
-	8, // 2: allim.v1.PublishResult.code:type_name -> google.rpc.Code
-	5, // 3: allim.v1.NotifyRequest.to:type_name -> allim.v1.Audience
-	7, // 4: allim.v1.NotifyResponse.results:type_name -> allim.v1.NotifyResult
-	8, // 5: allim.v1.NotifyResult.code:type_name -> google.rpc.Code
-	1, // 6: allim.v1.Publisher.Publish:input_type -> allim.v1.PublishRequest
-	4, // 7: allim.v1.Publisher.Notify:input_type -> allim.v1.NotifyRequest
-	2, // 8: allim.v1.Publisher.Publish:output_type -> allim.v1.PublishResponse
-	6, // 9: allim.v1.Publisher.Notify:output_type -> allim.v1.NotifyResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0,  // 0: allim.v1.PublishRequest.mode:type_name -> allim.v1.PublishRequest.Mode
+	1,  // 1: allim.v1.PublishRequest.level:type_name -> allim.v1.PublishRequest.Level
+	5,  // 2: allim.v1.PublishResponse.results:type_name -> allim.v1.PublishResult
+	10, // 3: allim.v1.PublishResult.code:type_name -> google.rpc.Code
+	7,  // 4: allim.v1.NotifyRequest.to:type_name -> allim.v1.Audience
+	2,  // 5: allim.v1.NotifyRequest.level:type_name -> allim.v1.NotifyRequest.Level
+	9,  // 6: allim.v1.NotifyResponse.results:type_name -> allim.v1.NotifyResult
+	10, // 7: allim.v1.NotifyResult.code:type_name -> google.rpc.Code
+	3,  // 8: allim.v1.Publisher.Publish:input_type -> allim.v1.PublishRequest
+	6,  // 9: allim.v1.Publisher.Notify:input_type -> allim.v1.NotifyRequest
+	4,  // 10: allim.v1.Publisher.Publish:output_type -> allim.v1.PublishResponse
+	8,  // 11: allim.v1.Publisher.Notify:output_type -> allim.v1.NotifyResponse
+	10, // [10:12] is the sub-list for method output_type
+	8,  // [8:10] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_allim_v1_publisher_proto_init() }
@@ -700,7 +840,7 @@ func file_allim_v1_publisher_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_allim_v1_publisher_proto_rawDesc), len(file_allim_v1_publisher_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      3,
 			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
