@@ -93,7 +93,7 @@ func end(t *testing.T, ss *session.Sessions) (took func() time.Duration) {
 	began := time.Now()
 	return func() time.Duration {
 		t.Helper()
-		if err := testkit.Receive(t, 20*time.Second, done, "the end of Run"); err != nil {
+		if err := testkit.Receive(t, time.Minute, done, "the end of Run"); err != nil {
 			t.Error(err)
 		}
 		return time.Since(began)
@@ -134,6 +134,21 @@ func TestWhoDoesNotMoveIsClosedWith1012AfterTheWindow(t *testing.T) {
 	}
 }
 
+// Nothing comes before a welcome, and who never shows a token gets none.
+func TestWhoHasNoWelcomeIsNotAskedToMove(t *testing.T) {
+	t.Parallel()
+	ss := session.New(session.Options{Window: 50 * time.Millisecond, MoveWait: 50 * time.Millisecond, Grace: time.Second, Tick: 10 * time.Millisecond})
+	d := &door{}
+	s := ss.Open(d, session.Hello{}, nil)
+	d.mu.Lock()
+	d.s = s
+	d.mu.Unlock()
+	end(t, ss)()
+	if moves, ends, _ := d.state(); moves != 0 || len(ends) != 1 || ends[0] != 1012 {
+		t.Errorf("%d moves, closed with %v", moves, ends)
+	}
+}
+
 func TestWithoutAWindowNobodyIsAskedToMove(t *testing.T) {
 	t.Parallel()
 	ss, all := doors(t, session.Options{}, 1)
@@ -143,34 +158,56 @@ func TestWithoutAWindowNobodyIsAskedToMove(t *testing.T) {
 	}
 }
 
-// No more than 512 are closed at a time; the others follow as those let go, and at last all of them at once.
+// No more than 512 are closed at a time; the others follow as those let go.
 func TestConnectionsAreClosedInBatches(t *testing.T) {
 	t.Parallel()
-	ss, all := doors(t, session.Options{Grace: 5 * time.Second}, 1300)
-	closed := func() (n int) {
-		for _, d := range all {
-			if _, ends, _ := d.state(); ends != nil {
-				n++
-			}
-		}
-		return n
-	}
+	ss, all := doors(t, session.Options{Grace: time.Minute}, 1300)
 	for _, d := range all {
 		d.stuck = true
 	}
 	took := end(t, ss)
-	testkit.Eventually(t, 5*time.Second, func() bool { return closed() == 512 }, "the first batch")
-	testkit.Never(t, 200*time.Millisecond, func() bool { return closed() != 512 }, "more at once")
-	for _, d := range all {
-		if _, ends, _ := d.state(); ends != nil {
+	for _, want := range []int{512, 1024, 1300} {
+		testkit.Eventually(t, 10*time.Second, func() bool { return told(all) == want }, "the next batch")
+		testkit.Never(t, 50*time.Millisecond, func() bool { return told(all) != want }, "more at once")
+		var batch []*door // all of them before the first lets go: its place is taken at once
+		for _, d := range all {
+			if _, ends, _ := d.state(); ends != nil {
+				batch = append(batch, d)
+			}
+		}
+		for _, d := range batch {
 			d.s.Gone()
 		}
 	}
-	testkit.Eventually(t, 5*time.Second, func() bool { return closed() == 1024 }, "the next batch")
-	if d := took(); d > ss.Budget() {
-		t.Errorf("took %v of %v", d, ss.Budget())
+	if d := took(); d > 50*time.Second {
+		t.Errorf("took %v after the last had gone", d)
 	}
-	if n := closed(); n != 1300 {
-		t.Errorf("%d were told, want all", n)
+}
+
+// Those that do not let go keep nobody from being told before the time is over.
+func TestEverybodyIsToldBeforeItIsCut(t *testing.T) {
+	t.Parallel()
+	ss, all := doors(t, session.Options{Grace: time.Second}, 700)
+	for _, d := range all {
+		d.stuck = true
 	}
+	end(t, ss)()
+	if n := told(all); n != len(all) {
+		t.Errorf("%d of %d were told", n, len(all))
+	}
+	for i, d := range all {
+		if _, _, aborted := d.state(); !aborted {
+			t.Fatalf("door %d was not cut", i)
+		}
+	}
+}
+
+// told is how many were closed with 1012.
+func told(all []*door) (n int) {
+	for _, d := range all {
+		if _, ends, _ := d.state(); len(ends) == 1 && ends[0] == 1012 {
+			n++
+		}
+	}
+	return n
 }

@@ -12,7 +12,7 @@ import (
 var (
 	positions = regexp.MustCompile(`"(-?[a-z2-7]{6}|-[0-9]+)\.([0-9]+)"`)
 	secrets   = regexp.MustCompile(`"(session|origin|cursor|time)":"[^"]*"`)
-	seconds   = regexp.MustCompile(`"(expires_in)":[0-9]+`)
+	seconds   = regexp.MustCompile(`"(expires_in|after_ms)":[0-9]+`)
 )
 
 // plain makes a frame the same on every run.
@@ -46,7 +46,7 @@ func (st *stage) plain(client, frame string) string {
 		name := secrets.FindStringSubmatch(s)[1]
 		return `"` + name + `":"` + strings.ToUpper(name) + `"`
 	})
-	return seconds.ReplaceAllString(frame, `"$1":SECONDS`)
+	return strings.Replace(seconds.ReplaceAllString(frame, `"$1":SECONDS`), `"after_ms":SECONDS`, `"after_ms":SOON`, 1)
 }
 
 var place = regexp.MustCompile(`"topic":"([^"]*)","pos":"(E[0-9]+)\.([0-9]+)"`)

@@ -107,6 +107,7 @@ func (s *Session) tooSlow(again time.Duration) {
 	s.out = outbox{}
 	if again > 0 {
 		f, _ := wire.ErrorOf(&notify.RetryError{Err: notify.ErrBusy, After: again})
+		f.Message = "you read more slowly than messages come: come back in a while"
 		s.send(f, item{})
 	}
 	s.finish(wire.CloseTooSlow, "too slow")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,10 @@ type stage struct {
 	hub      *fanout.Hub
 	sessions *session.Sessions
 	strict   *session.Sessions // without an anonymous identity
+	second   *session.Sessions // of another gateway, so to say
+	degraded atomic.Bool
+	shutdown map[*session.Sessions]func()
+	lost     map[string]kept // what a replica has; nil: everything
 	wipe     func()
 	clients  map[string]*peer
 	order    []string
@@ -52,7 +57,7 @@ func newStage(t *testing.T, backend string) *stage {
 		run(t, srv.Run)
 		url, writer, admin = srv.URL(), srv.URL(), srv.URL()
 	} else {
-		srv := testkit.Redis(t)
+		srv := testkit.Redis(t, "--enable-debug-command", "yes")
 		url, writer, admin = srv.As("gateway"), srv.As("publisher"), srv.As("admin")
 	}
 	rdb := connect(t, url)
@@ -78,8 +83,10 @@ func newStage(t *testing.T, backend string) *stage {
 	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, Limits: session.Limits{AuthTimeout: 500 * time.Millisecond}}
 	st.strict = session.New(o)
 	o.Anonymous = anonymous
+	st.second = session.New(o)
+	o.Degraded, o.Window = st.degraded.Load, time.Minute
 	st.sessions = session.New(o)
-	run(t, st.sessions.Run)
+	st.shutdown = map[*session.Sessions]func(){st.sessions: run(t, st.sessions.Run), st.second: run(t, st.second.Run)}
 	run(t, st.strict.Run)
 	t.Cleanup(func() {
 		for _, p := range st.clients {
@@ -99,8 +106,8 @@ func connect(t *testing.T, url string) *redis.Client {
 	return rdb.(*redis.Client)
 }
 
-// run runs a part until the test ends.
-func run(t *testing.T, part func(context.Context) error) {
+// run runs a part until the test ends, or stop is called, which does not wait for it.
+func run(t *testing.T, part func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -111,6 +118,7 @@ func run(t *testing.T, part func(context.Context) error) {
 			t.Error(err)
 		}
 	})
+	return cancel
 }
 
 // storyKey signs the tokens of the stories' users.
@@ -151,6 +159,8 @@ func (st *stage) connect(name string, args []string) {
 			wait = false
 		case "noanon":
 			sessions = st.strict
+		case "gateway":
+			sessions = st.second
 		}
 	}
 	var id *auth.Identity
