@@ -27,8 +27,14 @@ func newHubMetrics(h *fanout.Hub) *hubMetrics {
 		"attach_failures_total":  {"Subscriptions that could not begin in time.", ""},
 		"history_errors_total":   {"Failed reads of history.", ""},
 		"link_generations_total": {"Links to Redis pub/sub that were begun.", ""},
-		"link_up":                {"1 while the link to Redis pub/sub is up.", ""},
-		"probe_age_seconds":      {"Since a probe came back through Redis; -1: none did on this link.", ""},
+		"link_ends_total":        {"Links that ended, by cause.", "cause"},
+		"links":                  {"Links to Redis pub/sub: one, or on a cluster one per partition.", "state"},
+		"link_up":                {"1 while every link to Redis pub/sub is up.", ""},
+		"probe_age_seconds":      {"Since a probe came back through Redis, on the link for which that is longest; -1: on some none ever did.", ""},
+		"probe_failures_total":   {"Probes that Redis did not take, or that did not come back in time.", ""},
+		"lag_messages":           {"Messages that the session furthest behind lacks.", ""},
+		"epochs_total":           {"Topics that Redis has in another epoch, by what became of what was heard.", "what"},
+		"regressions_total":      {"Tops of an epoch below what was heard of it. Must stay 0.", ""},
 	} {
 		var labels []string
 		if d.label != "" {
@@ -58,14 +64,19 @@ func (m *hubMetrics) Collect(ch chan<- prometheus.Metric) {
 		age = -1
 	}
 	for name, v := range map[string]float64{"topics": float64(s.Topics), "topics_waiting": float64(s.Waiting), "subscriptions": float64(s.Subscriptions),
-		"subscriptions_lagging": float64(s.Lagging), "ring_bytes": float64(s.RingBytes), "link_up": up, "probe_age_seconds": age} {
+		"subscriptions_lagging": float64(s.Lagging), "ring_bytes": float64(s.RingBytes), "link_up": up, "probe_age_seconds": age,
+		"lag_messages": float64(s.Lag)} {
 		ch <- prometheus.MustNewConstMetric(m.desc[name], prometheus.GaugeValue, v)
 	}
+	for state, n := range map[string]int{"up": s.LinksUp, "down": s.Links - s.LinksUp} {
+		ch <- prometheus.MustNewConstMetric(m.desc["links"], prometheus.GaugeValue, float64(n), state)
+	}
 	for name, v := range map[string]float64{"messages_total": float64(s.Messages), "deliveries_total": float64(s.Offered), "attach_failures_total": float64(s.Unanswered),
-		"history_errors_total": float64(s.HistoryErrors), "link_generations_total": float64(s.Generation)} {
+		"history_errors_total": float64(s.HistoryErrors), "link_generations_total": float64(s.Generation), "probe_failures_total": float64(s.ProbeFailures),
+		"regressions_total": float64(s.Regressions)} {
 		ch <- prometheus.MustNewConstMetric(m.desc[name], prometheus.CounterValue, v)
 	}
-	for name, by := range map[string]map[string]uint64{"drops_total": s.Dropped, "resyncs_total": s.Resyncs} {
+	for name, by := range map[string]map[string]uint64{"drops_total": s.Dropped, "resyncs_total": s.Resyncs, "link_ends_total": s.LinkEnds, "epochs_total": s.Epochs} {
 		for reason, n := range by {
 			ch <- prometheus.MustNewConstMetric(m.desc[name], prometheus.CounterValue, float64(n), reason)
 		}

@@ -26,6 +26,7 @@ type Subscription struct {
 	pos     notify.Position // of the last message it was given; while it starts, where it wants to begin
 	ticket  *ticket         // its call of history, made at the first
 	due     time.Duration   // of its Begin
+	lag     *lag            // nil: it does not lag
 	token   uint32          // of its last question to history: answers to older ones are stale
 	slot    int32           // in topic.subs
 	at      stage
@@ -128,7 +129,7 @@ func (x *shard) start(c *Subscription, from From) bool {
 	return true
 }
 
-// stage moves c on; it keeps count of those that lag.
+// stage moves c on; it keeps count of those that lag, and forgets what a lag was once c is where the topic is.
 func (x *shard) stage(c *Subscription, s stage) {
 	if c.at == lagging && s != lagging {
 		x.count.lagging.Add(-1)
@@ -137,6 +138,13 @@ func (x *shard) stage(c *Subscription, s stage) {
 		x.count.lagging.Add(1)
 	}
 	c.at = s
+	switch s {
+	case lagging:
+		x.lagOf(c)
+	case pending, catching:
+	default:
+		x.caughtUp(c)
+	}
 }
 
 func (x *shard) detach(c *Subscription) {

@@ -116,6 +116,10 @@ func (x *shard) pulled(a answer) {
 	case r.Outcome == notify.Empty && empty(c.pos.Epoch):
 		c.pos = later(r.Position, c.pos)
 	default:
+		x.regressed(c.pos, r.Top)
+		if x.resetAgain(c) {
+			return
+		}
 		badge := r.Badge
 		if badge == nil {
 			badge = t.badge

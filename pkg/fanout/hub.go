@@ -61,6 +61,7 @@ type Options struct {
 	RingIdle      time.Duration // a ring without a message for so long is freed; 60 s
 	AttachTimeout time.Duration // Attach and Move are answered with ErrUnavailable after this; 5 s
 	CallTimeout   time.Duration // of one call of History; 2 s
+	LagTimeout    time.Duration // a subscriber that lags so long without getting nearer, or is reset twice within it, is TooSlow; 30 s
 
 	RecoverRate  int   // most recovers per second after a generation change; 2,000
 	MaxTopics    int   // 1,048,576
@@ -97,6 +98,7 @@ func (o Options) withDefaults() Options {
 	dur(&o.RingIdle, time.Minute)
 	dur(&o.AttachTimeout, 5*time.Second)
 	dur(&o.CallTimeout, 2*time.Second)
+	dur(&o.LagTimeout, 30*time.Second)
 	num(&o.RecoverRate, 2000)
 	num(&o.MaxTopics, 1<<20)
 	num(&o.Mailbox, 8192)

@@ -148,7 +148,7 @@ func (w *world) recover(from notify.Position, limit int) notify.Recovery {
 	top := notify.Position{Epoch: r.epoch, Offset: r.top}
 	out := notify.Recovery{Outcome: notify.Delta, Top: top, Position: notify.Position{Epoch: r.epoch, Offset: at}, Badge: w.badge()}
 	if !ok {
-		out.Outcome, out.Position = notify.Reset, top
+		out.Outcome, out.Position, out.Why = notify.Reset, top, w.why(from)
 		if !w.user && len(r.entries) > 0 {
 			out.Position.Offset = r.entries[0].Position.Offset - 1
 		}
@@ -162,6 +162,19 @@ func (w *world) recover(from notify.Position, limit int) notify.Recovery {
 		}
 	}
 	return out
+}
+
+// why says why from cannot be continued.
+func (w *world) why(from notify.Position) notify.Why {
+	switch {
+	case empty(from.Epoch):
+		return notify.WhyForgotten
+	case from.Epoch == w.redis.epoch:
+		return notify.WhyGone
+	case slices.ContainsFunc(w.redis.bases, func(b notify.Position) bool { return b.Epoch == from.Epoch && b.Offset < from.Offset }):
+		return notify.WhyLost
+	}
+	return notify.WhyUnknown
 }
 
 func (w *world) tops(n int) []notify.Position {

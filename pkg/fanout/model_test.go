@@ -65,7 +65,7 @@ func newWorld(seed int64) *world {
 	w.replicas = append(w.replicas, w.redis.clone())
 	keys, _ := keyspace.NewMap(0)
 	w.channel = keys.Channel(w.stream)
-	opt := Options{Keys: keys, Linger: 3 * time.Second, UserLinger: 2 * time.Second, RingSize: 6, SyncBuffer: 5, RingIdle: 4 * time.Second}.withDefaults()
+	opt := Options{Keys: keys, Linger: 3 * time.Second, UserLinger: 2 * time.Second, RingSize: 6, SyncBuffer: 5, RingIdle: 4 * time.Second, LagTimeout: 3 * time.Second}.withDefaults()
 	w.shard = newShard(w, &opt, &w.total, &w.rings)
 	for i := range 3 {
 		w.clients = append(w.clients, &modelClient{w: w, name: fmt.Sprint("client ", i), ids: map[string]bool{}})
@@ -277,7 +277,8 @@ func seeds(t *testing.T) (first, end int64) {
 func TestNoScheduleLosesRepeatsOrReorders(t *testing.T) {
 	t.Parallel()
 	var failovers, swallowed int
-	var resets, refused uint64
+	var resets, refused, slow uint64
+	var epochs [numTurns]uint64
 	resyncs := map[string]uint64{}
 	first, end := seeds(t)
 	for seed := first; seed < end; seed++ {
@@ -286,13 +287,25 @@ func TestNoScheduleLosesRepeatsOrReorders(t *testing.T) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		failovers, swallowed = failovers+w.failovers, swallowed+w.swallowed
-		resets += w.shard.count.resets.Load()
+		for i := range w.shard.count.resets {
+			resets += w.shard.count.resets[i].Load()
+		}
+		for i := range epochs {
+			epochs[i] += w.shard.count.epochs[i].Load()
+		}
+		if n := w.shard.count.regressions.Load(); n != 0 {
+			t.Fatalf("seed %d: %d regressions", seed, n)
+		}
 		refused += w.shard.count.dropped[dropRefused].Load()
+		slow += w.shard.count.tooSlow.Load()
 		for i := range w.shard.count.resyncs {
 			resyncs[reasonNames[i]] += w.shard.count.resyncs[i].Load()
 		}
 	}
-	t.Logf("%d schedules: %d failovers, %d messages swallowed, %d resets, %d refused, resyncs %v", end-first, failovers, swallowed, resets, refused, resyncs)
+	t.Logf("%d schedules: %d failovers, %d messages swallowed, %d resets, %d refused, %d too slow, epochs %v, resyncs %v", end-first, failovers, swallowed, resets, refused, slow, epochs, resyncs)
+	if end-first > 1 && slow == 0 {
+		t.Error("nobody was too slow in any schedule: the model does not reach it")
+	}
 	for _, why := range []string{"ack", "gap", "queue", "buffer", "check", "epoch"} {
 		if end-first > 1 && resyncs[why] == 0 {
 			t.Errorf("no schedule resynced by %s: the model does not reach it", why)

@@ -29,6 +29,8 @@ type shard struct {
 	comparing []mark                   // topics whose tops are to be asked
 	doubts    fifo[doubt]              // topics that were behind Redis
 	unsure    []*topic                 // topics that are to be compared at the next sweep
+	laggards  []*Subscription          // those with a lag
+	hurried   time.Duration            // when they were last looked at
 }
 
 // A linkState is what a shard knows of a lane's link.

@@ -1,24 +1,31 @@
 package fanout
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"allim/pkg/notify"
 )
 
 // Stats are a hub's counters at one moment. Those without "now" only grow.
 type Stats struct {
-	Topics        int // now
-	Waiting       int // topics whose subscription is not acknowledged, now
-	Subscriptions int // now
-	Lagging       int // subscriptions whose sink took no more, now
-	RingBytes     int // of all rings, now
-	HistoryQueued int // questions to history that wait or run, now
+	Topics        int    // now
+	Waiting       int    // topics whose subscription is not acknowledged, now
+	Subscriptions int    // now
+	Lagging       int    // subscriptions whose sink took no more, now
+	Lag           uint64 // messages that the one furthest behind of these lacks, when it was last looked
+	RingBytes     int    // of all rings, now
+	HistoryQueued int    // questions to history that wait or run, now
 
 	Messages      uint64            // received on topics' channels
 	Offered       uint64            // to sinks
 	Dropped       map[string]uint64 // by reason
 	Resyncs       map[string]uint64 // by reason
-	Resets        uint64            // told to sinks
+	Resets        map[string]uint64 // told to sinks, by notify.Why
+	Epochs        map[string]uint64 // topics whose epoch in Redis is another one, by what became of theirs
+	Regressions   uint64            // tops of the same epoch below what was heard of it: 0, or epochs do not do what they are for
+	TooSlow       uint64            // told to sinks
 	Unanswered    uint64            // Attach and Move that ended in ErrUnavailable
 	HistoryErrors uint64
 
@@ -53,11 +60,32 @@ const (
 var causeNames = [numCauses]string{"mailbox", "sync_buffer", "waiting", "known", "old_link", "no_topic", "version", "corrupt", "refused",
 	"ring", "ephemeral_not_live", "ephemeral_refused"}
 
+// A turn is what became of a topic's epoch.
+type turn uint8
+
+const (
+	turnContinued turn = iota // all that was heard of it is in the new one
+	turnLost                  // some of it is not
+	turnWiped                 // Redis knows nothing of it
+	numTurns
+)
+
+var turnNames = [numTurns]string{"continued", "lost", "wiped"}
+
+// numWhys is how many reasons of a reset there are: the length of notify.Whys.
+const numWhys = 4
+
+func (c *counters) reset(why notify.Why) { c.resets[max(slices.Index(notify.Whys, why), 0)].Add(1) }
+
 // counters are a shard's. Its loop writes; anyone reads.
 type counters struct {
 	subs, lagging             atomic.Int64
 	waiting                   []atomic.Int64 // by lane
-	messages, offered, resets atomic.Uint64
+	messages, offered         atomic.Uint64
+	regressions               atomic.Uint64
+	resets                    [numWhys]atomic.Uint64
+	epochs                    [numTurns]atomic.Uint64
+	lag, tooSlow              atomic.Uint64
 	unanswered, historyErrors atomic.Uint64
 	dropped                   [numCauses]atomic.Uint64
 	resyncs                   [numReasons]atomic.Uint64
@@ -68,7 +96,8 @@ func (c *counters) drop(why cause) { c.dropped[why].Add(1) }
 // Stats reads the counters.
 func (h *Hub) Stats() Stats {
 	s := Stats{Topics: int(h.topics.Load()), RingBytes: int(h.rings.Load()), HistoryQueued: h.recover.waiting(),
-		Dropped: make(map[string]uint64, numCauses), Resyncs: make(map[string]uint64, numReasons)}
+		Dropped: make(map[string]uint64, numCauses), Resyncs: make(map[string]uint64, numReasons),
+		Resets: make(map[string]uint64, numWhys), Epochs: make(map[string]uint64, numTurns)}
 	for _, l := range h.loops {
 		c := l.count
 		for lane := range c.waiting {
@@ -78,7 +107,15 @@ func (h *Hub) Stats() Stats {
 		s.Lagging += int(c.lagging.Load())
 		s.Messages += c.messages.Load()
 		s.Offered += c.offered.Load()
-		s.Resets += c.resets.Load()
+		s.Regressions += c.regressions.Load()
+		for i, why := range notify.Whys {
+			s.Resets[string(why)] += c.resets[i].Load()
+		}
+		for i := range c.epochs {
+			s.Epochs[turnNames[i]] += c.epochs[i].Load()
+		}
+		s.TooSlow += c.tooSlow.Load()
+		s.Lag = max(s.Lag, c.lag.Load())
 		s.Unanswered += c.unanswered.Load()
 		s.HistoryErrors += c.historyErrors.Load()
 		for i := range c.dropped {

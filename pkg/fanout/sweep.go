@@ -15,6 +15,7 @@ func (x *shard) sweep() {
 	x.unanswered(now)
 	x.cure(now)
 	x.settle(now)
+	x.hurry(now)
 	for i := range x.lingering {
 		x.forget(&x.lingering[i], now)
 	}

@@ -288,69 +288,6 @@ func (x *shard) place(t *topic, p notify.Position, b *notify.Badge) {
 	}
 }
 
-// translate takes t into a new epoch in which its position is still valid (the base list says so). Those who are where t is go with it;
-// the others ask for themselves.
-func (x *shard) translate(t *topic, epoch string) {
-	for _, c := range t.subs {
-		if c.at != joined {
-			continue
-		}
-		if c.pos == t.pos || empty(c.pos.Epoch) && empty(t.pos.Epoch) {
-			c.pos.Epoch = epoch
-		} else {
-			x.stage(c, pending)
-		}
-	}
-	x.free(t)
-	t.pos.Epoch = strings.Clone(epoch)
-}
-
-// vanished: the stream does not exist.
-func (x *shard) vanished(t *topic, r *notify.Recovery) {
-	x.free(t)
-	if t.known && !empty(t.pos.Epoch) {
-		x.place(t, r.Position, r.Badge)
-		x.resetJoined(t, t.pos, notify.WhyLost) // it was renewed as long as it was heard
-		return
-	}
-	x.place(t, r.Position, r.Badge)
-}
-
-// reset: what t had is no longer what Redis has. Only those who had all of it are told; who is behind asks for its own place.
-func (x *shard) reset(t *topic, r *notify.Recovery) {
-	x.free(t)
-	x.place(t, r.Top, r.Badge)
-	x.resetJoined(t, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset}, whyOf(r))
-}
-
-// whyOf is why r is not a continuation of what was asked for.
-func whyOf(r *notify.Recovery) notify.Why {
-	switch {
-	case r.Outcome == notify.Empty:
-		return notify.WhyUnknown
-	case r.Why == "":
-		return notify.WhyGone
-	}
-	return r.Why
-}
-
-func (x *shard) resetJoined(t *topic, pos notify.Position, why notify.Why) {
-	for _, c := range t.subs {
-		if c.at == joined {
-			x.resetOne(t, c, pos, why, t.badge)
-		}
-	}
-}
-
-func (x *shard) resetOne(t *topic, c *Subscription, pos notify.Position, why notify.Why, badge *notify.Badge) {
-	x.count.resets.Add(1)
-	c.pos = pos
-	x.stage(c, pending)
-	if !c.gone.Load() {
-		c.sink.Reset(c, pos, why, badge)
-	}
-}
-
 // finishSync makes t live: first what came meanwhile, then those who waited.
 func (x *shard) finishSync(t *topic) {
 	s := t.sync
