@@ -1,6 +1,12 @@
 package store
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
 
 // Waiting is the number of writes that wait or are at work.
 func (s *Store) Waiting() int {
@@ -39,3 +45,18 @@ const (
 	BatchWrites = batchWrites
 	Flushers    = flushers
 )
+
+// Again makes a write again that was acknowledged with a position, and returns what the script says; -100: it failed.
+func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, was notify.Position) (code int, at notify.Position) {
+	body, _ := keyspace.EncodeBody(m)
+	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, was)
+	v, err := slice(s.run(ctx, opReplay, []call{c})[0])
+	if err != nil {
+		return -100, at
+	}
+	r, err := parseReply(v)
+	if err != nil {
+		return -100, at
+	}
+	return r.code, r.at
+}

@@ -15,6 +15,7 @@ import (
 )
 
 func TestAWriteWaitsForAReplicaOnItsOwnConnection(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	o, r := counted()
 	b := newBench(t, srv.As, o)
@@ -64,11 +65,14 @@ func (s *slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 }
 
 func TestAWriteThatWaitsForAReplicaHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, testkit.Redis(t).As, store.Options{})
 	rdb, hook := connect(t, b.as("publisher")), &slow{until: make(chan struct{})}
 	rdb.AddHook(hook)
 	b.publisher = open(b, rdb, store.Options{Keys: b.keys})
-	end := later(t, func() error { return b.publisher.Write(b.ctx, []notify.Stream{stream("a")}, message("m"), store.Replicated)[0].Err })
+	end := later(t, func() error {
+		return b.publisher.Write(b.ctx, []notify.Stream{stream("a")}, message("m"), store.Replicated)[0].Err
+	})
 	testkit.Eventually(t, soon, func() bool { return b.publisher.Busy() > 0 }, "be at work")
 	b.publish(stream("b"), "m1", "m2")
 	close(hook.until)
@@ -105,6 +109,7 @@ func (a *aof) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 }
 
 func TestDiskIsPromisedByTheServerOrTheSettingOnly(t *testing.T) {
+	t.Parallel()
 	to, deployed := []notify.Stream{stream("a")}, []string{"--appendonly", "yes", "--appendfsync", "always"}
 	for name, c := range map[string]struct {
 		args    []string

@@ -63,6 +63,7 @@ func wantReplayed(t *testing.T, r *prometheus.Registry, held, publish, notify, m
 
 // The test of delivery.md, "The publisher pod", 4.
 func TestOfFiveThousandExactlyTheThreeThatWereLostComeAgain(t *testing.T) {
+	t.Parallel()
 	b, r := countedBench(t, store.Options{Classes: []store.Class{{Prefix: "orders", History: store.History{Size: 6000}}}})
 	s := stream("orders/7")
 	for i := range 4997 {
@@ -87,6 +88,9 @@ func TestOfFiveThousandExactlyTheThreeThatWereLostComeAgain(t *testing.T) {
 		t.Errorf("who saw what was lost: %+v", got)
 	}
 	wantReplayed(t, r, 4997, 3, 0, 0)
+	if n := value(t, r, "allim_redis_operations_total", "operation=replay result=ok"); n != 4 { // one look for all, then each of the three
+		t.Errorf("%v calls", n)
+	}
 	b.newHistory()
 	top := b.publish(s, "again").Position
 	if top.Offset != 5002 {
@@ -96,6 +100,7 @@ func TestOfFiveThousandExactlyTheThreeThatWereLostComeAgain(t *testing.T) {
 }
 
 func TestWhatIsLostOfAQuietStreamComesAgainByItself(t *testing.T) {
+	t.Parallel()
 	b, r := countedBench(t, store.Options{})
 	run(b, b.publisher)
 	var to []notify.Stream
@@ -128,6 +133,7 @@ func TestWhatIsLostOfAQuietStreamComesAgainByItself(t *testing.T) {
 }
 
 func TestAWipedRedisGetsBackWhatIsStillHeld(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	o, r := counted()
 	b := newBench(t, srv.As, o)
@@ -164,6 +170,7 @@ func (b *bench) touch(s *store.Store) {
 }
 
 func TestLostMarksComeAgain(t *testing.T) {
+	t.Parallel()
 	b := epochBench(t)
 	b.notify(ann, "c", "n1", "n2", "n3", "n4", "n5")
 	b.lose(func() {
@@ -183,6 +190,7 @@ func TestLostMarksComeAgain(t *testing.T) {
 }
 
 func TestOfLostMarksOfTwoHoldersTheLaterOneWinsInAnyOrder(t *testing.T) {
+	t.Parallel()
 	for _, order := range []string{"first, second", "second, first"} {
 		t.Run(order, func(t *testing.T) {
 			b := epochBench(t)
@@ -211,6 +219,7 @@ func TestOfLostMarksOfTwoHoldersTheLaterOneWinsInAnyOrder(t *testing.T) {
 }
 
 func TestALostMarkThatChangedNothingHoldsBackTheOneBeforeIt(t *testing.T) {
+	t.Parallel()
 	b := epochBench(t)
 	other := b.another("gateway")
 	b.notify(ann, "", "n1")
@@ -226,6 +235,7 @@ func TestALostMarkThatChangedNothingHoldsBackTheOneBeforeIt(t *testing.T) {
 }
 
 func TestAMarkOfTheNewHistoryWinsOverALostOne(t *testing.T) {
+	t.Parallel()
 	b := epochBench(t)
 	other := b.another("gateway")
 	b.notify(ann, "", "n1", "n2")
@@ -245,6 +255,7 @@ func TestAMarkOfTheNewHistoryWinsOverALostOne(t *testing.T) {
 }
 
 func TestALostMarkWaitsForTheItemThatAnotherOneHolds(t *testing.T) {
+	t.Parallel()
 	b := epochBench(t)
 	b.notify(ann, "", "n1")
 	run(b, b.Store)
@@ -259,7 +270,48 @@ func TestALostMarkWaitsForTheItemThatAnotherOneHolds(t *testing.T) {
 	b.wantList(ann, store.Query{}, "n2/sr n3 n1/sr")
 }
 
+// The look finds it before; the scripts see it, too, for what changes between the two.
+func TestScriptsDoNothingForWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	b := epochBench(t)
+	s := stream("orders/7")
+	was := map[string]notify.Position{"event": b.publish(s, "m").Position, "message": b.publish(ann, "m").Position, "item": b.notify(ann, "", "n").Position,
+		"mark": b.mark(ann, "read", store.Mark{IDs: []string{"n"}}).Position}
+	calls := map[string]func(notify.Position) (int, notify.Position){
+		"event": func(p notify.Position) (int, notify.Position) {
+			return b.publisher.Again(b.ctx, s, message("another"), p)
+		},
+		"message": func(p notify.Position) (int, notify.Position) {
+			return b.publisher.Again(b.ctx, ann, message("another"), p)
+		},
+		"item": func(p notify.Position) (int, notify.Position) {
+			return b.publisher.Again(b.ctx, ann, notification("another", ""), p)
+		},
+		"mark": func(p notify.Position) (int, notify.Position) {
+			return b.Store.Again(b.ctx, ann, &notify.Message{Change: notify.ChangeUnread, IDs: []string{"n"}}, p)
+		},
+	}
+	for _, when := range []string{"in the same history", "in the next", "in the one after it"} {
+		for name, again := range calls {
+			code, at := again(was[name])
+			if want := map[bool]int{true: -2, false: 2}[name == "mark"]; code != want || at != was[name] {
+				t.Errorf("%s %s: code %d at %s, want %d at %s", name, when, code, at, want, was[name])
+			}
+		}
+		b.newHistory()
+	}
+	b.wantList(ann, store.Query{}, "n/sr")
+	for name, again := range calls {
+		lost := was[name]
+		lost.Offset += 10
+		if code, _ := again(lost); name == "mark" && code != 1 || name == "event" && code != 0 {
+			t.Errorf("%s that was lost: code %d", name, code)
+		}
+	}
+}
+
 func TestADuplicateIsHeldByWhoAcknowledgedIt(t *testing.T) {
+	t.Parallel()
 	b := epochBench(t)
 	s := stream("a")
 	behind := b.snapshot(b.keys.Event(s).All()...)
@@ -277,6 +329,7 @@ func TestADuplicateIsHeldByWhoAcknowledgedIt(t *testing.T) {
 }
 
 func TestANewWriteIsAcknowledgedAfterWhatWasLostOnly(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t, "--enable-debug-command", "yes")
 	b := newBench(t, srv.As, store.Options{})
 	s := stream("a")

@@ -34,6 +34,7 @@ func polls(t *testing.T, r *prometheus.Registry) float64 {
 }
 
 func TestWhatEveryReplicaHasLeavesTheRing(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	near, far := testkit.Replica(t, srv), testkit.Replica(t, srv)
 	o, r := counted()
@@ -65,6 +66,7 @@ func TestWhatEveryReplicaHasLeavesTheRing(t *testing.T) {
 }
 
 func TestWithoutReplicasWritesLeaveByAgeOrForRoom(t *testing.T) {
+	t.Parallel()
 	o, r := counted()
 	b := newBench(t, testkit.Redis(t).As, o)
 	b.publish(stream("a"), "m1", "m2")
@@ -92,6 +94,7 @@ func TestWithoutReplicasWritesLeaveByAgeOrForRoom(t *testing.T) {
 }
 
 func TestAFullRingIsBusyWhileReplicasAreBehind(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	replica := testkit.Replica(t, srv)
 	o, r := counted()
@@ -122,6 +125,7 @@ func TestAFullRingIsBusyWhileReplicasAreBehind(t *testing.T) {
 }
 
 func TestTheEndWaitsForReplicas(t *testing.T) {
+	t.Parallel()
 	for name, frozen := range map[string]bool{"well": false, "frozen": true} {
 		t.Run(name, func(t *testing.T) {
 			srv := testkit.Redis(t)
@@ -150,6 +154,7 @@ func TestTheEndWaitsForReplicas(t *testing.T) {
 
 // What delivery.md calls split into "acknowledged" and "lost": a replica that got nothing for a while is promoted.
 func TestAFailoverToAReplicaThatWasCutOffLosesNothing(t *testing.T) {
+	t.Parallel()
 	w := testkit.Sentinel(t, testkit.SentinelOptions{})
 	o, r := counted()
 	var err error
@@ -175,7 +180,10 @@ func TestAFailoverToAReplicaThatWasCutOffLosesNothing(t *testing.T) {
 	w.Servers[0].Stop()
 	hold.Cut()
 	w.Promoted(w.Servers[0], 30*time.Second)
-	testkit.Eventually(t, 2*soon, func() bool { got := replayed(t, r); return got["publish"] == 2 && got["notify"] == 1 && got["mark"] >= 1 }, "write again what was lost")
+	testkit.Eventually(t, 2*soon, func() bool {
+		got := replayed(t, r)
+		return got["publish"] == 2 && got["notify"] == 1 && got["mark"] >= 1
+	}, "write again what was lost")
 	testkit.Eventually(t, soon, func() bool { badge, err := b.Counts(b.ctx, ann); return err == nil && badge.Unread == 0 }, "mark again")
 	page := b.recover(s, kept, 10)
 	if diff := cmp.Diff([]string{"lost1", "lost2"}, ids(page.Messages)); page.Outcome != notify.Delta || diff != "" {

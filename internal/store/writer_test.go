@@ -36,13 +36,17 @@ func later[T any](t *testing.T, do func() T) <-chan T {
 }
 
 func TestWritesAreTriedAgainUntilRedisIsBack(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	o, r := counted()
 	b := newBench(t, srv.As, o)
 	srv.Stop()
 	ends := later(t, func() error { return b.Publish(b.ctx, []notify.Stream{stream("a"), ann}, message("m"))[0].Err })
 	notified := later(t, func() error { return b.Notify(b.ctx, []notify.Stream{ann}, notification("n1", ""))[0].Err })
-	marked := later(t, func() error { _, err := b.Mark(b.ctx, ann, store.Mark{Change: notify.ChangeRead, All: true}); return err })
+	marked := later(t, func() error {
+		_, err := b.Mark(b.ctx, ann, store.Mark{Change: notify.ChangeRead, All: true})
+		return err
+	})
 	testkit.Eventually(t, 5*time.Second, func() bool { return value(t, r, "allim_redis_retries_total", "") > 6 }, "try again")
 	srv.Restart()
 	for _, end := range []<-chan error{ends, notified, marked} {
@@ -53,6 +57,7 @@ func TestWritesAreTriedAgainUntilRedisIsBack(t *testing.T) {
 }
 
 func TestWritesOfAStreamKeepTheirOrderThroughAnOutage(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	b := newBench(t, srv.As, store.Options{})
 	srv.Stop()
@@ -105,6 +110,7 @@ func (e redisError) Error() string { return string(e) }
 func (redisError) RedisError()     {}
 
 func TestAStreamThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	b := newBench(t, srv.As, store.Options{})
 	c := connect(t, srv.As("publisher"))
@@ -113,7 +119,9 @@ func TestAStreamThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
 	b.publisher = open(b, c, store.Options{Keys: b.keys})
 	var ends []<-chan error
 	for i := range 3 {
-		ends = append(ends, later(t, func() error { return b.Publish(b.ctx, []notify.Stream{stream("sick")}, message(fmt.Sprint("s", i)))[0].Err }))
+		ends = append(ends, later(t, func() error {
+			return b.Publish(b.ctx, []notify.Stream{stream("sick")}, message(fmt.Sprint("s", i)))[0].Err
+		}))
 		testkit.Eventually(t, 5*time.Second, func() bool { return b.publisher.Waiting() == i+1 }, "have it wait")
 	}
 	short := testkit.Context(t, 50*time.Millisecond)
@@ -140,6 +148,7 @@ func TestAStreamThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
 }
 
 func TestManyStreamsShareAPipeline(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	o, r := counted()
 	b := newBench(t, srv.As, o)
@@ -147,7 +156,9 @@ func TestManyStreamsShareAPipeline(t *testing.T) {
 	srv.Pause()
 	const streams = 200
 	for i := range streams {
-		later(t, func() error { return b.Publish(b.ctx, []notify.Stream{stream(fmt.Sprint("t/", i))}, message("m"))[0].Err })
+		later(t, func() error {
+			return b.Publish(b.ctx, []notify.Stream{stream(fmt.Sprint("t/", i))}, message("m"))[0].Err
+		})
 	}
 	testkit.Eventually(t, 10*time.Second, func() bool { return b.publisher.Waiting() == streams }, "have all wait")
 	if n := b.publisher.Busy(); n > store.Flushers {
@@ -162,6 +173,7 @@ func TestManyStreamsShareAPipeline(t *testing.T) {
 }
 
 func TestMoreWritesThanMayWaitAreRefused(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	b := newBench(t, srv.As, store.Options{})
 	srv.Stop()
@@ -188,6 +200,7 @@ func TestMoreWritesThanMayWaitAreRefused(t *testing.T) {
 }
 
 func TestACallerThatLeavesIsAnsweredAtOnceAndHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	srv := testkit.Redis(t)
 	b := newBench(t, srv.As, store.Options{})
 	b.publish(stream("a"), "first")
