@@ -144,6 +144,8 @@ type answer struct {
 
 // do repeats one operation until it is acknowledged; false where that took too long after the end of the load, or the test ended.
 func (c *caller) do(kind, id string, try func(context.Context, *grpc.ClientConn) (answer, error)) bool {
+	c.w.writing.RLock()
+	defer c.w.writing.RUnlock()
 	n := c.w.log.begin(kind, c.stream(), id)
 	var late <-chan time.Time
 	stop := c.w.stop

@@ -48,6 +48,8 @@ func (r *reader) someItem(own string) string {
 // markItem sends one mark until it is answered; false where that took too long after the end of the load, or the test ended.
 func (r *reader) markItem(own, id string) bool {
 	kind := drawMark()
+	r.w.writing.RLock()
+	defer r.w.writing.RUnlock()
 	n := r.w.log.begin(kind, own, id)
 	var late <-chan time.Time
 	stop := r.w.stop

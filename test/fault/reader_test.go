@@ -52,6 +52,7 @@ type reader struct {
 	answers map[int]chan pods.Frame
 	refs    int           // made for them
 	only    *node         // the gateway to come to; nil: any that a balancer would choose
+	absent  chan struct{} // nil: it comes back at once; else when this is closed
 	socket  *net.TCPConn  // of the newest connection, where the client is its own
 	stalled chan struct{} // nil: it reads; else it stops at the next frame until this is closed
 	dials   int
@@ -120,6 +121,16 @@ func (r *reader) run(ctx context.Context) {
 // comeBack dials until it is in; nil where ctx ended.
 func (r *reader) comeBack(ctx context.Context) *line {
 	for most := firstWait; ctx.Err() == nil; most = min(2*most, longestWait) {
+		r.mu.Lock()
+		absent := r.absent
+		r.mu.Unlock()
+		if absent != nil {
+			select {
+			case <-absent:
+			case <-ctx.Done():
+				return nil
+			}
+		}
 		r.mu.Lock()
 		first, paused := r.dials == 0, time.Until(r.pauseTo)
 		r.mu.Unlock()
@@ -223,6 +234,15 @@ func (r *reader) comeTo(n *node) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.only = n
+}
+
+// goAway drops the reader's connection; it comes back when the channel is closed.
+func (r *reader) goAway(until chan struct{}) {
+	r.mu.Lock()
+	r.absent = until
+	client := r.live.client
+	r.mu.Unlock()
+	client.Drop()
 }
 
 // stop has the reader read nothing from the next frame on, until resume.

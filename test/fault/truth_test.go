@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"allim/test/pods"
 )
 
@@ -51,11 +49,6 @@ func (w *world) read(c *caller, e *Event) error {
 			}
 		}
 	}
-}
-
-// admin are clients of every Redis that holds data.
-func (w *world) admin() []*redis.Client {
-	return []*redis.Client{w.redis.Client()}
 }
 
 // warm lets every process do a little of everything, so that what it keeps from then on is there when it is measured.

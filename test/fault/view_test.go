@@ -16,6 +16,7 @@ type op struct {
 	acked            bool
 	at               time.Duration // when
 	by               string        // the process that acknowledged
+	pos              string        // "": a mark that changed nothing
 	duplicate        bool
 	tries            int // attempts without an answer
 }
@@ -71,7 +72,7 @@ func newView(events []Event, a allowed) *view {
 			}
 		case acked:
 			if o := byNumber[e.Op]; o != nil && !o.acked {
-				o.acked, o.at, o.by, o.duplicate = true, e.At, e.Pod, e.Duplicate
+				o.acked, o.at, o.by, o.pos, o.duplicate = true, e.At, e.Pod, e.Pos, e.Duplicate
 			}
 		case begins, got, reset, listed:
 			p := byPlace[key(e.Reader, e.Stream)]

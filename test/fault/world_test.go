@@ -28,6 +28,8 @@ type options struct {
 	gateways   int    // 0: two
 	publishers int    // 0: two
 	disk       bool   // Redis keeps its append file, as deployed
+	sentinel   bool   // a primary, a replica and three Sentinels; no proxies to them
+	cluster    bool   // three masters and three replicas; no proxies to them
 	settings   string // lines of the settings file, besides those of every world
 	conf       []string
 	clients    bool // a proxy in front of each gateway's public port
@@ -43,7 +45,10 @@ type world struct {
 	ctx    context.Context // ends with the test
 	cancel context.CancelFunc
 
-	redis      *testkit.RedisServer
+	redis      *testkit.RedisServer // where there is one, or the first
+	watched    *testkit.Watched     // with options.sentinel
+	cluster    *testkit.RedisCluster
+	dead       *testkit.RedisServer // a node that was killed for good
 	gateways   []*node
 	publishers []*node
 	settings   string // path
@@ -54,6 +59,7 @@ type world struct {
 	board   switchboard
 	stop    chan struct{}  // closed when callers begin nothing more
 	calling sync.WaitGroup // callers, and readers that mark
+	writing sync.RWMutex   // held for reading during each operation; to hold it is to have quiet
 	hearing sync.WaitGroup // readers
 	reading context.Context
 	leave   context.CancelFunc // ends reading; nil until somebody reads
@@ -64,7 +70,7 @@ type world struct {
 // A node is a process and its place: whoever is started after it gets its name, its addresses and its way to Redis.
 type node struct {
 	role, name string
-	proxy      *testkit.Proxy    // to Redis
+	proxy      *testkit.Proxy    // to Redis, where there is one
 	front      *testkit.Proxy    // of clients; nil where they come straight
 	listen     map[string]string // port → address
 
@@ -142,11 +148,7 @@ func newWorld(tb testing.TB, r *row, programs string, o options) *world {
 	if err := os.WriteFile(w.settings, []byte(pods.Settings(true)+more), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	if o.disk {
-		w.redis = testkit.RedisDeployed(tb)
-	} else {
-		w.redis = testkit.Redis(tb, o.conf...)
-	}
+	w.startRedis(o)
 	for i := range cmp.Or(o.publishers, 2) {
 		w.publishers = append(w.publishers, w.place("publisher", i, "grpc", "http", "ops"))
 	}
@@ -172,7 +174,10 @@ func newWorld(tb testing.TB, r *row, programs string, o options) *world {
 func (w *world) nodes() []*node { return slices.Concat(w.publishers, w.gateways) }
 
 func (w *world) place(role string, i int, ports ...string) *node {
-	n := &node{role: role, name: fmt.Sprintf("%s-%d", role, i+1), proxy: testkit.NewProxy(w.tb, w.redis.Addr), listen: map[string]string{}}
+	n := &node{role: role, name: fmt.Sprintf("%s-%d", role, i+1), listen: map[string]string{}}
+	if w.watched == nil && w.cluster == nil {
+		n.proxy = testkit.NewProxy(w.tb, w.redis.Addr)
+	}
 	for _, port := range ports {
 		n.listen[port] = testkit.Address(w.tb)
 	}
@@ -182,7 +187,7 @@ func (w *world) place(role string, i int, ports ...string) *node {
 // launch starts the process of a node and waits for nothing.
 func (w *world) launch(n *node) {
 	w.tb.Helper()
-	args := []string{"--config=" + w.settings, "--redis-url=" + strings.Replace(w.redis.As(n.role), w.redis.Addr, n.proxy.Addr, 1)}
+	args := append(w.wayToRedis(n), "--config="+w.settings)
 	for _, port := range slices.Sorted(maps.Keys(n.listen)) {
 		args = append(args, "--listen-"+port+"="+n.listen[port])
 	}
