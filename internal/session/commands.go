@@ -27,7 +27,7 @@ func (s *Session) Handle(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.await(func() bool { // the welcome comes first, and one list at a time
-		return s.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.listing && c.Type == "inbox"
+		return s.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.rejoins && needsPlace[c.Type] || s.listing && c.Type == "inbox"
 	})
 	if s.end != nil {
 		return

@@ -78,7 +78,7 @@ func gatedStage(t *testing.T) (*stage, *gate) {
 	}
 	g := &gate{open: make(chan struct{})}
 	slow.AddHook(g)
-	st.sessions = session.New(session.Options{Hub: st.hub, Store: gated, Verify: verifier(t), Tick: 20 * time.Millisecond})
+	st.sessions = session.New(session.Options{Hub: st.hub, Store: gated, Verify: verifier(t), Tick: 20 * time.Millisecond, Grace: 50 * time.Millisecond})
 	run(t, st.sessions.Run)
 	return st, g
 }
@@ -276,4 +276,32 @@ func TestSessionsUnderStressLeaveNothing(t *testing.T) {
 		s := st.hub.Stats()
 		return s.Subscriptions == 0 && s.Lagging == 0 && st.sessions.Len() == 0
 	}, "everybody is gone")
+}
+
+// Who is refused messages since its inbox is being listed reads all there is: that it lags is not its fault.
+func TestWhoWaitsForItsInboxIsNotTooSlow(t *testing.T) {
+	st, g := gatedStage(t)
+	st.step(strings.Fields("notify ann n1 - 1"), "")
+	st.step(strings.Fields("connect ann user=ann inbox=20"), "")
+	s := st.clients["ann"].s
+	testkit.Eventually(t, 5*time.Second, func() bool { return g.waiting() == 1 }, "the list of the welcome")
+	st.step(strings.Fields("notify ann n2 - 2"), "")
+	testkit.Eventually(t, 5*time.Second, func() bool { return st.hub.Stats().Lagging == 1 }, "the message is refused")
+	session.Late(s, 0)
+	st.step(strings.Fields("notify ann n3 - 3"), "")
+	close(g.open)
+	st.settle()
+	got := ""
+	for _, f := range st.clients["ann"].take() {
+		var in struct{ Type, ID string }
+		if err := json.Unmarshal([]byte(f), &in); err != nil {
+			t.Fatal(err)
+		}
+		if in.Type != "badge" { // its place is anywhere after what it counts
+			got += in.Type + in.ID + " "
+		}
+	}
+	if want := "welcome inbox notificationn2 notificationn3 "; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }

@@ -30,6 +30,7 @@ type Session struct {
 	batch    *batch        // the welcome or subscribed under way
 	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
 	relist   bool          // and must be listed once more
+	rejoins  bool          // the own stream begins anew: no command may move it meanwhile
 	waiting  chan struct{} // closed when the outbox is low, the batch is done or the session ends; nil: nobody waits
 	due      time.Time     // of the next look of the sweep
 	ping     time.Time     // of the next ping
@@ -101,9 +102,6 @@ func (s *Session) finish(code int, reason string) {
 // tooSlow ends a session that lags and does not get nearer. What waits for it is let go of: it handled nothing of that, and comes back to it by its
 // positions. again is how long it should stay away at least.
 func (s *Session) tooSlow(again time.Duration) {
-	if s.end != nil {
-		return
-	}
 	s.out = outbox{}
 	if again > 0 {
 		f, _ := wire.ErrorOf(&notify.RetryError{Err: notify.ErrBusy, After: again})
@@ -127,7 +125,7 @@ func (s *Session) leave(c *sub) {
 		}
 	}
 	if c == s.own {
-		s.own = nil
+		s.own, s.rejoins = nil, false
 	}
 	if c.feed != nil {
 		c.feed.Detach()

@@ -25,7 +25,11 @@ type sub struct {
 func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if c.gone || c.batch == nil {
+	if c.gone {
+		return
+	}
+	if c.batch == nil {
+		c.rejoined(b)
 		return
 	}
 	batch := c.batch
@@ -98,13 +102,38 @@ func (c *sub) reset(pos notify.Position, why notify.Why) {
 	}
 }
 
-// TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was.
+// TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was. Who only waits for a list of its inbox, and so
+// for Redis, begins anew where it is.
 func (c *sub) TooSlow(_ *fanout.Subscription, again time.Duration) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if !c.gone {
+	switch {
+	case c.gone || c.s.end != nil:
+	case c.held():
+		c.lags, c.s.rejoins = false, true
+		c.feed.Move(fanout.From{Position: c.queued})
+	default:
 		c.s.tooSlow(again)
 	}
+}
+
+// rejoined goes on where the topic begins again, with a reset where that is elsewhere.
+func (c *sub) rejoined(b fanout.Begin) {
+	if c != c.s.own || !c.s.rejoins {
+		return
+	}
+	c.s.rejoins = false
+	c.s.wakeWaiting()
+	switch {
+	case b.Err != nil:
+		c.s.finish(wire.CloseOverload, "unavailable")
+		return
+	case b.Reset:
+		c.reset(b.Position, b.Why)
+	default:
+		c.queued = b.Position
+	}
+	c.feed.Go()
 }
 
 // CaughtUp sends the counts that recovered messages did not carry.
