@@ -44,6 +44,9 @@ func newFailover(o *redis.Options, s Sentinel, to *redis.Options) *failover {
 	return &failover{Client: redis.NewClient(o), watch: w}
 }
 
+// Node is the client of whoever is the primary: pkg/fanout makes its link from it.
+func (f *failover) Node() *redis.Client { return f.Client }
+
 // Close is the client's. It waits until nobody is asked any more.
 func (f *failover) Close() error {
 	err := f.Client.Close()

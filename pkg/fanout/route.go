@@ -27,6 +27,8 @@ func nodeOf(ctx context.Context, c redis.UniversalClient, channel string) (*redi
 		return c, nil
 	case *redis.ClusterClient:
 		return c.MasterForKey(ctx, channel)
+	case interface{ Node() *redis.Client }: // what asks Sentinels who the primary is, for each connection
+		return c.Node(), nil
 	}
 	return nil, errors.New("no client of one Redis or of a cluster")
 }
