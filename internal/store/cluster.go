@@ -76,3 +76,34 @@ func (w nodeWatch) look(ctx context.Context, err error) {
 	}
 	w.cluster.ReloadState(ctx) // at most one at a time, five a second
 }
+
+// A single is a pipeline whose scripts are run once. go-redis runs those of a cluster again when the connection breaks, and the first run may
+// come about after the second, behind what was written between the two.
+type single struct{ redis.Pipeliner }
+
+// Eval is of redis.Scripter.
+func (s single) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return s.run(ctx, "eval", script, keys, args)
+}
+
+// EvalSha is of redis.Scripter.
+func (s single) EvalSha(ctx context.Context, sha1 string, keys []string, args ...any) *redis.Cmd {
+	return s.run(ctx, "evalsha", sha1, keys, args)
+}
+
+func (s single) run(ctx context.Context, name, script string, keys []string, args []any) *redis.Cmd {
+	all := make([]any, 0, 3+len(keys)+len(args))
+	all = append(all, name, script, len(keys))
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	_ = s.Process(ctx, onceCmd{cmd}) // a pipeline takes everything, and tells at its end
+	return cmd
+}
+
+// A onceCmd is a command that is not sent again.
+type onceCmd struct{ *redis.Cmd }
+
+// NoRetry is of redis.Cmder.
+func (onceCmd) NoRetry() bool { return true }

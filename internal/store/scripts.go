@@ -86,7 +86,7 @@ func pipeline(ctx context.Context, c redis.Cmdable, calls []call, run runner, af
 	pipe := c.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
-		cmds[i] = run(c.script, ctx, pipe, c.keys, c.args...)
+		cmds[i] = run(c.script, ctx, single{pipe}, c.keys, c.args...)
 	}
 	if after != nil {
 		after(pipe)

@@ -18,10 +18,9 @@ import (
 )
 
 const (
-	askTimeout   = time.Second            // for all Sentinels together
-	askAnother   = 200 * time.Millisecond // for the others, after the first has answered
-	watchEvery   = time.Second            // between two looks at who is the primary
-	mostWatchers = 32                     // Sentinels that are asked; of others they name we take no notice
+	askTimeout   = time.Second // for all Sentinels together
+	watchEvery   = time.Second // between two looks at who is the primary
+	mostWatchers = 32          // Sentinels that are asked; of others they name we take no notice
 )
 
 var errNoPrimary = errors.New("the Sentinels name a Redis that is no primary")
@@ -43,9 +42,6 @@ func newFailover(o *redis.Options, s Sentinel, to *redis.Options) *failover {
 	o.Addr, o.Network, o.Dialer, o.OnConnect = s.Master, "tcp", w.connect, primary
 	return &failover{Client: redis.NewClient(o), watch: w}
 }
-
-// Node is the client of whoever is the primary: pkg/fanout makes its link from it.
-func (f *failover) Node() *redis.Client { return f.Client }
 
 // Close is the client's. It waits until nobody is asked any more.
 func (f *failover) Close() error {
@@ -178,8 +174,8 @@ func (s *sentinels) look() {
 	}
 }
 
-// ask asks all at once. The answer with the greatest epoch counts, as soon as more than half have answered and it is not older than the last, or the
-// others take long; all is whether everybody has answered.
+// ask asks all at once. The answer with the greatest epoch counts, as soon as more than half have answered and it is not older than the last, or
+// all have answered or failed to; all is whether everybody has answered.
 func (s *sentinels) ask(ctx context.Context, clients []*redis.Client, last int64) (best answer, all bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout) // go-redis looks at the deadline alone: whose answer does not count ends by it
 	defer cancel()
@@ -194,24 +190,14 @@ func (s *sentinels) ask(ctx context.Context, clients []*redis.Client, last int64
 			replies <- reply{a, err}
 		})
 	}
-	var late <-chan time.Time
 	var first error
 	good := 0
 	for n := 0; n < len(clients) && (good <= len(clients)/2 || best.epoch < last); n++ {
-		select {
-		case r := <-replies:
-			if r.err != nil {
-				first = cmp.Or(first, r.err)
-				continue
-			}
-			if good++; good == 1 || r.epoch > best.epoch {
-				best = r.answer
-			}
-			if late == nil {
-				late = time.After(askAnother)
-			}
-		case <-late:
-			return best, false, nil
+		r := <-replies
+		if r.err != nil {
+			first = cmp.Or(first, r.err)
+		} else if good++; good == 1 || r.epoch > best.epoch {
+			best = r.answer
 		}
 	}
 	if good == 0 {

@@ -28,12 +28,13 @@ func Main(m *testing.M) { os.Exit(run(m, settle)) }
 
 func run(m *testing.M, settle time.Duration) int {
 	before, ours := descriptors(), goleak.IgnoreCurrent()
-	if code := m.Run(); code != 0 {
+	code := m.Run()
+	endShared()
+	if code != 0 {
 		return code // what a failed test left behind says nothing
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	deadline := time.Now().Add(settle)
-	code := 0
 	if err := leakedGoroutines(ours, deadline); err != nil {
 		fmt.Fprintf(os.Stderr, "LEAK: %v\n", err)
 		code = 1

@@ -26,7 +26,7 @@ func replicates(t testing.TB) []string {
 	return []string{"--masteruser", name, "--masterauth", pass, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 }
 
-// Replica starts a server that replicates of, and returns when it has its data. args are as with Redis.
+// Replica starts a server that replicates of, and returns when it has its data and of knows. args are as with Redis.
 func Replica(t testing.TB, of *RedisServer, args ...string) *RedisServer {
 	t.Helper()
 	if of.tls != nil {
@@ -35,7 +35,22 @@ func Replica(t testing.TB, of *RedisServer, args ...string) *RedisServer {
 	of.must("CONFIG", "SET", "repl-diskless-sync-delay", "0")
 	s := startRedis(t, nil, "", append(replicates(t), args...))
 	s.Follow(of.Addr)
+	of.counts(1)
 	return s
+}
+
+// counts waits until n replicas answer for something new. A primary sends to a replica only after it acknowledged all that was, which can take
+// the second until it does so by itself.
+func (s *RedisServer) counts(n int) {
+	s.tb.Helper()
+	c := s.Client()
+	defer c.Close()
+	pipe, ctx := c.Pipeline(), Context(s.tb, linkUp)
+	pipe.Publish(ctx, "testkit", "new") // it changes nothing
+	wait := pipe.Do(ctx, "WAIT", n, linkUp.Milliseconds())
+	if _, err := pipe.Exec(ctx); err != nil || wait.Val() != int64(n) {
+		s.tb.Fatalf("%s counts %v replicas, want %d: %v", s.Addr, wait.Val(), n, err)
+	}
 }
 
 // Follow makes the server a replica of who listens at addr, and returns when it has its data. With the address of a Proxy in front of its own

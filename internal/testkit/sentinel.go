@@ -62,6 +62,7 @@ func Sentinel(t testing.TB, o SentinelOptions) *Watched {
 		w.Servers = append(w.Servers, o.server(t))
 		if i > 0 {
 			w.Servers[i].Follow(w.Servers[0].Addr)
+			w.Servers[0].counts(i)
 		}
 	}
 	for range o.Sentinels {
