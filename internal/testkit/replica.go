@@ -48,8 +48,9 @@ func (s *RedisServer) counts(n int) {
 	pipe, ctx := c.Pipeline(), Context(s.tb, linkUp)
 	pipe.Publish(ctx, "testkit", "new") // it changes nothing
 	wait := pipe.Do(ctx, "WAIT", n, linkUp.Milliseconds())
-	if _, err := pipe.Exec(ctx); err != nil || wait.Val() != int64(n) {
-		s.tb.Fatalf("%s counts %v replicas, want %d: %v", s.Addr, wait.Val(), n, err)
+	_, err := pipe.Exec(ctx)
+	if got, _ := wait.Int(); err != nil || got < n {
+		s.tb.Fatalf("%s counts %v replicas, want %d: %v", s.Addr, got, n, err)
 	}
 }
 
