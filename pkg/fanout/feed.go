@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -12,6 +13,10 @@ const (
 	relinkLongest = 2 * time.Second
 	settled       = 10 * time.Second // a link that lived so long ended for a new reason
 )
+
+// firstLinks is the time over which the first links of a cluster are made, for each lane: 1 s for 128. They do not wait for one another, since those to
+// a frozen node would be in the way of the others.
+const firstLinks = 8 * time.Millisecond
 
 // A feed makes links to Redis for one lane, one after the other, and knows when they were last proven to deliver. Everything that a link receives is
 // tagged with its generation; once a link is gone, what it still had in flight is ignored everywhere.
@@ -51,6 +56,9 @@ func newFeed(h *Hub, lane int) *feed {
 
 // run keeps a link alive until ctx ends.
 func (f *feed) run(ctx context.Context) {
+	if n := len(f.hub.feeds); n > 1 {
+		pause(ctx, rand.N(time.Duration(n)*firstLinks))
+	}
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		gen := f.down()
 		start := time.Now()
@@ -65,14 +73,19 @@ func (f *feed) run(ctx context.Context) {
 		if life >= settled {
 			attempt = 0
 		}
-		pause := time.NewTimer(backoff(attempt, relinkFirst, relinkLongest))
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
+		pause(ctx, backoff(attempt, relinkFirst, relinkLongest))
 	}
 	f.down()
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
 }
 
 func (f *feed) ended(err error) {

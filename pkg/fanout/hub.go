@@ -142,7 +142,6 @@ type Hub struct {
 	loops   []*loop
 	feeds   []*feed       // by lane
 	proof   chan struct{} // buffered 1, never closed: a link came up, probe it now
-	dials   chan struct{} // a place for each link that is being connected; never closed
 	recover *recoverer
 	topics  atomic.Int64 // of all loops
 	rings   atomic.Int64 // bytes of all rings
@@ -151,7 +150,7 @@ type Hub struct {
 // New makes a hub. It starts nothing.
 func New(o Options) *Hub {
 	o = o.withDefaults()
-	h := &Hub{opt: o, begun: time.Now(), seed: maphash.MakeSeed(), proof: make(chan struct{}, 1), dials: make(chan struct{}, mostDials)}
+	h := &Hub{opt: o, begun: time.Now(), seed: maphash.MakeSeed(), proof: make(chan struct{}, 1)}
 	h.recover = newRecoverer(o)
 	for range o.Shards {
 		h.loops = append(h.loops, newLoop(h))

@@ -52,9 +52,6 @@ const lostProbe = 2
 // mostChannels is how many channels one SUBSCRIBE or UNSUBSCRIBE names.
 const mostChannels = 512
 
-// mostDials is how many links are connected at once: a cluster that lost a node has a third of its partitions to connect, a new gateway all.
-const mostDials = 16
-
 // noRedial is a context that is over but has no deadline. go-redis reads and writes under it as under any other, but when the connection
 // breaks its PubSub cannot connect again behind our back: a link has one connection, and a new one is a new generation.
 var noRedial = func() context.Context {
@@ -113,12 +110,6 @@ func (k *link) run(ctx context.Context) error {
 // connect subscribes to the probes on a connection of its own. The client, where there is one, is to be closed after k.pubsub.
 func (k *link) connect(ctx context.Context) (*redis.Client, error) {
 	f := k.feed
-	select {
-	case f.hub.dials <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	defer func() { <-f.hub.dials }()
 	ctx, cancel := context.WithTimeout(ctx, f.opt.silence())
 	defer cancel()
 	node, err := f.opt.Link(ctx, f.channel)
