@@ -38,11 +38,7 @@ func TestPublishedMessagesComeBackInOrderAndByteForByte(t *testing.T) {
 func TestRepeatedIDAnswersTheFirstPositionAndPublishesNothing(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		s := stream("orders/7")
-		sub := b.rdb.Subscribe(b.ctx, b.keys.Channel(s))
-		defer sub.Close()
-		if _, err := sub.Receive(b.ctx); err != nil {
-			b.Fatal(err)
-		}
+		sub := b.listen(s)
 		first := b.publish(s, "a")
 		if first.Receivers != 1 {
 			b.Fatalf("receivers %d, want 1", first.Receivers)
@@ -72,11 +68,7 @@ func TestEphemeralMessagesLeaveNothingInRedis(t *testing.T) {
 		before := b.dbsize()
 		m := message("e1")
 		m.Change = notify.ChangeEphemeral
-		sub := b.rdb.Subscribe(b.ctx, b.keys.Channel(s))
-		defer sub.Close()
-		if _, err := sub.Receive(b.ctx); err != nil {
-			b.Fatal(err)
-		}
+		sub := b.listen(s)
 		if r := b.Publish(b.ctx, []notify.Stream{s}, m)[0]; r.Err != nil || r.Receivers != 1 || r.Position != (notify.Position{}) {
 			b.Fatalf("ephemeral: %+v", r)
 		}

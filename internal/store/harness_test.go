@@ -31,9 +31,14 @@ type bench struct {
 	opt  store.Options
 }
 
-// onEach runs a story on the real Redis and on the embedded one, so that they cannot drift apart.
+// onEach runs a story on the real Redis, on a cluster and on the embedded one, so that they cannot drift apart.
 func onEach(t *testing.T, o store.Options, story func(b *bench)) {
 	t.Run("redis-server", func(t *testing.T) { story(realBench(t, o)) })
+	t.Run("cluster", func(t *testing.T) {
+		b := clusterBench(t, testkit.SharedCluster(t), o)
+		b.real = true
+		story(b)
+	})
 	t.Run("embedded", func(t *testing.T) {
 		srv, err := embedded.Listen(embedded.Options{})
 		if err != nil {
@@ -165,6 +170,21 @@ func (b *bench) recover(s notify.Stream, from notify.Position, limit int) notify
 		b.Fatalf("recover %s: %v", from, err)
 	}
 	return r
+}
+
+// listen hears the channel of a stream from now on.
+func (b *bench) listen(s notify.Stream) *redis.PubSub {
+	b.Helper()
+	subscribe := b.rdb.Subscribe
+	if _, ok := b.rdb.(*redis.ClusterClient); ok {
+		subscribe = b.rdb.SSubscribe
+	}
+	sub := subscribe(b.ctx, b.keys.Channel(s))
+	b.Cleanup(func() { _ = sub.Close() })
+	if _, err := sub.Receive(b.ctx); err != nil {
+		b.Fatal(err)
+	}
+	return sub
 }
 
 // wantBadge compares unread, unseen and the counts by category, written as "2/1 mention=2".

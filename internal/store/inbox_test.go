@@ -15,11 +15,7 @@ import (
 
 func TestNotificationIsListedCountedAndPublishedWithItsBadge(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
-		sub := b.rdb.Subscribe(b.ctx, b.keys.Channel(ann))
-		defer sub.Close()
-		if _, err := sub.Receive(b.ctx); err != nil {
-			b.Fatal(err)
-		}
+		sub := b.listen(ann)
 		b.notify(ann, "mention", "n1")
 		ack := b.notify(ann, "order", "n2")
 		if ack.Unread != 2 || ack.Position.Offset != 2 || ack.Receivers != 1 {
