@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -46,14 +47,14 @@ func (s *Store) behind(t turn) bool {
 
 // exec runs the turns' writes in one pipeline and reads the replies. Their callers' deadlines bound it, the last of them.
 func (s *Store) exec(turns []turn) {
-	ops, calls := make([]*op, 0, len(turns)), make([]call, 0, len(turns))
+	ops := make([]*op, 0, len(turns))
 	start := time.Now()
 	most, until := start.Add(ioTimeout), start
 	for _, t := range turns {
 		if t.op == nil {
 			continue
 		}
-		ops, calls = append(ops, t.op), append(calls, t.op.call)
+		ops = append(ops, t.op)
 		if end := t.op.until; end.IsZero() || end.After(most) {
 			until = most
 		} else if end.After(until) {
@@ -65,7 +66,13 @@ func (s *Store) exec(turns []turn) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
+	calls := make([]call, len(ops))
+	for i, o := range ops {
+		o.call.args[o.call.ends] = s.clocks.at(s.keys.Partition(o.stream), until)
+		calls[i] = o.call
+	}
 	cmds, short, err := s.reach(ctx, ops[0], calls)
+	came := time.Now()
 	for i, o := range ops {
 		var v []any
 		if o.err, o.short = err, short; err != nil {
@@ -74,8 +81,21 @@ func (s *Store) exec(turns []turn) {
 		if v, o.err = slice(cmds[i]); o.err == nil {
 			o.reply, o.err = parseReply(v)
 		}
+		if o.err == nil {
+			o.err = s.inTime(o, came)
+		}
 	}
 	s.metrics.doneWrites(start, ops)
+}
+
+// inTime learns the time from a reply, and tells whether the write came too late.
+func (s *Store) inTime(o *op, came time.Time) error {
+	late := o.reply.code == codeLate
+	s.clocks.learn(s.keys.Partition(o.stream), o.reply.now, came, late)
+	if late {
+		return fmt.Errorf("redis: %w: it came too late", notify.ErrUnavailable)
+	}
+	return nil
 }
 
 // reach runs calls for the level of one.

@@ -46,7 +46,7 @@ func (s *Store) appendEvent(st notify.Stream, w *write, was notify.Position) cal
 	h := s.history(st.Topic)
 	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
 		w.id, w.body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st),
-		was.Epoch, was.Offset}}
+		was.Epoch, was.Offset, noEnd}, 11}
 }
 
 func (s *Store) appendUser(st notify.Stream, w *write, was notify.Position) call {
@@ -56,18 +56,18 @@ func (s *Store) appendUser(st notify.Stream, w *write, was notify.Position) call
 	}
 	return call{notifyScript, s.inboxKeys(st), []any{
 		w.id, w.body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
-		string(rune(w.change)), head, w.category, s.inbox.Size, was.Epoch, was.Offset}}
+		string(rune(w.change)), head, w.category, s.inbox.Size, was.Epoch, was.Offset, noEnd}, 14}
 }
 
 // markCall is the call of a mark of its ids, of everything up to a position, or of all.
 func (s *Store) markCall(st notify.Stream, w *write, how string, upto, was notify.Position) call {
-	args := make([]any, 0, 12+len(w.ids))
+	args := make([]any, 0, 13+len(w.ids))
 	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
-		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.Epoch, was.Offset)
+		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.Epoch, was.Offset, noEnd)
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
-	return call{markScript, s.inboxKeys(st), args}
+	return call{markScript, s.inboxKeys(st), args, 12}
 }
 
 // inboxKeys are the keys of the scripts that write a user's stream.
@@ -83,24 +83,30 @@ const (
 	codeHeld       = 2 // of a message: made before, and not lost
 	codeStaleMark  = -1
 	codeHeldMark   = -2
+	codeLate       = -3  // it came after its time, and did nothing
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
+
+// noEnd is in place of the time after which a call does nothing.
+const noEnd = int64(0)
 
 // A reply is what every script that writes answers.
 type reply struct {
 	code    int             // see the constants
 	at      notify.Position // the call's, or the stream's last where a mark changed nothing
 	history string          // the id of the history of the Redis that wrote it; "" where it does not tell
+	now     int64           // its clock, in Unix milliseconds
 	rest    []any           // receivers, and unread of a user's stream; of a mark the number of unknown ids, those, and those it changed
 }
 
 // parseReply reads the values that a script answered.
 func parseReply(v []any) (r reply, err error) {
 	const fixed = 5
-	if len(v) < fixed {
-		return r, fmt.Errorf("script answered %d values, not %d", len(v), fixed)
+	if len(v) <= fixed {
+		return r, fmt.Errorf("script answered %d values, not more than %d", len(v), fixed)
 	}
-	r.code, r.rest = number(v[0]), v[fixed-1:]
+	r.code, r.rest = number(v[0]), v[fixed:]
+	r.now, _ = v[4].(int64)
 	// go-redis reads replies into one shared buffer: what is kept must not keep it
 	r.at.Epoch = strings.Clone(text(v[2]))
 	if r.at.Offset, err = strconv.ParseUint(text(v[1]), 10, 53); err != nil {

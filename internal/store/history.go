@@ -15,7 +15,7 @@ import (
 
 // Recover returns at most limit messages, and about 128 KiB, after a position; limit 0 checks only. See notify.Recovery.
 func (s *Store) Recover(ctx context.Context, st notify.Stream, from notify.Position, limit int) (notify.Recovery, error) {
-	c := call{recoverScript, s.keys.Event(st).All(), nil}
+	c := call{script: recoverScript, keys: s.keys.Event(st).All()}
 	life := metaLife(s.history(st.Topic))
 	if st.Topic.Kind() == notify.KindUser {
 		c.script, c.keys, life = recoverInboxScript, s.keys.Inbox(st).All(), s.inbox.Retention
@@ -112,9 +112,9 @@ func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
 	calls := make([]call, len(streams))
 	for i, st := range streams {
 		if st.Topic.Kind() == notify.KindUser {
-			calls[i] = call{renewScript, s.keys.Inbox(st).All(), []any{s.inbox.Retention.Milliseconds()}}
+			calls[i] = call{script: renewScript, keys: s.keys.Inbox(st).All(), args: []any{s.inbox.Retention.Milliseconds()}}
 		} else {
-			calls[i] = call{renewScript, []string{s.keys.Event(st).Meta}, []any{metaLife(s.history(st.Topic)).Milliseconds()}}
+			calls[i] = call{script: renewScript, keys: []string{s.keys.Event(st).Meta}, args: []any{metaLife(s.history(st.Topic)).Milliseconds()}}
 		}
 	}
 	for i, c := range s.run(ctx, opRenew, calls) {

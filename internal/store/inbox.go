@@ -113,8 +113,8 @@ func ParseStatus(s string) (Status, error) {
 }
 
 func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Query, limit int, below string) (Page, error) {
-	v, err := s.one(ctx, op, call{listScript, s.keys.Inbox(st).All(),
-		[]any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
+	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).All(),
+		args: []any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
 	if err != nil {
 		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
 	}

@@ -195,7 +195,7 @@ func TestOfLostMarksOfTwoHoldersTheLaterOneWinsInAnyOrder(t *testing.T) {
 		t.Run(order, func(t *testing.T) {
 			b := epochBench(t)
 			first, second := b.Store, b.another("gateway")
-			b.notify(ann, "", "n1", "n2")
+			b.notify(ann, "", "n1", "n2", "n3")
 			mark := func(s *store.Store, c notify.Change, id string) {
 				if got, err := s.Mark(b.ctx, ann, store.Mark{Change: c, IDs: []string{id}}); err != nil || len(got.Unknown) > 0 {
 					t.Fatalf("%+v, %v", got, err)
@@ -206,14 +206,16 @@ func TestOfLostMarksOfTwoHoldersTheLaterOneWinsInAnyOrder(t *testing.T) {
 				mark(second, notify.ChangeUnread, "n1")
 				mark(second, notify.ChangeRead, "n2")
 				mark(first, notify.ChangeUnread, "n2")
-				mark(first, notify.ChangeArchive, "n2") // another kind of change: both stand
+				mark(first, notify.ChangeArchive, "n2")
+				mark(first, notify.ChangeRead, "n3") // two kinds of change: both stand
+				mark(second, notify.ChangeArchive, "n3")
 			})
 			if order == "second, first" {
 				first, second = second, first
 			}
 			b.touch(first)
 			b.touch(second)
-			b.wantList(ann, store.Query{Status: store.All}, "n2/sa n1/s")
+			b.wantList(ann, store.Query{Status: store.All}, "n3/sra n2/sa n1/s")
 		})
 	}
 }

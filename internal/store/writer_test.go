@@ -213,7 +213,67 @@ func TestACallerThatLeavesIsAnsweredAtOnceAndHoldsUpNobody(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	srv.Resume()
-	if ack := b.publish(stream("a"), "next"); ack.Position.Offset != 3 { // what was on its way when he left came first
-		t.Fatalf("the next one is at %s", ack.Position)
+	if ack := b.publish(stream("a"), "next"); ack.Duplicate { // behind what was on its way when he left
+		t.Fatalf("the next one: %+v", ack)
 	}
+}
+
+// executed is the number of scripts that Redis ran, or refused to find.
+func executed(t *testing.T, srv *testkit.RedisServer) int {
+	t.Helper()
+	n := 0
+	for _, name := range []string{"cmdstat_evalsha", "cmdstat_eval"} {
+		var calls int
+		_, _ = fmt.Sscanf(srv.Info("commandstats")[name], "calls=%d,", &calls)
+		n += calls
+	}
+	return n
+}
+
+func TestAWriteThatIsExecutedAfterItsTimeDoesNothing(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{})
+	b.notify(ann, "", "n1")
+	b.publish(stream("a"), "m1")
+	b.mark(ann, "unread", store.Mark{IDs: []string{"n1"}}) // both know the time now
+	before := executed(t, srv)
+	srv.Pause()
+	short := testkit.Context(t, 100*time.Millisecond)
+	ends := []<-chan error{
+		later(t, func() error { return b.Publish(short, []notify.Stream{stream("a"), ann}, message("late"))[1].Err }), // both scripts
+		later(t, func() error {
+			_, err := b.Mark(short, ann, store.Mark{Change: notify.ChangeRead, All: true})
+			return err
+		}),
+	}
+	for _, end := range ends {
+		if err := testkit.Receive(t, soon, end, "the end of a caller's time"); !errors.Is(err, notify.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	testkit.Eventually(t, soon, func() bool { return b.publisher.Busy() == 0 && b.Store.Busy() == 0 }, "give up")
+	srv.Resume()
+	testkit.Eventually(t, soon, func() bool { return executed(t, srv) >= before+3 }, "execute what was in its sockets")
+	b.wantBadge(ann, "1/1")
+	if top := b.recover(ann, notify.Position{}, 0).Top; top.Offset != 1 {
+		t.Errorf("the user's stream is at %s", top)
+	}
+	if got := ids(b.recover(stream("a"), notify.Position{}, 10).Messages); cmp.Diff([]string{"m1"}, got) != "" {
+		t.Errorf("the topic has %v", got)
+	}
+}
+
+func TestARedisWhoseClockWasSetForwardTakesWrites(t *testing.T) {
+	t.Parallel()
+	o, r := counted()
+	b := newBench(t, testkit.Redis(t).As, o)
+	b.publish(stream("a"), "m1")
+	b.publisher.Clock(-time.Hour) // or Redis' by as much the other way
+	b.publish(stream("a"), "m2", "m3")
+	if n := value(t, r, "allim_redis_retries_total", ""); n != 1 {
+		t.Errorf("tried again %v times: the first reply says what time it is", n)
+	}
+	b.publisher.Clock(time.Hour)
+	b.publish(stream("a"), "m4")
 }

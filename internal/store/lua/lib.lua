@@ -10,6 +10,9 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
+-- Did a write come after its time? Who sent it has given it up, and may have sent another one since: nothing is done. 0: it has no end.
+local function late(ends, now) return tonumber(ends) > 0 and now > tonumber(ends) end
+
 -- the id of the Redis history; '?' where the server does not tell it (the embedded one, or an ACL that hides it)
 local function history_id()
   local info = redis.pcall('INFO', 'replication')

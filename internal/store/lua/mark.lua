@@ -1,14 +1,17 @@
 -- lib, inbox. Changes the state of items. KEYS as notify.lua
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
---      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one, 13… ids
--- Answers {changed, offset, epoch, history id, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch, -2: held.
--- Nothing changed: no event.
+--      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
+--      13 ms after which it does nothing, 14… ids
+-- Answers {changed, offset, epoch, history id, now ms, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch,
+-- -2: held, -3: late. Nothing changed: no event.
+local now = now_ms()
+if late(ARGV[13], now) then return { -3, '0', '', history_id(), now, 0 } end
 local ids, unknown = {}, {}
-for i = 13, #ARGV do ids[#ids + 1] = ARGV[i] end
-if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), #ids, unpack(ids) } end
-local now, change, was, was_at = now_ms(), ARGV[1], ARGV[11], tonumber(ARGV[12])
+for i = 14, #ARGV do ids[#ids + 1] = ARGV[i] end
+if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), now, #ids, unpack(ids) } end
+local change, was, was_at = ARGV[1], ARGV[11], tonumber(ARGV[12])
 local e, s, r = position(ARGV[6], now)
-if held(e, s, was, was_at) then return { -2, ARGV[12], was, r, 0 } end
+if held(e, s, was, was_at) then return { -2, ARGV[12], was, r, now, 0 } end
 
 -- Where the item's head keeps the position of the last change of this kind. Seen and deleted are for good: they need none.
 local slot = ({ r = 1, u = 1, a = 2, v = 2 })[change]
@@ -79,7 +82,7 @@ local apply = {
 }
 
 if ARGV[2] ~= 'ids' then
-  if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, 0 } end
+  if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, now, 0 } end
   local from = ({ s = UNSEEN, r = UNREAD, v = ARCHIVED })[change] or INDEX
   ids = redis.call('ZRANGEBYSCORE', from, '-inf', ARGV[2] == 'upto' and ARGV[4] or '+inf')
 end
@@ -118,7 +121,7 @@ if #done > 0 then
   live_together(tonumber(ARGV[8]))
   changed(KEYS[10], KEYS[11], ARGV[10], now)
 end
-local out = { #done, int(s), e, r, #unknown }
+local out = { #done, int(s), e, r, now, #unknown }
 for _, list in ipairs({ unknown, done }) do
   for _, id in ipairs(list) do out[#out + 1] = id end
 end
