@@ -3,11 +3,9 @@ package store
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 
 	"allim/pkg/notify"
 )
@@ -68,7 +66,7 @@ type Metrics struct {
 	dials   [2]prometheus.Counter // ok, error
 	stale   prometheus.Counter
 	ring    ringMetrics
-	client  atomic.Pointer[redis.UniversalClient] // the last that Connect made with these
+	pools   pools // of the last client that Connect made with these
 }
 
 // NewMetrics registers the metrics; with a nil Registerer they count for nobody. They show the pools of the client that Connect made with them last.
@@ -93,7 +91,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.dials = [2]prometheus.Counter{dials.WithLabelValues("ok"), dials.WithLabelValues("error")}
 	m.ring = newRingMetrics(r)
 	if r != nil {
-		r.MustRegister(seconds, calls, dials, m.stale, pools{m})
+		r.MustRegister(seconds, calls, dials, m.stale, &m.pools)
 	}
 	return m
 }
@@ -165,12 +163,5 @@ func (m *Metrics) dialled(err error) {
 func (m *Metrics) staleSecret() {
 	if m != nil {
 		m.stale.Inc()
-	}
-}
-
-// watch has the pools of a new client shown.
-func (m *Metrics) watch(c redis.UniversalClient) {
-	if m != nil {
-		m.client.Store(&c)
 	}
 }

@@ -153,6 +153,42 @@ func TestThePoolsAreShown(t *testing.T) {
 	}
 }
 
+func TestThePoolsOfEveryKindOfClientAreShown(t *testing.T) {
+	t.Parallel()
+	cluster, watched := testkit.Cluster(t, 3, 0), testkit.Sentinel(t, testkit.SentinelOptions{})
+	for name, c := range map[string]struct {
+		store.Connection
+		links int
+	}{
+		"a cluster": {store.Connection{URL: cluster.As("gateway"), Cluster: cluster.Addresses()}, 3}, "Sentinels": {behind(t, watched, "gateway"), 1},
+	} {
+		r := registry()
+		c.Metrics = store.NewMetrics(r)
+		rdb, ctx := connected(t, c.Connection), testkit.Context(t, 20*time.Second)
+		s := storeOn(t, rdb)
+		keys, err := keyspace.NewMap(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, _ := everywhere(keys)
+		if _, err := s.Tops(ctx, all); err != nil {
+			t.Fatal(err)
+		}
+		for _, channel := range []string{"al:{0}:x", "al:{1}:x", "al:{3}:x"}[:c.links] { // slots 13907, 9842 and 1584: on all three
+			sub := rdb.SSubscribe(ctx, channel)
+			defer sub.Close()
+			if _, err := sub.Receive(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for labels, want := range map[string]float64{"pool=pipelines state=idle": float64(c.links), "pool=pubsub state=used": float64(c.links)} {
+			if got := value(t, r, "allim_redis_pool_connections", labels); got != want {
+				t.Errorf("%s: %s: got %v, want %v", name, labels, got, want)
+			}
+		}
+	}
+}
+
 func TestCountingAllocatesNothing(t *testing.T) {
 	b := realBench(t, store.Options{})
 	with, err := store.New(store.Options{Redis: b.rdb, Keys: b.keys, Metrics: store.NewMetrics(nil)})
