@@ -90,7 +90,7 @@ var rooms = []room{
 		outside: []string{rate}, tests: []string{coderWS, prometheus}},
 
 	{path: "internal/deliver", ours: join(deliveryBank, process), // the bank put together, for gateway and demo
-		outside: []string{goRedis, prometheus}},
+		outside: []string{goRedis, prometheus}, tests: []string{coderWS}},
 
 	// What every program is made of.
 	{path: "internal/boot", ours: []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/settings", "internal/certs"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger

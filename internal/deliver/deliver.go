@@ -41,6 +41,7 @@ type Options struct {
 	Limits    session.Limits // of connections; zeros: the defaults
 	Upgrades  int            // new connections in a second; 0: gateway.Options' default
 	TLS       *tls.Config    // of the public port; nil: plain
+	Lag       time.Duration  // how long a reader may lag without getting nearer; 0: fanout.Options' default
 	Pause     time.Duration  // after it said that it is not ready any more, until it takes no connections
 	Window    time.Duration  // then, over which clients are asked to connect elsewhere; 0: they are closed at once
 	Log       *slog.Logger
@@ -64,7 +65,7 @@ func New(o Options) (*Bank, error) {
 	b := &Bank{opt: o}
 	metrics := session.NewMetrics(o.Registry)
 	verify := gateway.Limited(o.Verify)
-	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), Log: o.Log})
+	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), LagTimeout: o.Lag, Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
 	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
 	var err error

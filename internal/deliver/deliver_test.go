@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"allim/internal/deliver"
+	"allim/internal/gateway"
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
 	"allim/internal/store"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := gateway.Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +37,18 @@ func listen(t *testing.T) net.Listener {
 // start runs a bank with that many partitions; stop ends it and returns what its parts said.
 func start(t *testing.T, url string, partitions int) (ops string, stop func() error) {
 	t.Helper()
-	_, ops, stop = startPausing(t, url, partitions, 0)
-	return ops, stop
+	r := startWith(t, url, partitions, func(*deliver.Options) {})
+	return r.ops, r.stop
 }
 
-// startPausing runs one that pauses before it takes no more connections.
-func startPausing(t *testing.T, url string, partitions int, pause time.Duration) (public, ops string, stop func() error) {
+// A running bank, and where it listens.
+type running struct {
+	public, ops string
+	store       *store.Store
+	stop        func() error // returns what its parts said
+}
+
+func startWith(t *testing.T, url string, partitions int, set func(*deliver.Options)) *running {
 	t.Helper()
 	rdb, err := store.Connect(store.Connection{URL: url})
 	if err != nil {
@@ -51,7 +58,7 @@ func startPausing(t *testing.T, url string, partitions int, pause time.Duration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := store.New(store.Options{Redis: rdb, Keys: keys})
+	st, err := store.New(store.Options{Redis: rdb, Keys: keys, Classes: longClasses})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +70,8 @@ func startPausing(t *testing.T, url string, partitions int, pause time.Duration)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: v.Verify, Pause: pause, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
+	o := deliver.Options{Redis: rdb, Keys: keys, Store: st, Verify: v.Verify, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Public: listen(t), Ops: listen(t)}
+	set(&o)
 	bank, err := deliver.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -71,13 +79,35 @@ func startPausing(t *testing.T, url string, partitions int, pause time.Duration)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- lifecycle.Run(ctx, bank.Parts()...) }()
-	stop = sync.OnceValue(func() error {
+	stop := sync.OnceValue(func() error {
 		cancel()
 		return errors.Join(<-done, rdb.Close())
 	})
 	t.Cleanup(func() { _ = stop() })
-	return "http://" + o.Public.Addr().String(), "http://" + o.Ops.Addr().String(), stop
+	return &running{public: "http://" + o.Public.Addr().String(), ops: "http://" + o.Ops.Addr().String(), store: st, stop: stop}
 }
+
+// publisher is a store with a publisher's rights.
+func publisher(t *testing.T, srv *testkit.RedisServer) *store.Store {
+	t.Helper()
+	rdb, err := store.Connect(store.Connection{URL: srv.As("publisher")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	keys, err := keyspace.NewMap(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := store.New(store.Options{Redis: rdb, Keys: keys, Classes: longClasses})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// longClasses have topics long/… keep all that a test writes.
+var longClasses = []store.Class{{Prefix: "long/", History: store.History{Size: 10_000}}}
 
 func get(url string) (int, string) {
 	c := &http.Client{Timeout: 5 * time.Second}
@@ -114,10 +144,11 @@ func TestReadyMeansThatAProbeCameBack(t *testing.T) {
 
 // From the moment it is asked to end a gateway is not ready, but alive, and for the pause it takes whoever is still sent to it.
 func TestWhoIsAskedToEndIsNotReadyAndStillTakesConnections(t *testing.T) {
-	public, ops, stop := startPausing(t, testkit.Redis(t).As("gateway"), 0, 3*time.Second)
+	r := startWith(t, testkit.Redis(t).As("gateway"), 0, func(o *deliver.Options) { o.Pause = 3 * time.Second })
+	public, ops := r.public, r.ops
 	testkit.Eventually(t, 20*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 200 }, "ready")
 	ended := make(chan error, 1)
-	go func() { ended <- stop() }()
+	go func() { ended <- r.stop() }()
 	testkit.Eventually(t, 2*time.Second, func() bool { s, _ := get(ops + "/healthz/ready"); return s == 503 }, "not ready")
 	if s, body := get(public + "/v1/ws"); s != 426 {
 		t.Errorf("the public port answers %d %s", s, body)
