@@ -171,6 +171,15 @@ func TestEveryRuleSeesWhatItIsFor(t *testing.T) {
 	}
 }
 
+func TestAScenarioMayWantMoreSpeedAfterAFault(t *testing.T) {
+	log := with(0, is(got, "two", "m2"), func(e *Event) { e.At += 3 * time.Second })(goodLog())
+	for healed, want := range map[time.Duration]int{0: 0, 5 * time.Second: 0, 2 * time.Second: 1} {
+		if got := judge(log, allowed{resets: lossResets, healed: healed}); len(got) != want {
+			t.Errorf("within %v: got %v", healed, got)
+		}
+	}
+}
+
 func TestWhereNothingIsLostNobodyIsReset(t *testing.T) {
 	log := slices.DeleteFunc(goodLog(), func(e Event) bool { return e.What == kept })
 	if got := judge(log, allowed{resets: noResets}); len(got) != 1 || got[0].rule != 6 {

@@ -127,6 +127,10 @@ func (v *view) deliveries() (all []delivery) {
 // Rule 8: outside faults 99 of 100 deliveries are there at once; whatever happened, all are there 20 s after the fault's end.
 func inTime(v *view) (wrong []string) {
 	var calm []time.Duration
+	healed := healedAfter
+	if v.allowed.healed > 0 {
+		healed = v.allowed.healed + 4*v.slack()
+	}
 	for _, d := range v.deliveries() {
 		due := d.op.at
 		for _, w := range v.windows {
@@ -134,7 +138,7 @@ func inTime(v *view) (wrong []string) {
 				due = max(due, w.to)
 			}
 		}
-		if d.at > due+healedAfter {
+		if d.at > due+healed {
 			wrong = append(wrong, fmt.Sprintf("%s was shown %s of %s at %v, %v after it was asked for and %v after the fault", d.place.reader, d.op.id, d.place.stream, d.at, d.took, d.at-due))
 		}
 		if d.calm {
@@ -158,16 +162,20 @@ func percentile(all []time.Duration, n int) time.Duration {
 
 // late is what 99 of 100 deliveries may take: what is allowed, and what the machine itself was late by.
 func (v *view) late() time.Duration {
-	worst := time.Duration(0)
+	if v.allowed.late == 0 {
+		return 0
+	}
+	return v.allowed.late + 4*v.slack()
+}
+
+// slack is the most that the machine was late by.
+func (v *view) slack() (worst time.Duration) {
 	for i := range v.events {
 		if e := &v.events[i]; e.What == slack {
 			worst = max(worst, time.Duration(e.Bytes))
 		}
 	}
-	if v.allowed.late == 0 {
-		return 0
-	}
-	return v.allowed.late + 4*worst
+	return worst
 }
 
 const (

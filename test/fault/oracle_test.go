@@ -17,6 +17,7 @@ const (
 type allowed struct {
 	resets int
 	late   time.Duration // the longest that 99 of 100 deliveries outside faults may take; 0: not judged
+	healed time.Duration // the longest that any may take after a fault; 0: healedAfter
 }
 
 // A breach is one promise that was broken.

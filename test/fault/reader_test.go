@@ -37,7 +37,6 @@ type reader struct {
 	topics      []string
 	byPositions bool
 	marks       bool         // items of its inbox
-	forgets     bool         // it drops nothing that it knows: a sabotage
 	client      *http.Client // of its own; nil: the usual one
 	stays       bool         // it knows no move, and is closed in the end
 
@@ -373,7 +372,7 @@ func (r *reader) showLocked(topic, id string) bool {
 		r.recent[stream], r.shown[stream] = &ids{set: map[string]bool{}}, map[string]bool{}
 	}
 	r.shown[stream][id] = true
-	return r.recent[stream].add(id) || r.forgets
+	return r.recent[stream].add(id) || r.w.forgets
 }
 
 // listLocked takes an inbox frame: without ref it replaces the list.

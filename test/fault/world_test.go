@@ -31,8 +31,7 @@ type options struct {
 	sentinel   bool   // a primary, a replica and three Sentinels; no proxies to them
 	cluster    bool   // three masters and three replicas; no proxies to them
 	settings   string // lines of the settings file, besides those of every world
-	conf       []string
-	clients    bool // a proxy in front of each gateway's public port
+	clients    bool   // a proxy in front of each gateway's public port
 }
 
 // A world is everything that runs in one scenario. Its methods are for the goroutine of the test.
@@ -53,6 +52,7 @@ type world struct {
 	publishers []*node
 	settings   string // path
 	programs   string // directory of the binaries; "": ours
+	forgets    bool   // the readers show what they know already: a sabotage
 
 	readers []*reader
 	callers []*caller
