@@ -1,15 +1,9 @@
 package fanout_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"allim/internal/keyspace"
 	"allim/internal/store"
@@ -18,56 +12,16 @@ import (
 	"allim/pkg/notify"
 )
 
-const settled = 60 * time.Second // until a cluster that lost a node is whole, and messages flow again
-
-// A clusterBed is a cluster of 3 masters and 3 replicas, with a publisher's Store.
+// A clusterBed is a cluster of 3 masters and 3 replicas with a publisher's Store.
 type clusterBed struct {
 	*testkit.RedisCluster
-	keys      *keyspace.Map
-	publisher *store.Store
+	*storeBed
 }
 
 func newClusterBed(t *testing.T) *clusterBed {
 	t.Helper()
-	keys, err := keyspace.NewMap(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &clusterBed{RedisCluster: testkit.Cluster(t, 3, 3), keys: keys}
-	_, b.publisher = b.store(t, "publisher")
-	ctx, stop := context.WithCancel(context.Background())
-	var run sync.WaitGroup
-	run.Go(func() { _ = b.publisher.Run(ctx) })
-	t.Cleanup(func() { stop(); run.Wait() })
-	return b
-}
-
-func (b *clusterBed) store(t *testing.T, role string) (redis.UniversalClient, *store.Store) {
-	t.Helper()
-	c, err := store.Connect(store.Connection{URL: b.As(role), Cluster: b.Addresses()})
-	if err == nil {
-		t.Cleanup(func() { _ = c.Close() })
-		var s *store.Store
-		if s, err = store.New(store.Options{Redis: c, Keys: b.keys}); err == nil {
-			return c, s
-		}
-	}
-	t.Fatal(err)
-	return nil, nil
-}
-
-// hub is a gateway's, as it is in production but for its times.
-func (b *clusterBed) hub(t *testing.T, name string) *fanout.Hub {
-	t.Helper()
-	c, s := b.store(t, "gateway")
-	h := fanout.New(fanout.Options{Redis: c, Keys: b.keys, History: s, Gateway: name, ProbeEvery: 500 * time.Millisecond, ProbeTimeout: 1500 * time.Millisecond,
-		CheckEvery: time.Second, Sweep: 100 * time.Millisecond})
-	ctx, stop := context.WithCancel(context.Background())
-	var run sync.WaitGroup
-	run.Go(func() { _ = h.Run(ctx) })
-	t.Cleanup(func() { stop(); run.Wait() })
-	testkit.Eventually(t, settled, h.Ready, "ready on every partition")
-	return h
+	c := testkit.Cluster(t, 3, 3)
+	return &clusterBed{c, newStoreBed(t, func(role string) store.Connection { return store.Connection{URL: c.As(role), Cluster: c.Addresses()} })}
 }
 
 // slot is where a partition is.
@@ -89,13 +43,6 @@ func (b *clusterBed) topics(partitions []int) []notify.Stream {
 		all[i] = found[p]
 	}
 	return all
-}
-
-func (b *clusterBed) publish(t *testing.T, s notify.Stream, id string) {
-	m := &notify.Message{Change: notify.ChangeMessage, ID: id, Data: []byte(`1`)}
-	if r := b.publisher.Publish(testkit.Context(t, settled), []notify.Stream{s}, m)[0]; r.Err != nil {
-		t.Errorf("publish %s: %v", id, r.Err)
-	}
 }
 
 func TestOnAClusterAGatewayReceivesWhatItSubscribedToAndNothingElse(t *testing.T) {
@@ -138,47 +85,6 @@ func TestOnAClusterAGatewayReceivesWhatItSubscribedToAndNothingElse(t *testing.T
 	}
 	if one, two := h1.Stats().Messages, h2.Stats().Messages; one != uint64(each*len(all)) || two != each*few {
 		t.Errorf("received %d and %d messages, want %d and %d", one, two, each*len(all), each*few)
-	}
-}
-
-// A load publishes to its topics until it is stopped.
-type load struct {
-	sent map[notify.Topic]*atomic.Int64
-	stop func()
-}
-
-func (b *clusterBed) load(t *testing.T, topics []notify.Stream) *load {
-	l := &load{sent: map[notify.Topic]*atomic.Int64{}}
-	var writers sync.WaitGroup
-	done := make(chan struct{})
-	for _, s := range topics {
-		n := &atomic.Int64{}
-		l.sent[s.Topic] = n
-		writers.Go(func() {
-			pace := time.NewTicker(25 * time.Millisecond)
-			defer pace.Stop()
-			for {
-				select {
-				case <-done:
-					return
-				case <-pace.C:
-				}
-				b.publish(t, s, fmt.Sprint(n.Load()))
-				n.Add(1)
-			}
-		})
-	}
-	l.stop = sync.OnceFunc(func() { close(done); writers.Wait() })
-	t.Cleanup(l.stop)
-	return l
-}
-
-// more waits until every topic was published to.
-func (l *load) more(t *testing.T, n int64) {
-	t.Helper()
-	for name, sent := range l.sent {
-		from := sent.Load()
-		testkit.Eventually(t, settled, func() bool { return sent.Load() >= from+n }, fmt.Sprintf("%d more on %s", n, name))
 	}
 }
 
@@ -283,35 +189,4 @@ func TestOnAClusterAFrozenMasterHoldsUpNoOtherPartition(t *testing.T) {
 		}
 	}
 	t.Logf("%d resets for messages that the replica did not have; links ended %v", resets, h.Stats().LinkEnds)
-}
-
-// wantAll waits for n messages, whose ids are 0 to n-1. No id may come twice, and none may be out of order, unless a reset said so; it returns how many resets did.
-func (s *sink) wantAll(t *testing.T, name string, n int) (resets int) {
-	t.Helper()
-	testkit.EventuallyNil(t, settled, func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		have := map[string]bool{}
-		for _, m := range s.got {
-			have[m.ID] = true
-		}
-		for i := range n {
-			if !have[fmt.Sprint(i)] {
-				return fmt.Errorf("%s: message %d of %d is missing", name, i, n)
-			}
-		}
-		return nil
-	}, "every message")
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.resets > 0 {
-		return s.resets
-	}
-	for i, m := range s.got {
-		if m.ID != fmt.Sprint(i) || m.Position.Offset != uint64(i+1) {
-			t.Errorf("%s: message %d is %s at %v", name, i, m.ID, m.Position)
-			break
-		}
-	}
-	return 0
 }

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -66,9 +67,11 @@ func (f *feed) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		f.ended(err)
-		life := time.Since(start)
-		f.opt.Log.Warn("redis_link_ended", "partition", f.lane, "generation", gen, "after", life.Round(time.Millisecond).String(), "error", err)
+		life, level := time.Since(start), slog.LevelWarn
+		if up := f.ended(err); !up && attempt > 0 && len(f.hub.feeds) > 1 { // a node that is away would be told of fifty times a second
+			level = slog.LevelDebug
+		}
+		f.opt.Log.Log(ctx, level, "redis_link_ended", "partition", f.lane, "generation", gen, "after", life.Round(time.Millisecond).String(), "error", err)
 		relocate(f.opt.Redis) // and it has the pause to find out where the next one goes
 		if life >= settled {
 			attempt = 0
@@ -88,10 +91,12 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (f *feed) ended(err error) {
+// ended counts a link's end; it tells whether the link was up.
+func (f *feed) ended(err error) bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.ends[endingOf(err)]++
-	f.mu.Unlock()
+	return f.up
 }
 
 // down ends a generation: nothing that any topic knows can be trusted until the next link says so.

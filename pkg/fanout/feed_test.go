@@ -142,10 +142,9 @@ func TestBytesOfAnUnfinishedReplyAreHeard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	c := redis.NewClient(&redis.Options{Addr: server.Addr().String()})
-	defer c.Close()
 	var heard atomic.Int64
-	own := listener(c, true, &heard)
+	opt := &redis.Options{Addr: server.Addr().String()}
+	own := listener(opt, true, &heard)
 	defer own.Close()
 	conn, err := own.Options().Dialer(t.Context(), "tcp", server.Addr().String())
 	if err != nil {

@@ -154,9 +154,7 @@ func (b *bed) hub(t testing.TB, name, addr string, change func(*fanout.Options))
 	if addr != "" {
 		link := *b.gateway.Options()
 		link.Addr = addr
-		c := redis.NewClient(&link)
-		t.Cleanup(func() { _ = c.Close() })
-		o.Link = func(context.Context, string) (*redis.Client, error) { return c, nil }
+		o.Link = func(context.Context, string) (*redis.Options, error) { return &link, nil }
 	}
 	if change != nil {
 		change(&o)

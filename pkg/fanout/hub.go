@@ -37,9 +37,9 @@ import (
 // Options make a Hub. Zero durations and bounds mean the default that is named.
 type Options struct {
 	Redis redis.UniversalClient // commands: probes and the change index. The caller closes it after Run
-	// Link is the client of the node that the channel's next link goes to, which is dialled as that client's connections are; it should dial once, with
-	// TCP_USER_TIMEOUT. nil: Redis itself; on a cluster the master of the channel's slot.
-	Link    func(ctx context.Context, channel string) (*redis.Client, error)
+	// Link says how the channel's next link is connected; it is dialled once, and should be with TCP_USER_TIMEOUT. The options are read only. nil: as
+	// Redis itself is, on a cluster the master of the channel's slot.
+	Link    func(ctx context.Context, channel string) (*redis.Options, error)
 	Sharded bool // a link per partition, with sharded pub/sub, as store publishes there; always so on a cluster
 	Keys    *keyspace.Map
 	History History
@@ -115,7 +115,9 @@ func (o Options) withDefaults() Options {
 	}
 	o.Sharded = o.Sharded || sharded(o.Redis)
 	if o.Link == nil {
-		o.Link = func(ctx context.Context, channel string) (*redis.Client, error) { return nodeOf(ctx, o.Redis, channel) }
+		o.Link = func(ctx context.Context, channel string) (*redis.Options, error) {
+			return nodeOf(ctx, o.Redis, channel)
+		}
 	}
 	return o
 }

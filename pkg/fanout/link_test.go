@@ -73,10 +73,8 @@ func TestALinkConnectsOnce(t *testing.T) {
 		}
 		return conn, err
 	}
-	c := redis.NewClient(&opt)
-	t.Cleanup(func() { _ = c.Close() })
 	h := b.hub(t, "g1", "", func(o *fanout.Options) {
-		o.Link = func(context.Context, string) (*redis.Client, error) { return c, nil }
+		o.Link = func(context.Context, string) (*redis.Options, error) { return &opt, nil }
 	})
 	s := newSink()
 	h.Attach(topic("orders"), fromNow, s)

@@ -20,15 +20,17 @@ func sharded(c redis.UniversalClient) bool {
 	return ok
 }
 
-// nodeOf is the client of the node that the link of a channel goes to.
-func nodeOf(ctx context.Context, c redis.UniversalClient, channel string) (*redis.Client, error) {
+// nodeOf is how connections are made to the node that the link of a channel goes to.
+func nodeOf(ctx context.Context, c redis.UniversalClient, channel string) (*redis.Options, error) {
 	switch c := c.(type) {
-	case *redis.Client:
-		return c, nil
+	case interface{ Options() *redis.Options }: // of one Redis; its dialer may ask Sentinels which
+		return c.Options(), nil
 	case *redis.ClusterClient:
-		return c.MasterForKey(ctx, channel)
-	case interface{ Node() *redis.Client }: // what asks Sentinels who the primary is, for each connection
-		return c.Node(), nil
+		node, err := c.MasterForKey(ctx, channel)
+		if err != nil {
+			return nil, err
+		}
+		return node.Options(), nil
 	}
 	return nil, errors.New("no client of one Redis or of a cluster")
 }
@@ -40,11 +42,14 @@ func relocate(c redis.UniversalClient) {
 	}
 }
 
-// listener is a client for one link to where c goes, made as c's connections are; heard is set to the time, in Unix nanoseconds, whenever a byte comes. A link
+// listener is a client for one link, made as a node's connections are; heard is set to the time, in Unix nanoseconds, whenever a byte comes. A link
 // per partition has small buffers: a hundred links at 64 KiB would be a gateway's whole memory. The caller closes it.
-func listener(c *redis.Client, small bool, heard *atomic.Int64) *redis.Client {
-	opt := *c.Options()
+func listener(node *redis.Options, small bool, heard *atomic.Int64) *redis.Client {
+	opt := *node
 	dial := opt.Dialer
+	if dial == nil {
+		dial = redis.NewDialer(node)
+	}
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
@@ -54,7 +59,7 @@ func listener(c *redis.Client, small bool, heard *atomic.Int64) *redis.Client {
 	}
 	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = 1, 0, 0, 0 // of commands, which it never makes
 	opt.MaxRetries = -1
-	opt.PushNotificationProcessor = nil // c's own; and no announced maintenance may move a link to another connection behind our back:
+	opt.PushNotificationProcessor = nil // the node's own; and no announced maintenance may move a link to another connection behind our back:
 	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	if small {
 		opt.ReadBufferSize, opt.WriteBufferSize = 16<<10, 1<<10
