@@ -266,6 +266,25 @@ func TestAFrozenNodeHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+func TestAClusterSpeaksTLS(t *testing.T) {
+	a := testkit.NewAuthority(t)
+	cert, key := a.Pair("gateway")
+	node := testkit.RedisTLS(t, a, "--cluster-enabled", "yes", "--tls-cluster", "yes")
+	admin, ctx := node.Client(), testkit.Context(t, 20*time.Second)
+	if err := admin.ClusterAddSlotsRange(ctx, 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 15*time.Second, func() bool { return strings.Contains(admin.ClusterInfo(ctx).Val(), "cluster_state:ok") }, "a cluster of one")
+	secure := store.Connection{URL: strings.Replace(node.As("gateway"), "127.0.0.1", "nobody-dials-this", 1), Cluster: []string{node.Addr}, CAFile: a.CAFile, CertFile: cert, KeyFile: key}
+	if _, err := storeOn(t, connected(t, secure)).Tops(ctx, []notify.Stream{ann}); err == nil || !strings.Contains(err.Error(), "x509: certificate is") {
+		t.Errorf("a certificate for another name than the URL's: %v", err)
+	}
+	secure.URL = node.As("gateway")
+	if _, err := storeOn(t, connected(t, secure)).Tops(ctx, []notify.Stream{ann}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A script whose answer never came may still be run: go-redis must not send it again.
 func TestAScriptOfAClusterIsSentOnce(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,16 +29,16 @@ type RedisCluster struct {
 }
 
 // Cluster starts a cluster that lives as long as the test, its slots spread evenly over the masters in their order, and returns when all nodes
-// know that and every replica has the data. Replicas are of master 0, 1, … in turn. A node counts as failing after 2 s; args are further
+// know that and every replica has the data. Replicas are of master 0, 1, … in turn. The settings are the deployed ones, but a node counts as failing after 2 s; args are further
 // arguments of every node, such as "--cluster-node-timeout", "1000".
 func Cluster(t testing.TB, masters, replicas int, args ...string) *RedisCluster {
 	t.Helper()
 	c := &RedisCluster{tb: t}
-	args = slices.Concat(replicates(t), []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"}, args)
+	args = slices.Concat(replicates(t), []string{"--save", "", "--appendonly", "no", "--cluster-node-timeout", "2000"}, args)
 	for range masters + replicas {
 		s := newRedis(t)
 		s.bus = 1 // one is chosen
-		s.conf, s.args = []string{"--save", "", "--appendonly", "no"}, append([]string{"--aclfile", userFile(t, s.dir)}, args...)
+		s.conf, s.args = []string{filepath.Join(deployed(t), "cluster.conf")}, append([]string{"--aclfile", userFile(t, s.dir)}, args...)
 		c.Nodes = append(c.Nodes, s.launch())
 	}
 	for i, s := range c.Nodes {

@@ -65,11 +65,7 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 // Restart is a crash and a return.
 func RedisDeployed(t testing.TB) *RedisServer {
 	t.Helper()
-	root, err := moduleRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return startRedis(t, nil, filepath.Join(root, "deploy", "redis"), nil)
+	return startRedis(t, nil, deployed(t), nil)
 }
 
 // RedisTLS is Redis with TLS only, and only for clients that show a certificate

@@ -65,11 +65,7 @@ func userFile(t testing.TB, dir string) string { t.Helper(); return filled(t, "u
 // filled is a template of deploy/redis with the passwords of this process, in dir.
 func filled(t testing.TB, name, dir string) string {
 	t.Helper()
-	root, err := moduleRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	template, err := os.ReadFile(filepath.Join(root, "deploy", "redis", name))
+	template, err := os.ReadFile(filepath.Join(deployed(t), name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +106,16 @@ func usersMade(t testing.TB, deployed, dir string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// deployed is the directory of deploy/redis.
+func deployed(t testing.TB) string {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, "deploy", "redis")
 }
 
 // moduleRoot is the directory above us that holds go.mod: tests run in the directory of their package.
