@@ -88,10 +88,12 @@ func (b *Bank) notReady() error {
 // own time.
 const feedBudget = 5500 * time.Millisecond
 
+const opsBudget = 2 * time.Second
+
 // Parts are what lifecycle.Run runs, in their order: the feed first, the front door last, which is stopped first.
 func (b *Bank) Parts() []lifecycle.Part {
 	return []lifecycle.Part{
-		{Name: "operations", Run: b.ops, Budget: 2 * time.Second},
+		{Name: "operations", Run: b.ops, Budget: opsBudget},
 		{Name: "feed", Run: b.feed, Budget: feedBudget},
 		{Name: "sessions", Run: b.sessions.Run, Budget: b.sessions.Budget()},
 		{Name: "front", Run: b.serve, Budget: b.front.Budget()},
@@ -99,7 +101,7 @@ func (b *Bank) Parts() []lifecycle.Part {
 }
 
 func (b *Bank) ops(ctx context.Context) error {
-	return ops.Run(ctx, b.opt.Ops, ops.Options{Ready: b.notReady, Metrics: b.opt.Registry, Level: b.opt.Level, Log: b.opt.Log})
+	return ops.Run(ctx, b.opt.Ops, ops.Options{Ready: b.notReady, Metrics: b.opt.Registry, Level: b.opt.Level, Log: b.opt.Log, Stop: opsBudget * 3 / 4})
 }
 
 // feed runs the hub at once, so that who comes before Redis does is answered, and ends if the Redis that comes is not ours.

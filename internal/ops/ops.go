@@ -2,6 +2,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -16,18 +17,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// stopWithin is how long answers under way may take when the port closes.
-const stopWithin = 1500 * time.Millisecond
-
 // Options are what the port shows.
 type Options struct {
 	Ready   func() error // fails while no work should be sent here, and says why
 	Metrics prometheus.Gatherer
 	Level   *slog.LevelVar // of the program's log, read and set here; nil: the endpoint answers 404
 	Log     *slog.Logger
+	Stop    time.Duration // how long answers under way may take when the port closes; 0: 3 s
 }
 
-// Run answers on l, which it closes, until ctx ends; it then takes stopWithin at most.
+// Run answers on l, which it closes, until ctx ends; it then takes Options.Stop at most.
 func Run(ctx context.Context, l net.Listener, o Options) error {
 	srv := &http.Server{
 		Handler:           Handler(o),
@@ -45,7 +44,7 @@ func Run(ctx context.Context, l net.Listener, o Options) error {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+	budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(o.Stop, 3*time.Second))
 	defer cancel()
 	if srv.Shutdown(budget) != nil {
 		_ = srv.Close() // a profile that somebody asked for

@@ -200,7 +200,11 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	for _, program := range []string{"gateway", "publisher"} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			p := newSite(t, ending).start(program, program)
+			var args []string
+			if program == "gateway" {
+				args = []string{"--drain-pause=1m"} // the first signal alone takes long
+			}
+			p := newSite(t, ending).start(program, program, args...)
 			ops := "http://" + p.Addr("ops")
 			profile := make(chan struct{})
 			go func() { // what is under way delays the end for seconds; it ends with the process

@@ -26,7 +26,9 @@ func TestAGatewayEndsInTimeWhileRedisStandsStill(t *testing.T) {
 		p.Send(`{"type":"read","all":true,"ref":1}`)
 		p.Send(`{"type":"subscribe","topics":{"load/1":"0"},"ref":2}`)
 	}
-	testkit.Eventually(t, pods.Within, func() bool { return gateway.Metric("allim_frames_received_total", "type", "read") == float64(len(pages)) }, "the marks are under way")
+	testkit.Eventually(t, pods.Within, func() bool {
+		return gateway.Metric("allim_frames_received_total", "type", "read") == float64(len(pages))
+	}, "the marks are under way")
 	stop := func(p *pods.Pod) {
 		began, most := time.Now(), budget(t, p)
 		p.Stop() // wants exit code 0
