@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -33,14 +34,27 @@ func TestAWriteWaitsForAReplicaOnItsOwnConnection(t *testing.T) {
 	if n := holds(t, r); n != 6 {
 		t.Errorf("what was committed is held, whatever its level: %v are", n)
 	}
-	testkit.Replica(t, srv)
-	if err := b.rdb.ScriptFlush(b.ctx).Err(); err != nil { // a script that is sent again has its wait again
-		t.Fatal(err)
+	replica := testkit.Replica(t, srv)
+	flush := func() {
+		t.Helper()
+		if err := b.rdb.ScriptFlush(b.ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	flush()
 	for i, got := range b.publisher.Write(b.ctx, append(to, stream("c")), message("alone"), store.Replicated) {
 		if got.Err != nil || got.Duplicate != (i < 3) {
 			t.Errorf("with a replica, result %d: %+v", i, got)
 		}
+	}
+	testkit.Eventually(t, soon, func() bool {
+		info := srv.Info("replication")
+		return strings.Contains(info["slave0"], "offset="+info["master_repl_offset"]+",")
+	}, "have the replica acknowledge all")
+	replica.Pause()
+	flush() // the first wait is for nothing: a script that is sent again has its own
+	if got := b.publisher.Write(b.ctx, to[:1], message("frozen"), store.Replicated)[0]; !errors.Is(got.Err, store.ErrNotReplicated) {
+		t.Errorf("with a frozen replica and forgotten scripts: %+v", got)
 	}
 }
 

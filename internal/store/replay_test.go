@@ -132,6 +132,24 @@ func TestWhatIsLostOfAQuietStreamComesAgainByItself(t *testing.T) {
 	wantReplayed(t, r, 60, 60, 0, 0)
 }
 
+func TestTheEndLooksForWhatWasLost(t *testing.T) {
+	t.Parallel()
+	b, r := countedBench(t, store.Options{})
+	s := stream("a")
+	b.publish(s, "kept")
+	behind := b.snapshot(b.keys.Event(s).All()...)
+	b.publish(s, "lost")
+	stop := run(b, b.publisher)
+	testkit.Eventually(t, soon, func() bool { return polls(t, r) > 0 }, "be as it was")
+	behind()
+	b.newHistory()
+	stop()
+	wantReplayed(t, r, 1, 1, 0, 0)
+	if got := ids(b.recover(s, notify.Position{}, 10).Messages); cmp.Diff([]string{"kept", "lost"}, got) != "" {
+		t.Errorf("the topic has %v", got)
+	}
+}
+
 func TestAWipedRedisGetsBackWhatIsStillHeld(t *testing.T) {
 	t.Parallel()
 	srv := testkit.Redis(t)

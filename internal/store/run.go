@@ -104,10 +104,14 @@ func (s *Store) tellHistory(told bool) {
 	}
 }
 
-// finish waits until what is on its way is decided, and for the replicas.
+// finish looks a last time for what was lost, waits until what is on its way is decided, and then for the replicas.
 func (s *Store) finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), StopBudget-finishWait)
 	defer cancel()
+	if len(s.ring.held()) > 0 {
+		s.poll(ctx)
+	}
+	s.remarkDue(time.Now().Add(time.Hour)) // all: their turn does not come any more
 	s.writer.idle(ctx)
 	s.flushReplicas()
 }
