@@ -90,9 +90,8 @@ func (s *Store) exec(turns []turn) {
 
 // inTime learns the time from a reply, and tells whether the write came too late.
 func (s *Store) inTime(o *op, came time.Time) error {
-	late := o.reply.code == codeLate
-	s.clocks.learn(s.keys.Partition(o.stream), o.reply.now, came, late)
-	if late {
+	s.clocks.learn(s.keys.Partition(o.stream), o.reply.now, came)
+	if o.reply.code == codeLate {
 		return fmt.Errorf("redis: %w: it came too late", notify.ErrUnavailable)
 	}
 	return nil

@@ -25,8 +25,8 @@ type clock struct {
 func newClocks(n int) *clocks { return &clocks{began: time.Now(), of: make([]clock, n)} }
 
 // learn takes the time that a reply tells, which came at a moment. Redis read its clock before that, so of many replies the one that took the least
-// is the closest. anew: what was known is wrong.
-func (c *clocks) learn(part int, now int64, came time.Time, anew bool) {
+// is the closest. A clock that was set forward tells it by that, too; of one that was set back we know after clockLife.
+func (c *clocks) learn(part int, now int64, came time.Time) {
 	if now == 0 {
 		return
 	}
@@ -34,7 +34,7 @@ func (c *clocks) learn(part int, now int64, came time.Time, anew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	part %= len(c.of)
-	if known := c.of[part]; anew || known.since.IsZero() || ahead > known.ahead || came.Sub(known.since) > clockLife {
+	if known := c.of[part]; known.since.IsZero() || ahead > known.ahead || came.Sub(known.since) > clockLife {
 		c.of[part] = clock{ahead, came}
 	}
 }
