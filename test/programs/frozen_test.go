@@ -45,3 +45,37 @@ func TestAGatewayEndsInTimeWhileRedisStandsStill(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is connected is told once that messages may come late, and once that they do not, and stays connected all the while.
+func TestClientsAreToldOfAnOutageAndOfItsEnd(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, ending)
+	gateway, publisher := s.start("gateway", "gateway"), s.start("publisher", "publisher")
+	c := pods.Connect(t, gateway, pods.Hello{Token: token(t, "ann", secretOf("ending")), Topics: []string{topicOf(0)}})
+	c.Next("welcome")
+	s.redis.Pause()
+	defer s.redis.Resume()
+	if f := c.Next("degraded"); f.What != "broker" {
+		t.Errorf("got %s", f.Raw)
+	}
+	testkit.EventuallyNil(t, pods.Within, func() error {
+		code, body, err := get("http://" + gateway.Addr("ops") + "/healthz/ready")
+		if err == nil && code != 503 {
+			err = fmt.Errorf("%d %s", code, body)
+		}
+		return err
+	}, "not ready either")
+	s.redis.Resume()
+	c.Next("restored")
+	pods.BackendWith(t, publisher, apiKeyOf("ending")).Publish(topicOf(0), "after", "1")
+	c.Await("what is published afterwards", func(f pods.Frame) bool { return f.ID == "after" })
+	told := 0
+	for _, f := range c.Frames() {
+		if f.Type == "degraded" || f.Type == "restored" {
+			told++
+		}
+	}
+	if told != 2 || !c.Open() {
+		t.Errorf("told %d times; still connected: %v\n%s", told, c.Open(), c.Transcript())
+	}
+}
