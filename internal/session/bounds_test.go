@@ -25,18 +25,24 @@ func bounded(t *testing.T, l session.Limits) (*stage, func(limit string) float64
 
 func hits(t *testing.T, r *prometheus.Registry, limit string) float64 {
 	t.Helper()
+	return counted(t, r, "allim_limit_hits_total", limit)
+}
+
+// counted is the counter of a metric for its one label.
+func counted(t *testing.T, r *prometheus.Registry, metric, label string) float64 {
+	t.Helper()
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "allim_limit_hits_total" && m.GetLabel()[0].GetValue() == limit {
+			if f.GetName() == metric && m.GetLabel()[0].GetValue() == label {
 				return m.GetCounter().GetValue()
 			}
 		}
 	}
-	t.Fatalf("no limit %s", limit)
+	t.Fatalf("no %s of %s", metric, label)
 	return 0
 }
 
@@ -162,6 +168,44 @@ func TestTheQueueIsThatOfTheOptions(t *testing.T) {
 			st.clients["ann"].stall(false)
 			st.wantFrame("ann", `"id":"m9"`)
 		})
+	}
+}
+
+// What is of its moment gives way to what is newer, and to nothing else.
+func TestASlowReaderGetsTheNewestEphemeralMessages(t *testing.T) {
+	st, registry := newStage(t, "redis-server"), prometheus.NewRegistry()
+	st.sessions = session.New(session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Grace: 50 * time.Millisecond, Limits: session.Limits{QueueFrames: 4}, Metrics: session.NewMetrics(registry)})
+	run(t, st.sessions.Run)
+	st.step(strings.Fields("connect ann user=ann hear=a"), "")
+	st.step(strings.Fields("connect ben user=ben hear=a"), "") // is given each message after ann
+	st.settle()
+	st.clients["ann"].take()
+	st.clients["ben"].take()
+	st.clients["ann"].stall(true)
+	want := []string{"m0", "t7", "t8", "t9"}
+	heard := 0
+	for i := range 10 {
+		if i == 2 {
+			st.publish("a", "m0")
+			heard++
+		}
+		st.step(strings.Fields(fmt.Sprintf("ephemeral a t%d 1", i)), "")
+		heard++
+		testkit.Eventually(t, 5*time.Second, func() bool { return st.clients["ben"].waiting() == heard }, "who reads has it")
+	}
+	st.clients["ann"].stall(false)
+	testkit.Eventually(t, 5*time.Second, func() bool { return st.clients["ann"].waiting() >= len(want) }, "the newest")
+	got := st.clients["ann"].take()
+	for i, id := range want {
+		if len(got) != len(want) || !strings.Contains(got[i], `"id":"`+id+`"`) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+	if n := counted(t, registry, "allim_ephemeral_drops_total", "oldest"); n != 7 {
+		t.Errorf("counted %v drops, want 7", n)
+	}
+	if s := st.hub.Stats(); s.Lagging != 0 || s.Dropped["ephemeral_refused"] != 0 {
+		t.Errorf("%d lag, %d refused", s.Lagging, s.Dropped["ephemeral_refused"])
 	}
 }
 
