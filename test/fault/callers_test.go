@@ -20,10 +20,7 @@ import (
 	"allim/test/pods"
 )
 
-const (
-	callWithin = 2 * time.Second  // the deadline of one attempt
-	answered   = 40 * time.Second // after the end of the load, for the last operation to get its answer
-)
+const callWithin = 2 * time.Second // the deadline of one attempt
 
 // A caller is a backend that owns one stream: it alone writes there, one operation after the other, each with its id until it is acknowledged. After an
 // attempt without an answer it goes on at another publisher.
@@ -171,7 +168,7 @@ func (c *caller) do(kind, id string, try func(context.Context, *grpc.ClientConn)
 		c.at = (c.at + 1) % len(c.w.publishers)
 		select {
 		case <-stop:
-			stop, late = nil, time.After(answered)
+			stop, late = nil, time.After(c.w.patience.answers)
 		default:
 		}
 		select {

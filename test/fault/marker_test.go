@@ -11,13 +11,10 @@ import (
 	"allim/test/pods"
 )
 
-const (
-	answerWithin = 10 * time.Second        // then a client sends a mark again
-	markEvery    = 1200 * time.Millisecond // and notifications as seldom: the stream of a user keeps 64 events, and who misses more is reset, rightly
-)
+const answerWithin = 10 * time.Second // then a client sends a mark again
 
-// mark has the reader mark items of its inbox that it was shown, the odd ones, one after the other, each until it is answered.
-func (r *reader) mark() {
+// mark has the reader mark items of its inbox that it was shown, the odd ones, one after the other, each until it is answered; every is the mean pause.
+func (r *reader) mark(every time.Duration) {
 	own := r.stream("user:" + r.user)
 	for {
 		select {
@@ -25,7 +22,7 @@ func (r *reader) mark() {
 			return
 		case <-r.w.ctx.Done():
 			return
-		case <-time.After(markEvery/2 + rand.N(markEvery)):
+		case <-time.After(every/2 + rand.N(every)):
 		}
 		if id := r.someItem(own); id != "" && !r.markItem(own, id) {
 			return
@@ -67,7 +64,7 @@ func (r *reader) markItem(own, id string) bool {
 		}
 		select {
 		case <-stop:
-			stop, late = nil, time.After(answered)
+			stop, late = nil, time.After(r.w.patience.answers)
 		default:
 		}
 		select {

@@ -73,7 +73,7 @@ func TestEveryGuardIsNeeded(t *testing.T) {
 			said := watch(t, func(tb testing.TB) {
 				s.scenario(func(o options) *world {
 					started = newWorld(tb, &row{name: "without " + s.guard}, programs, o)
-					started.forgets = s.forgets
+					started.forgets, started.patience = s.forgets, hasty
 					return started
 				})
 			})

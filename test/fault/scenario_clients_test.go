@@ -28,7 +28,7 @@ func narrow(r *reader) {
 func readersStopped(start start) {
 	users := most(100, 10)
 	w := start(options{settings: "limits: {queue: 16KiB, queue_frames: 16}\n"})
-	w.begin(load{users: users, notified: 3, devices: 5, topics: 1, every: 200 * time.Millisecond, data: 4 << 10, reader: narrow})
+	w.begin(load{users: users, notified: 3, seldom: true, devices: 5, topics: 1, every: 200 * time.Millisecond, data: 4 << 10, reader: narrow})
 	var away, gone, fast []*reader
 	for i, r := range w.readers {
 		switch i % 10 {
@@ -105,7 +105,7 @@ func (w *world) others(readers []*reader, at time.Duration) {
 func halfOpen(start start) {
 	w := start(options{clients: true})
 	g, other := w.gateways[0], w.gateways[1]
-	w.begin(load{devices: 20})
+	w.begin(load{devices: 20, seldom: true})
 	there := w.metric([]*node{g}, "allim_sessions")
 	w.fault("half-open clients", func() {
 		since := w.log.now()
@@ -130,7 +130,7 @@ func halfOpen(start start) {
 // storm kills one of two gateways that many clients are on: all of them come to the other at once.
 func storm(start start) {
 	w := start(options{settings: most("", "limits: {upgrades: 120}\n")})
-	w.begin(load{users: most(1250, 125), notified: 3, topics: 1, every: time.Second})
+	w.begin(load{users: most(1250, 125), notified: 3, seldom: true, topics: 1, every: time.Second})
 	steady, at := w.on(w.gateways[1]), w.log.now()
 	w.fault("reconnect storm", func() {
 		w.gateways[0].drain(true)

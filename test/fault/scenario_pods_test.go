@@ -29,9 +29,9 @@ func gatewayKilled(start start) {
 func publisherKilled(start start) {
 	w := start(options{})
 	for _, p := range w.publishers {
-		p.proxy.Delay(20 * time.Millisecond) // so that calls are under way most of the time
+		p.proxy.Delay(30 * time.Millisecond) // so that calls are under way most of the time
 	}
-	w.begin(load{every: 40 * time.Millisecond})
+	w.begin(load{topics: 8, every: 20 * time.Millisecond})
 	w.fault("publishers killed", func() {
 		for i := range most(10, 3) {
 			w.pause(w.drawn(200*time.Millisecond, time.Second))

@@ -93,7 +93,7 @@ func (w *world) measure(when string) {
 		}
 		return len(backToBaseline(newView(append(w.log.all(), last...), allowed{}))) == 0
 	}
-	for deadline := time.Now().Add(baselineWithin); !good() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(w.patience.baseline); !good() && time.Now().Before(deadline); {
 		w.pause(500 * time.Millisecond)
 	}
 	for _, e := range last {

@@ -53,6 +53,7 @@ type world struct {
 	settings   string // path
 	programs   string // directory of the binaries; "": ours
 	forgets    bool   // the readers show what they know already: a sabotage
+	patience   patience
 
 	readers []*reader
 	callers []*caller
@@ -66,6 +67,18 @@ type world struct {
 	lines   atomic.Int64       // connections of readers so far
 	slackOf sync.WaitGroup
 }
+
+// patience is how long a world waits for what should come; the rules tell what did not, or came too late.
+type patience struct {
+	answers  time.Duration // after the end of the load, for the last operations to get theirs
+	settled  time.Duration // for every reader to have everything
+	baseline time.Duration // for the processes to be as they were
+}
+
+var (
+	patient = patience{40 * time.Second, healedAfter + 10*time.Second, time.Minute}
+	hasty   = patience{6 * time.Second, 12 * time.Second, time.Second} // where it is known that something will not come
+)
 
 // A node is a process and its place: whoever is started after it gets its name, its addresses and its way to Redis.
 type node struct {
@@ -132,7 +145,7 @@ func seedOf(tb testing.TB) uint64 {
 // newWorld starts everything and measures it as it is before anything happens.
 func newWorld(tb testing.TB, r *row, programs string, o options) *world {
 	tb.Helper()
-	w := &world{tb: tb, row: r, seed: seedOf(tb), programs: programs, board: switchboard{conns: map[string]*grpc.ClientConn{}}, stop: make(chan struct{}), settings: filepath.Join(tb.TempDir(), "allim.yaml")}
+	w := &world{tb: tb, row: r, seed: seedOf(tb), programs: programs, patience: patient, board: switchboard{conns: map[string]*grpc.ClientConn{}}, stop: make(chan struct{}), settings: filepath.Join(tb.TempDir(), "allim.yaml")}
 	tb.Logf("ALLIM_SEED=%d", w.seed)
 	w.rng = rand.New(rand.NewPCG(w.seed, 1))
 	var err error
