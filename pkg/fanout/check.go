@@ -54,7 +54,7 @@ func newChecker(h *Hub) *checker {
 
 func (c *checker) run(ctx context.Context) {
 	every := c.hub.opt.CheckEvery
-	timer := time.NewTimer(every)
+	timer := time.NewTimer(0) // at once: what the later looks are compared with
 	defer timer.Stop()
 	for {
 		select {

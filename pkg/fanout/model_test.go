@@ -71,6 +71,7 @@ func newWorld(seed int64) *world {
 		w.clients = append(w.clients, &modelClient{w: w, name: fmt.Sprint("client ", i), ids: map[string]bool{}})
 	}
 	w.newLink()
+	w.check()
 	return w
 }
 

@@ -192,3 +192,17 @@ func TestWhenTheIndexDoesNotNameEverything(t *testing.T) {
 		}
 	}
 }
+
+// Another history may be shorter: what comes from it is never known by its offset alone.
+func TestAMessageOfAnotherEpochMakesTheTopicAsk(t *testing.T) {
+	for _, offset := range []uint64{1, 2, 3, 9} {
+		w, _, s := oneTopic(t, func(*Options) {})
+		e := &keptEnv{world: w}
+		w.shard.env = e
+		hear(w, 1, 2, 0)
+		w.shard.heard(w.shard.topics[w.channel], &notify.Message{Change: notify.ChangeMessage, Position: notify.Position{Epoch: "zzzzzz", Offset: offset}})
+		if q := e.take(t, resyncing); q.from.Offset != 2 || s.got != 2 {
+			t.Errorf("offset %d: asked from %v with %d messages handed on, want from 2 with 2", offset, q.from, s.got)
+		}
+	}
+}
