@@ -33,8 +33,9 @@ func newCluster(o *redis.Options, addresses []string) *redis.ClusterClient {
 	return c
 }
 
-// A nodeWatch notices a node that does not answer, and has the others asked who has its slots now. go-redis asks by itself only where a node says
-// that it has a slot no more: a dead one says nothing, and its heir would wait for the next look.
+// A nodeWatch notices a node that does not answer or has a slot no more, and has the others asked who has its slots now. go-redis asks by itself only
+// where a command of the whole cluster is told of another node: a dead one tells nothing, and its heir would wait for the next look, as would who
+// speaks to one node (Store.node).
 type nodeWatch struct{ cluster *redis.ClusterClient }
 
 // DialHook is of redis.Hook.
@@ -65,6 +66,12 @@ func (w nodeWatch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
 		w.look(ctx, err)
+		for _, c := range cmds {
+			if redis.HasErrorPrefix(c.Err(), "MOVED") || redis.HasErrorPrefix(c.Err(), "READONLY") {
+				w.cluster.ReloadState(ctx)
+				break
+			}
+		}
 		return err
 	}
 }
@@ -74,7 +81,7 @@ func (w nodeWatch) look(ctx context.Context, err error) {
 	if err == nil || errors.As(err, &answered) || errors.Is(err, context.Canceled) {
 		return
 	}
-	w.cluster.ReloadState(ctx) // at most one at a time, five a second
+	w.cluster.ReloadState(ctx) // go-redis does it once at a time, and five times a second at most
 }
 
 // A single is a pipeline whose scripts are run once. go-redis runs those of a cluster again when the connection breaks, and the first run may

@@ -219,6 +219,25 @@ func TestSlotsMoveUnderWritersAndNothingIsLost(t *testing.T) {
 	t.Logf("%d written, %d not", w.good.Load(), w.failed.Load())
 }
 
+// Who waits for a replica speaks to the slot's node itself.
+func TestALevelFollowsASlotThatMoved(t *testing.T) {
+	t.Parallel()
+	c := testkit.Cluster(t, 3, 0)
+	b := clusterBench(t, c, store.Options{})
+	s := stream("a")
+	b.publish(s, "first")
+	slot := slotOf(b.keys, s)
+	for i, to := range slices.DeleteFunc(slices.Clone(c.Nodes), func(n *testkit.RedisServer) bool { return n == c.Owner(slot) }) {
+		c.MoveSlots(to, slot)
+		ctx, cancel := context.WithTimeout(b.ctx, 5*time.Second)
+		r := b.publisher.Write(ctx, []notify.Stream{s}, message(fmt.Sprint(i)), store.Replicated)[0]
+		if !errors.Is(r.Err, store.ErrNotReplicated) || r.Position.Offset != uint64(i+2) {
+			t.Errorf("at %s: got %+v, want offset %d, not replicated", to.Addr, r, i+2)
+		}
+		cancel()
+	}
+}
+
 func TestAMasterDiesAndItsHeirIsFound(t *testing.T) {
 	for name, end := range map[string]func(*testkit.RedisServer){"killed": (*testkit.RedisServer).Stop, "frozen": (*testkit.RedisServer).Pause} {
 		t.Run(name, func(t *testing.T) {
