@@ -29,7 +29,7 @@ type caller struct {
 	tenant, topic string
 	user          string // "": an event topic
 	at            int    // the publisher it talks with
-	n             int    // ids made
+	n, passed     int    // ids made, of ephemeral messages too
 	data          string // fills up each payload
 }
 
@@ -82,6 +82,9 @@ func (c *caller) run(every time.Duration) {
 		if !c.write(id) {
 			return
 		}
+		if c.user == "" && c.n%5 == 0 {
+			c.pass()
+		}
 		if c.user != "" && c.n%3 == 0 {
 			if !c.mark(fmt.Sprintf("%s-%d", c.topic, (1+rand.IntN(c.n))/2*2)) { // the even ones are its own
 				return
@@ -109,6 +112,27 @@ func (c *caller) write(id string) bool {
 		}
 		return answer{r.Results[0].Pos, r.Results[0].Duplicate}, nil
 	})
+}
+
+// pass sends an ephemeral message. Nobody repeats those.
+func (c *caller) pass() {
+	c.passed++
+	id := fmt.Sprintf("ephemeral-%d", c.passed)
+	c.w.log.add(Event{What: sent, Stream: c.stream(), ID: id})
+	ctx, cancel := c.context()
+	defer cancel()
+	conn, err := c.w.board.to(c.w.publishers[c.at])
+	if err == nil {
+		_, err = pb.NewPublisherClient(conn).Publish(ctx, &pb.PublishRequest{Id: id, Topics: []string{c.topic}, Mode: pb.PublishRequest_EPHEMERAL, Data: fmt.Appendf(nil, `{"owner":%q}`, c.stream())})
+	}
+	if err != nil {
+		c.w.log.add(Event{What: sent, Stream: c.stream(), ID: id, Text: err.Error()})
+	}
+}
+
+// context is that of one attempt.
+func (c *caller) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(metadata.AppendToOutgoingContext(c.w.ctx, "authorization", "Bearer "+pods.APIKey(c.tenant)), callWithin)
 }
 
 var markOf = map[string]pb.MarkRequest_Mark{"seen": pb.MarkRequest_SEEN, "read": pb.MarkRequest_READ, "unread": pb.MarkRequest_UNREAD,
@@ -147,7 +171,7 @@ func (c *caller) do(kind, id string, try func(context.Context, *grpc.ClientConn)
 	var late <-chan time.Time
 	stop := c.w.stop
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(c.w.ctx, "authorization", "Bearer "+pods.APIKey(c.tenant)), callWithin)
+		ctx, cancel := c.context()
 		conn, err := c.w.board.to(c.w.publishers[c.at])
 		var a answer
 		if err == nil {

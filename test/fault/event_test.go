@@ -9,6 +9,9 @@ const (
 	acked   = "acked"   // it was acknowledged
 	refused = "refused" // an answer that no retry would better: a fault of the harness, or of ours
 
+	sent   = "sent"   // an ephemeral message was tried, once
+	passed = "passed" // it came to a reader, whose connection it counts on
+
 	connected = "connected" // a reader's connection was welcomed
 	begins    = "begins"    // a stream begins on a connection after Pos
 	got       = "got"       // a frame that moves a position

@@ -50,6 +50,10 @@ func goodLog() (log []Event) {
 	get("ann", 3, ann, "n1", "e.1")
 	write(3, "read", ann, "n1")
 	get("ann", 3, ann, "", "e.2")
+	for _, id := range []string{"e1", "e2"} {
+		add(Event{What: sent, Stream: feed, ID: id})
+		add(Event{What: passed, Reader: "one", Conn: 1, Stream: feed, ID: id, Owner: feed})
+	}
 	add(Event{What: faultOn, Text: "lossy failover"})
 	write(4, "publish", feed, "m2")
 	get("one", 1, feed, "m2", "e.2") // two has not had it yet
@@ -153,6 +157,14 @@ func TestEveryRuleSeesWhatItIsFor(t *testing.T) {
 		{"goroutines stay", with(1, func(e Event) bool { return e.What == measured }, func(e *Event) { e.Goroutines = 46 }), 9},
 		{"descriptors stay", with(1, func(e Event) bool { return e.What == measured }, func(e *Event) { e.Descriptors = 26 }), 9},
 		{"memory stays", with(1, func(e Event) bool { return e.What == measured }, func(e *Event) { e.Bytes = 79 << 20 }), 9},
+		{"an ephemeral message comes twice", again(0, is(passed, "one", "e2"), func(*Event) {}), 10},
+		{"ephemeral messages change places", func(log []Event) []Event {
+			i, j := find(log, 0, is(passed, "one", "e1")), find(log, 0, is(passed, "one", "e2"))
+			log[i].ID, log[j].ID = "e2", "e1"
+			return log
+		}, 10},
+		{"an ephemeral message that nobody sent", with(0, is(passed, "one", "e2"), func(e *Event) { e.ID = "x" }), 10},
+		{"an ephemeral message of another tenant", with(0, is(passed, "one", "e2"), func(e *Event) { e.Owner = "default feed" }), 10},
 		{"a key stays", again(0, truthOf(feed), func(e *Event) { *e = Event{What: endless, Text: "al:x"} }), 9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -168,6 +180,16 @@ func TestEveryRuleSeesWhatItIsFor(t *testing.T) {
 				t.Errorf("got %v, want a breach of rule %d alone", breaches, c.rule)
 			}
 		})
+	}
+}
+
+func TestAnEphemeralMessageWithoutAnAnswerMayComeLate(t *testing.T) {
+	log := goodLog()
+	i, j := find(log, 0, is(passed, "one", "e1")), find(log, 0, is(passed, "one", "e2"))
+	log[i].ID, log[j].ID = "e2", "e1"
+	log = again(0, is(sent, "", "e1"), func(e *Event) { e.Text = "deadline" })(log)
+	if got := judge(log, allowed{resets: lossResets}); len(got) > 0 {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -42,6 +42,7 @@ var rules = []struct {
 	{7, nothingRefused},
 	{8, inTime},
 	{9, backToBaseline},
+	{10, ephemeralAtMostOnce},
 }
 
 // mostBreaches of a rule are told; a broken promise is seldom broken once.
@@ -188,6 +189,44 @@ func nothingRefused(v *view) (wrong []string) {
 	for _, o := range v.ops {
 		if !o.acked {
 			wrong = append(wrong, fmt.Sprintf("operation %d (%s %s of %s) never got an answer", o.n, o.kind, o.id, o.stream))
+		}
+	}
+	return wrong
+}
+
+// Rule 10: ephemeral messages come at most once and in order on a connection, and only where they belong. That they come at all is not promised, nor
+// when one comes whose call had no good answer (Text).
+func ephemeralAtMostOnce(v *view) (wrong []string) {
+	type line struct {
+		reader, stream string
+		conn           int
+	}
+	order, unsure, last, had := map[string]int{}, map[string]bool{}, map[line]int{}, map[line]map[string]bool{}
+	for i := range v.events {
+		if e := &v.events[i]; e.What == sent && e.Text != "" {
+			unsure[key(e.Stream, e.ID)] = true
+		} else if e.What == sent {
+			order[key(e.Stream, e.ID)] = len(order) + 1
+		}
+	}
+	for i := range v.events {
+		e := &v.events[i]
+		if e.What != passed {
+			continue
+		}
+		l, n := line{e.Reader, e.Stream, e.Conn}, order[key(e.Stream, e.ID)]
+		if had[l] == nil {
+			had[l] = map[string]bool{}
+		}
+		late := n < last[l] && !unsure[key(e.Stream, e.ID)]
+		switch {
+		case n == 0 || e.Owner != e.Stream:
+			wrong = append(wrong, fmt.Sprintf("%s got %s of %q in %s, which nobody sent there", e.Reader, e.ID, e.Owner, e.Stream))
+		case had[l][e.ID] || late:
+			wrong = append(wrong, fmt.Sprintf("%s got %s of %s again or too late, on connection %d at %v", e.Reader, e.ID, e.Stream, e.Conn, e.At))
+		}
+		if had[l][e.ID] = true; !unsure[key(e.Stream, e.ID)] {
+			last[l] = max(last[l], n)
 		}
 	}
 	return wrong

@@ -86,15 +86,15 @@ func TestNothingIsLostAndNothingComesTwice(t *testing.T) {
 func writeTable(t *testing.T, rows []*row) {
 	var b strings.Builder
 	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "scenario\t\ttook\toperations\tdeliveries\tno answer\tduplicates\tresets\treplays\tunknown\tp99\tslowest\tproof")
+	fmt.Fprintln(tab, "scenario\t\ttook\toperations\tdeliveries\tno answer\tduplicates\tephemeral\tresets\treplays\tunknown\tp99\tslowest\tproof")
 	for _, r := range rows {
 		result := "ok"
 		if r.failed {
 			result = "FAILED"
 		}
 		s := r.sum
-		fmt.Fprintf(tab, "%s\t%s\t%.0fs\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%dms\t%dms\t%s\n", r.name, result, r.took.Seconds(), s.operations, s.deliveries, s.tried,
-			s.duplicates, s.resets, s.replays, s.unknown, s.p99.Milliseconds(), s.slowestEver.Milliseconds(), strings.Join(r.proofs, ", "))
+		fmt.Fprintf(tab, "%s\t%s\t%.0fs\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%dms\t%dms\t%s\n", r.name, result, r.took.Seconds(), s.operations, s.deliveries, s.tried,
+			s.duplicates, s.ephemeral, s.resets, s.replays, s.unknown, s.p99.Milliseconds(), s.slowestEver.Milliseconds(), strings.Join(r.proofs, ", "))
 	}
 	_ = tab.Flush()
 	t.Logf("no answer: attempts; p99: of deliveries no fault was near; slowest: after the acknowledgement, or the end of the fault\n%s", b.String())

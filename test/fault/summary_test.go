@@ -8,6 +8,7 @@ type summary struct {
 	tried                  int // attempts without an answer
 	duplicates             int // operations that an earlier attempt had carried out
 	resets, replays        int
+	ephemeral              int           // came
 	unknown                int           // acknowledged, and nobody can say what became of them
 	p99, slowest           time.Duration // of deliveries that no fault was near
 	slowestEver            time.Duration // since the acknowledgement or, where that was later, the end of the fault
@@ -20,6 +21,8 @@ func summarize(events []Event) (s summary) {
 		switch e := &events[i]; {
 		case e.What == tried:
 			s.tried++
+		case e.What == passed:
+			s.ephemeral++
 		case e.What == reset:
 			s.resets++
 		case e.What == got && e.Replayed:
