@@ -108,6 +108,10 @@ func (r *reader) dial(ctx context.Context) *line {
 	r.w.hearing.Go(func() { // ends with the connection
 		<-client.Done()
 		code, _ := client.Closed(time.Second)
+		if r.mu.Lock(); (code == 4429 || code == 1013) && time.Until(r.pauseTo) <= 0 {
+			r.pauseTo = time.Now().Add(pauseAfter)
+		}
+		r.mu.Unlock()
 		r.w.log.add(Event{What: closed, Reader: r.name, Conn: l.n, Pod: l.to.name, Code: code})
 	})
 	if !r.reach(ctx, l, l.welcomed) {
