@@ -239,6 +239,13 @@ func (s *sink) count() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.got)
 // first is the first message; it waits for none.
 func (s *sink) first() *notify.Message { s.mu.Lock(); defer s.mu.Unlock(); return s.got[0] }
 
+// last is the place of the last message; it waits for none.
+func (s *sink) last() notify.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got[len(s.got)-1].Position
+}
+
 // wantBegin waits for the n-th Begin, from 1.
 func wantBegin(t testing.TB, s *sink, n int) fanout.Begin {
 	t.Helper()

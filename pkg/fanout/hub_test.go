@@ -159,6 +159,42 @@ func TestASlowSinkLagsAndCatchesUpWhileAFastOneIsNotDelayed(t *testing.T) {
 	}
 }
 
+func TestWhoTakesNothingIsSentAwayAndComesBackWhereItWas(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	h := b.hub(t, "g1", "", func(o *fanout.Options) { o.LagTimeout = 100 * time.Millisecond })
+	stuck, fast := newSink(), newSink()
+	stuck.room = 3
+	sub := h.Attach(topic("orders"), fromNow, stuck)
+	h.Attach(topic("orders"), fromNow, fast)
+	wantBegin(t, stuck, 1)
+	wantBegin(t, fast, 1)
+	for i := range 10 {
+		b.history.append(t, topic("orders"), fmt.Sprint(i), false)
+	}
+	testkit.Eventually(t, soon, func() bool {
+		stuck.mu.Lock()
+		defer stuck.mu.Unlock()
+		return len(stuck.slow) == 1 && stuck.slow[0] == 0
+	}, "too slow")
+	testkit.EventuallyNil(t, soon, func() error {
+		if got := h.Stats(); got.TooSlow != 1 || got.Lagging != 0 || got.Lag != 0 || got.Subscriptions != 1 {
+			return fmt.Errorf("got %d too slow, %d lagging by %d, %d subscriptions", got.TooSlow, got.Lagging, got.Lag, got.Subscriptions)
+		}
+		return nil
+	}, "the other one is left")
+	wantInOrder(t, fast, 1, 10)
+	wantInOrder(t, stuck, 1, 3)
+	stuck.mu.Lock()
+	stuck.room = -1
+	stuck.mu.Unlock()
+	sub.Move(fanout.From{Position: stuck.last()})
+	if got := wantBegin(t, stuck, 2); !got.Recovered {
+		t.Fatalf("got %+v, want what it lacks", got)
+	}
+	wantInOrder(t, stuck, 1, 10)
+}
+
 func TestAStalledLoopDropsAndResyncsAndTheLinkGoesOn(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
