@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The pools of a client: single commands, pipelines, and pub/sub links, which are never idle.
+// The pools of a client: single commands and pipelines. A link of pub/sub has a client of its own (fanout).
 var (
 	poolConnections = prometheus.NewDesc("allim_redis_pool_connections", "Connections to Redis.", []string{"pool", "state"}, nil)
 	poolWaits       = prometheus.NewDesc("allim_redis_pool_waits_total", "Commands that waited for a connection.", []string{"pool"}, nil)
@@ -73,7 +73,6 @@ func (*pools) Describe(ch chan<- *prometheus.Desc) {
 // Collect is of prometheus.Collector.
 func (p *pools) Collect(ch chan<- prometheus.Metric) {
 	var commands, pipelines redis.PoolStats
-	links := uint32(0)
 	for _, c := range p.all() {
 		stats := c.PoolStats()
 		sum(&commands, stats)
@@ -81,11 +80,9 @@ func (p *pools) Collect(ch chan<- prometheus.Metric) {
 			pipe := redis.PoolStats(*stats.PipelineStats)
 			sum(&pipelines, &pipe)
 		}
-		links += stats.PubSubStats.Active
 	}
 	collect(ch, "commands", &commands)
 	collect(ch, "pipelines", &pipelines)
-	gauge(ch, links, "pubsub", "used")
 }
 
 // sum adds what is shown.

@@ -75,7 +75,8 @@ func TestTheOperationsPortShowsWhatOperatorsAreToldAndNoOtherPortDoes(t *testing
 			{"allim_feed_probe_age_seconds", nil, 0},
 			{"allim_redis_operations_total", []string{"operation", "open", "result", "ok"}, 1},
 			{"allim_redis_operation_seconds_count", []string{"operation", "open"}, 1},
-			{"allim_redis_pool_connections", []string{"pool", "pubsub", "state", "used"}, 1},
+			{"allim_redis_pool_connections", []string{"pool", "pipelines", "state", "idle"}, 1},
+			{"allim_feed_links", []string{"state", "up"}, 1},
 			{"allim_reloads_total", []string{"what", "keys", "result", "failed"}, 0},
 		},
 		publisher: {
