@@ -19,7 +19,15 @@ import (
 
 const soon = 10 * time.Second // any wait of these tests; they fail, never hang
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{})
+	testkit.Main(m)
+}
+
+// silent drops what go-redis would say of a Redis that a test took away.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // A history is a small fanout.History over a real Redis: one epoch, a stream per topic, the change index.
 type history struct {
