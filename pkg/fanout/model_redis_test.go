@@ -225,17 +225,23 @@ func (w *world) failover() {
 func (w *world) newLink() {
 	w.gen++
 	w.flow, w.orders, w.subscribed = nil, nil, false
-	w.shard.link(0, w.gen, false)
+	w.shard.link(w.lane, w.gen, false)
 	gen := w.gen
 	w.calls = append(w.calls, func() {
 		if gen == w.gen {
-			w.shard.link(0, gen, true)
+			w.shard.link(w.lane, gen, true)
 		}
 	})
 }
 
+// otherLink is a new link of another partition.
+func (w *world) otherLink() {
+	w.other++
+	w.shard.link(w.lane+1, w.other, w.rnd.Intn(2) == 0)
+}
+
 func (w *world) frame(gen uint32, m *notify.Message) {
-	if gen != w.shard.links[0].gen {
+	if gen != w.shard.links[w.lane].gen {
 		return
 	}
 	t := w.shard.topics[w.channel]

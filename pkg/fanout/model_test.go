@@ -40,6 +40,8 @@ type world struct {
 	failovers  int
 	subscribed bool
 
+	lane   uint16 // of the stream
+	other  uint32 // generation of the next lane, which is nothing to the stream
 	gen    uint32
 	flow   []func() // frames of this link, in order
 	orders []func() // what the link's writer was told, in order
@@ -65,7 +67,11 @@ func newWorld(seed int64) *world {
 	w.replicas = append(w.replicas, w.redis.clone())
 	keys, _ := keyspace.NewMap(0)
 	w.channel = keys.Channel(w.stream)
-	opt := Options{Keys: keys, Linger: 3 * time.Second, UserLinger: 2 * time.Second, RingSize: 6, SyncBuffer: 5, RingIdle: 4 * time.Second, LagTimeout: 3 * time.Second}.withDefaults()
+	opt := Options{Keys: keys, Linger: 3 * time.Second, UserLinger: 2 * time.Second, RingSize: 6, SyncBuffer: 5, RingIdle: 4 * time.Second, LagTimeout: 3 * time.Second,
+		Sharded: seed%3 == 0}.withDefaults()
+	if opt.Sharded {
+		w.lane = uint16(keys.Partition(w.stream))
+	}
 	w.shard = newShard(w, &opt, &w.total, &w.rings)
 	for i := range 3 {
 		w.clients = append(w.clients, &modelClient{w: w, name: fmt.Sprint("client ", i), ids: map[string]bool{}})
@@ -79,8 +85,8 @@ func newWorld(seed int64) *world {
 
 func (w *world) now() time.Duration { return w.clock }
 
-func (w *world) wire(_ uint16, subscribe bool, gen uint32, channels []string) {
-	if len(channels) == 0 || gen != w.gen {
+func (w *world) wire(lane uint16, subscribe bool, gen uint32, channels []string) {
+	if lane != w.lane || len(channels) == 0 || gen != w.gen {
 		return
 	}
 	w.orders = append(w.orders, func() {
@@ -180,6 +186,9 @@ func (w *world) mischief() (acts []func()) {
 	cl := w.clients[w.rnd.Intn(len(w.clients))]
 	chance(8, func() { w.replicas = append(w.replicas, w.redis.clone()) }, w.check, w.tick, w.elsewhere)
 	chance(12, w.newLink)
+	if w.shard.opt.Sharded {
+		chance(12, w.otherLink)
+	}
 	chance(40, func() { // a full mailbox
 		if len(w.flow) > 0 {
 			w.flow = w.flow[1:]
