@@ -40,7 +40,7 @@ func (s *Store) append(ctx context.Context, to []notify.Stream, w *write, level 
 		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.change != notify.ChangeMessage) {
 			return failAll(to, fmt.Errorf("write to %q: %w", st.Topic, notify.ErrInvalid))
 		}
-		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, notify.Position{}), level: level, share: len(to)}
+		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, ackedAs{}), level: level, share: len(to)}
 	}
 	s.writer.do(ctx, ops)
 	results := make([]Result, len(to))

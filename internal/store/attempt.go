@@ -90,7 +90,7 @@ func (s *Store) exec(turns []turn) {
 
 // inTime learns the time from a reply, and tells whether the write came too late.
 func (s *Store) inTime(o *op, came time.Time) error {
-	s.clocks.learn(s.keys.Partition(o.stream), o.reply.now, came)
+	s.clocks.learn(s.keys.Partition(o.stream), o.reply.now/1000, came)
 	if o.reply.code == codeLate {
 		return fmt.Errorf("redis: %w: it came too late", notify.ErrUnavailable)
 	}
@@ -136,7 +136,7 @@ func (s *Store) keep(o *op) {
 			return
 		}
 	}
-	s.ring.add(s.keys.Partition(o.stream), o.stream, w, o.reply, o.share, time.Now())
+	s.ring.add(s.keys.Partition(o.stream), o.stream, w, o.was, o.reply, o.share, time.Now())
 }
 
 // without returns those of ids that are not in some.

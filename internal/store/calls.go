@@ -29,8 +29,15 @@ func (w *write) kind() operation {
 	return opMark
 }
 
-// callOf is the script call of a write. was is the position with which it was acknowledged before, where it is made again; else zero.
-func (s *Store) callOf(st notify.Stream, w *write, was notify.Position) call {
+// An ackedAs says of a write that is made again how it was acknowledged before. The zero value is of a new one.
+type ackedAs struct {
+	at      notify.Position // the last time (reply.proof): where Redis has that, nothing is lost
+	first   notify.Position // of marks on one item the one that was acknowledged later wins
+	firstUS int64           // Redis' clock then, in Unix microseconds
+}
+
+// callOf is the script call of a write.
+func (s *Store) callOf(st notify.Stream, w *write, was ackedAs) call {
 	switch {
 	case w.kind() == opMark:
 		return s.markCall(st, w, "ids", notify.Position{}, was)
@@ -40,30 +47,30 @@ func (s *Store) callOf(st notify.Stream, w *write, was notify.Position) call {
 	return s.appendEvent(st, w, was)
 }
 
-func (s *Store) appendEvent(st notify.Stream, w *write, was notify.Position) call {
+func (s *Store) appendEvent(st notify.Stream, w *write, was ackedAs) call {
 	k, p := s.keys.Event(st), s.keys.Partition(st)
 	index, tick := s.keys.ChangeIndex(p)
 	h := s.history(st.Topic)
 	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
 		w.id, w.body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st),
-		was.Epoch, was.Offset, noEnd}, 11}
+		was.at.Epoch, was.at.Offset, noEnd}, 11}
 }
 
-func (s *Store) appendUser(st notify.Stream, w *write, was notify.Position) call {
+func (s *Store) appendUser(st notify.Stream, w *write, was ackedAs) call {
 	head := ""
 	if w.change == notify.ChangeNotification {
 		head = keyspace.EncodeHead(w.category)
 	}
 	return call{notifyScript, s.inboxKeys(st), []any{
 		w.id, w.body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
-		string(rune(w.change)), head, w.category, s.inbox.Size, was.Epoch, was.Offset, noEnd}, 14}
+		string(rune(w.change)), head, w.category, s.inbox.Size, was.at.Epoch, was.at.Offset, noEnd}, 14}
 }
 
 // markCall is the call of a mark of its ids, of everything up to a position, or of all.
-func (s *Store) markCall(st notify.Stream, w *write, how string, upto, was notify.Position) call {
-	args := make([]any, 0, 13+len(w.ids))
+func (s *Store) markCall(st notify.Stream, w *write, how string, upto notify.Position, was ackedAs) call {
+	args := make([]any, 0, 16+len(w.ids))
 	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
-		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.Epoch, was.Offset, noEnd)
+		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, noEnd, was.first.Epoch, was.first.Offset, was.firstUS)
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
@@ -95,7 +102,7 @@ type reply struct {
 	code    int             // see the constants
 	at      notify.Position // the call's, or the stream's last where a mark changed nothing
 	history string          // the id of the history of the Redis that wrote it; "" where it does not tell
-	now     int64           // its clock, in Unix milliseconds
+	now     int64           // its clock, in Unix microseconds
 	rest    []any           // receivers, and unread of a user's stream; of a mark the number of unknown ids, those, and those it changed
 }
 
@@ -131,6 +138,16 @@ func (r reply) ack() Ack {
 func (r reply) ids() (unknown, changed []string) {
 	n := min(max(number(r.rest[0]), 0), len(r.rest)-1)
 	return texts(r.rest[1 : 1+n]), texts(r.rest[1+n:])
+}
+
+// proof is the position that shows that Redis still has a write. A mark that changed nothing, and is remembered by its items all the same, has
+// none of its own: only what came after it shows that.
+func (r reply) proof(w *write) notify.Position {
+	at := r.at
+	if w.kind() == opMark && r.code == 0 {
+		at.Offset++
+	}
+	return at
 }
 
 func texts(v []any) (out []string) {

@@ -49,7 +49,7 @@ const (
 // Again makes a write again that was acknowledged with a position, and returns what the script says; -100: it failed.
 func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, was notify.Position) (code int, at notify.Position) {
 	body, _ := keyspace.EncodeBody(m)
-	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, was)
+	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, ackedAs{at: was, first: was, firstUS: 1})
 	v, err := slice(s.run(ctx, opReplay, []call{c})[0])
 	if err != nil {
 		return -100, at
@@ -68,4 +68,10 @@ func (s *Store) Clock(by time.Duration) {
 	for i := range s.clocks.of {
 		s.clocks.of[i].ahead += by.Milliseconds()
 	}
+}
+
+// Remark makes the marks again that wait for their items, without their pauses, and returns when it is done.
+func (s *Store) Remark(ctx context.Context) {
+	s.remarkDue(time.Now().Add(time.Hour))
+	s.writer.idle(ctx)
 }

@@ -49,7 +49,7 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	if s.ring.full() {
 		return Marked{}, busyFor("replicas are behind")
 	}
-	ops := []*op{{stream: st, write: w, call: s.markCall(st, w, how, upto, notify.Position{}), share: 1}}
+	ops := []*op{{stream: st, write: w, call: s.markCall(st, w, how, upto, ackedAs{}), share: 1}}
 	s.writer.do(ctx, ops)
 	if err := ops[0].err; err != nil {
 		return Marked{}, fmt.Errorf("mark %q: %w", st.Topic, err)

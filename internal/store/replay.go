@@ -132,7 +132,7 @@ func (s *Store) rerun(batch []rerun, found []standing, errs []error, ats map[*en
 	defer cancel()
 	calls := make([]call, len(batch))
 	for i, e := range batch {
-		calls[i] = s.againCall(e.stream, e.write, e.at)
+		calls[i] = s.againCall(e.stream, e.write, e.ackedAs)
 	}
 	for i, cmd := range s.run(ctx, opReplay, calls) {
 		e := batch[i]
@@ -158,7 +158,7 @@ func (s *Store) rerun(batch []rerun, found []standing, errs []error, ats map[*en
 	}
 }
 
-func (s *Store) againCall(st notify.Stream, w write, was notify.Position) call {
+func (s *Store) againCall(st notify.Stream, w write, was ackedAs) call {
 	w.body = keyspace.ReplayedBody(w.body)
 	return s.callOf(st, &w, was)
 }
@@ -173,7 +173,7 @@ func (s *Store) rewritten(e *entry, got reply) (notify.Position, bool) {
 		if unknown, _ := got.ids(); len(unknown) > 0 {
 			w := e.write
 			w.ids = unknown
-			s.remark(remark{stream: e.stream, write: w, was: e.at})
+			s.remark(remark{stream: e.stream, write: w, ackedAs: e.ackedAs})
 		}
 		if got.code > 0 {
 			s.metrics.replayed(opMark)
@@ -181,14 +181,14 @@ func (s *Store) rewritten(e *entry, got reply) (notify.Position, bool) {
 	case got.code == codeWritten:
 		s.metrics.replayed(e.kind())
 	}
-	return got.at, got.at.Epoch != ""
+	return got.proof(&e.write), got.at.Epoch != ""
 }
 
 // A remark is a mark that waits for its items.
 type remark struct {
 	stream notify.Stream
 	write
-	was   notify.Position // with which it was acknowledged
+	ackedAs
 	tries int
 	due   time.Time
 }
@@ -219,7 +219,7 @@ func (s *Store) remarkDue(now time.Time) {
 	s.remarks = later
 	s.remarksMu.Unlock()
 	for _, m := range due {
-		o := &op{stream: m.stream, write: &m.write, call: s.againCall(m.stream, m.write, m.was), share: 1}
+		o := &op{stream: m.stream, write: &m.write, call: s.againCall(m.stream, m.write, m.ackedAs), was: m.ackedAs, share: 1}
 		o.then = func(got reply, err error) {
 			if err == nil {
 				m.ids, _ = got.ids()

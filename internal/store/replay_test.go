@@ -348,6 +348,21 @@ func TestADuplicateIsHeldByWhoAcknowledgedIt(t *testing.T) {
 	}
 }
 
+func TestAMarkThatChangedNothingIsHeldByWhoAcknowledgedIt(t *testing.T) {
+	t.Parallel()
+	b := epochBench(t)
+	other := b.another("gateway")
+	b.notify(ann, "", "n1")
+	b.lose(func() {
+		b.mark(ann, "read", store.Mark{IDs: []string{"n1"}}) // this gateway dies, and its user clicks again
+		if got, err := other.Mark(b.ctx, ann, store.Mark{Change: notify.ChangeRead, IDs: []string{"n1"}}); err != nil || got.Changed != 0 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	})
+	b.touch(other)
+	b.wantBadge(ann, "0/0")
+}
+
 func TestANewWriteIsAcknowledgedAfterWhatWasLostOnly(t *testing.T) {
 	t.Parallel()
 	srv := testkit.Redis(t, "--enable-debug-command", "yes")

@@ -53,9 +53,9 @@ type kept struct {
 // An entry is one acknowledged write.
 type entry struct {
 	write
+	ackedAs
 	stream notify.Stream
-	at     notify.Position // with which it was acknowledged
-	since  time.Time       // when Redis was last known to have it
+	since  time.Time // when Redis was last known to have it
 	size   int
 	place  *list.Element // in its part; nil: it has left
 }
@@ -65,7 +65,7 @@ func newRing(partitions int, m *Metrics) *ring {
 }
 
 // add takes a write that Redis has answered. A mark of many ids is several entries, so that each can be made again by one call.
-func (r *ring) add(part int, st notify.Stream, w write, got reply, share int, now time.Time) {
+func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, share int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &r.parts[part]
@@ -80,11 +80,14 @@ func (r *ring) add(part int, st notify.Stream, w write, got reply, share int, no
 	if k.history != got.history {
 		k.history = ""
 	}
+	if was.at = got.proof(&w); was.firstUS == 0 {
+		was.first, was.firstUS = got.at, got.now
+	}
 	ids := w.ids
 	for {
 		w.ids = ids[:min(maxMarkIDs, len(ids))]
 		ids = ids[len(w.ids):]
-		e := &entry{write: w, stream: st, at: got.at, since: now, size: entryBytes + len(w.body)/share + idsBytes(w.ids)}
+		e := &entry{write: w, ackedAs: was, stream: st, since: now, size: entryBytes + len(w.body)/share + idsBytes(w.ids)}
 		e.place = p.entries.PushBack(e)
 		k.entries = append(k.entries, e)
 		r.bytes += e.size

@@ -57,6 +57,7 @@ type op struct {
 	write  *write
 	call   call
 	level  Level
+	was    ackedAs            // zero: it is new
 	share  int                // streams that share the body
 	left   <-chan struct{}    // closed when its caller does not wait any more
 	until  time.Time          // the caller's deadline; zero: none

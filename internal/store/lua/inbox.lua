@@ -10,8 +10,8 @@ leftovers = function()
 end
 
 -- An item is two fields: its id with the head, <flags>\n<category>\n<expires ms>\n<collapse key>, and behind a zero byte the body,
--- so that nobody reads a body who wants a category. The first mark adds a line to the head: <epoch>.<offset> of the last read or unread, a
--- space, and the same of the last archive or unarchive.
+-- so that nobody reads a body who wants a category. The first mark adds a line to the head: <epoch>.<offset>.<Redis' us> of the last read or
+-- unread, a space, and the same of the last archive or unarchive.
 local function body_of(id) return id .. '\0' end
 
 local function category_of(id)

@@ -5,10 +5,12 @@ local META, EVENTS, DEDUPE = KEYS[1], KEYS[2], KEYS[3]
 -- Lua prints numbers from 1e14 on as 1e+14 through '..'
 local function int(n) return string.format('%d', tonumber(n)) end
 
-local function now_ms()
+local function now_us()
   local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
 end
+
+local function now_ms() return math.floor(now_us() / 1000) end
 
 -- Did a write come after its time? Who sent it has given it up, and may have sent another one since: nothing is done. 0: it has no end.
 local function late(ends, now) return tonumber(ends) > 0 and now > tonumber(ends) end

@@ -1,17 +1,18 @@
 -- lib, inbox. Changes the state of items. KEYS as notify.lua
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
---      13 ms after which it does nothing, 14… ids
--- Answers {changed, offset, epoch, history id, now ms, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch,
+--      13 ms after which it does nothing, 14 epoch, 15 offset and 16 Redis' us of its first acknowledgement where it is made again, 17… ids
+-- Answers {changed, offset, epoch, history id, now us, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch,
 -- -2: held, -3: late. Nothing changed: no event.
-local now = now_ms()
-if late(ARGV[13], now) then return { -3, '0', '', history_id(), now, 0 } end
+local us = now_us()
+local now = math.floor(us / 1000)
+if late(ARGV[13], now) then return { -3, '0', '', history_id(), us, 0 } end
 local ids, unknown = {}, {}
-for i = 14, #ARGV do ids[#ids + 1] = ARGV[i] end
-if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), now, #ids, unpack(ids) } end
-local change, was, was_at = ARGV[1], ARGV[11], tonumber(ARGV[12])
+for i = 17, #ARGV do ids[#ids + 1] = ARGV[i] end
+if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), us, #ids, unpack(ids) } end
+local change, again = ARGV[1], ARGV[11] ~= ''
 local e, s, r = position(ARGV[6], now)
-if held(e, s, was, was_at) then return { -2, ARGV[12], was, r, now, 0 } end
+if held(e, s, ARGV[11], ARGV[12]) then return { -2, ARGV[12], ARGV[11], r, us, 0 } end
 
 -- Where the item's head keeps the position of the last change of this kind. Seen and deleted are for good: they need none.
 local slot = ({ r = 1, u = 1, a = 2, v = 2 })[change]
@@ -22,37 +23,26 @@ local function last(id)
   return head, { read or '', archived or '' }
 end
 
--- Remembers when the item was changed: a mark that is run again changes nothing that was changed after it, even where it comes late. One
--- that changed nothing counts as well.
+-- Remembers when the item was changed: a mark that is made again changes nothing that was changed after it was acknowledged first, in whatever
+-- order they come. One that changed nothing counts as well.
 local function remember(id, off)
   if not slot then return end
   local head, at = last(id)
-  if not head or was == '' and off == s and string.sub(at[slot], 1, #e + 1) == e .. '.' then return end
+  if not head or not again and off == s and string.sub(at[slot], 1, #e + 1) == e .. '.' then return end
   for i = 1, 2 do if at[i] == '' then at[i] = '-' end end
-  at[slot] = was == '' and e .. '.' .. int(off) or was .. '.' .. int(was_at)
+  at[slot] = again and table.concat({ ARGV[14], ARGV[15], ARGV[16] }, '.') or table.concat({ e, int(off), int(us) }, '.')
   redis.call('HSET', ITEMS, id, head .. '\n' .. at[1] .. ' ' .. at[2])
 end
 
--- How old is an epoch? 0: the current one; nil: older than the list, or it was lost as a whole.
-local ages = { [e] = 0 }
-if was ~= '' then
-  local n = 0
-  for old in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):%d+') do
-    n = n + 1
-    ages[old] = ages[old] or n
-  end
-end
-
--- Was the item changed after the mark that is run again?
+-- Was the item changed after the mark that is made again? Offsets tell it within an epoch. Between two, of which Redis may have forgotten either, its
+-- clock does; but whatever belongs to the current one came after everything that was lost.
 local function overtaken(id)
-  if was == '' or not slot then return false end
+  if not again or not slot then return false end
   local _, at = last(id)
-  local epoch, off = string.match(at[slot], '^(.*)%.(%d+)$')
+  local epoch, off, at_us = string.match(at[slot], '^(%w+)%.(%d+)%.(%d+)$')
   if not epoch then return false end
-  local age, mine = ages[epoch], ages[was]
-  if age == 0 then return true end
-  if age and mine and age ~= mine then return age < mine end
-  return tonumber(off) > was_at
+  if epoch == ARGV[14] then return tonumber(off) > tonumber(ARGV[15]) end
+  return epoch == e or tonumber(at_us) > tonumber(ARGV[16])
 end
 
 -- each tells whether it changed something
@@ -82,7 +72,7 @@ local apply = {
 }
 
 if ARGV[2] ~= 'ids' then
-  if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, now, 0 } end
+  if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, us, 0 } end
   local from = ({ s = UNSEEN, r = UNREAD, v = ARCHIVED })[change] or INDEX
   ids = redis.call('ZRANGEBYSCORE', from, '-inf', ARGV[2] == 'upto' and ARGV[4] or '+inf')
 end
@@ -121,7 +111,7 @@ if #done > 0 then
   live_together(tonumber(ARGV[8]))
   changed(KEYS[10], KEYS[11], ARGV[10], now)
 end
-local out = { #done, int(s), e, r, now, #unknown }
+local out = { #done, int(s), e, r, us, #unknown }
 for _, list in ipairs({ unknown, done }) do
   for _, id in ipairs(list) do out[#out + 1] = id end
 end
