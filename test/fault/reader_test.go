@@ -5,7 +5,6 @@ package fault
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -49,7 +48,6 @@ type reader struct {
 	refs    int           // made for them
 	only    *node         // the gateway to come to; nil: any that a balancer would choose
 	absent  chan struct{} // nil: it comes back at once; else when this is closed
-	socket  *net.TCPConn  // of the newest connection, where the client is its own
 	stalled chan struct{} // nil: it reads; else it stops at the next frame until this is closed
 	dials   int
 }
@@ -102,9 +100,6 @@ func (r *reader) resume() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stalled != nil {
-		if r.socket != nil {
-			_ = r.socket.SetReadBuffer(1 << 20) // less than a packet of loopback would make it slow for good
-		}
 		close(r.stalled)
 		r.stalled = nil
 	}

@@ -15,10 +15,7 @@ func narrow(r *reader) {
 	r.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dialer.DialContext(ctx, network, addr)
 		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetReadBuffer(4 << 10) // more waits there, and the scenario proves less
-			r.mu.Lock()
-			r.socket = tcp
-			r.mu.Unlock()
+			_ = tcp.SetReadBuffer(32 << 10) // with more the scenario takes longer; with much less, window and packets of loopback do not fit, and catching up takes forever
 		}
 		return c, err
 	}}}
@@ -44,6 +41,7 @@ func readersStopped(start start) {
 	stopped, lagging := w.log.now(), 0
 	for _, r := range append(away[:len(away):len(away)], gone...) {
 		r.stop()
+		w.tb.Cleanup(r.resume) // whatever happens: who waits for the end of its connection waits for it
 	}
 	w.say("%d of %d readers stop", len(away)+len(gone), len(w.readers))
 	w.log.add(Event{What: faultOn, Text: "readers stopped"})
@@ -57,7 +55,7 @@ func readersStopped(start start) {
 	w.say("%d subscriptions lag; half of the readers go on", lagging)
 	closed4408 := func() int { return w.metric(w.gateways, "allim_session_closes_total", "code", "4408") }
 	if !short {
-		w.eventually(time.Minute, "the others are given up", func() bool { return closed4408() >= len(gone) })
+		w.eventually(time.Minute, "the others are given up", func() bool { return w.metric(w.gateways, "allim_sessions") <= len(w.readers)-len(gone) })
 	} else {
 		w.pause(2 * time.Second)
 	}
@@ -70,7 +68,7 @@ func readersStopped(start start) {
 	w.finish(allowed{})
 	w.proves("subscriptions that lagged", lagging)
 	if !short {
-		w.proves("readers given up", closed4408())
+		w.proves("closed with 4408", closed4408()) // the others of them were cut in the middle of a frame, which takes as long
 	}
 	w.others(fast, stopped)
 }

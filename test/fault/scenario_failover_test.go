@@ -88,23 +88,27 @@ func followed(tb testing.TB, primary, replica *testkit.RedisServer) {
 // slotsMoved moves slots of ours to another master while everybody writes, and then kills a master.
 func slotsMoved(start start) {
 	w := start(options{cluster: true})
-	w.begin(load{users: 8, topics: 10, every: 400 * time.Millisecond})
+	w.begin(load{users: 8, topics: 14, every: 500 * time.Millisecond})
 	before := w.metric(w.gateways, "allim_feed_link_generations_total")
-	from, to, old := w.cluster.Nodes[0], w.cluster.Nodes[1], w.cluster.Nodes[2]
+	from, to, old := []*testkit.RedisServer{w.cluster.Nodes[0], w.cluster.Nodes[2]}, w.cluster.Nodes[1], w.cluster.Nodes[2]
 	moved, links := 0, 0
 	w.fault("slots moved", func() {
 		slots := map[int]bool{}
-		for _, st := range w.streamsOn(from) {
-			slots[int(w.redis.Client().ClusterKeySlot(w.ctx, st.key).Val())] = true
+		for _, node := range from {
+			for _, st := range w.streamsOn(node) {
+				slots[int(w.redis.Client().ClusterKeySlot(w.ctx, st.key).Val())] = true
+			}
 		}
 		for slot := range slots {
-			if moved == most(20, 5) {
-				break
+			if moved < most(20, 5) {
+				moved++
+				w.cluster.MoveSlots(to, slot)
 			}
-			moved++
-			w.cluster.MoveSlots(to, slot)
 		}
 	})
+	if moved < most(20, 5) {
+		w.tb.Errorf("only %d slots of ours could be moved", moved)
+	}
 	w.eventually(healedAfter, "links were made anew", func() bool {
 		links = w.metric(w.gateways, "allim_feed_link_generations_total") - before
 		return links >= moved*len(w.gateways)
