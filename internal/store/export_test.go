@@ -46,10 +46,11 @@ const (
 	Flushers    = flushers
 )
 
-// Again makes a write again that was acknowledged with a position, and returns what the script says; -100: it failed.
+// Again makes a write again that was acknowledged with a position, by a Redis whose clock was far ahead, and returns what the script says; -100: it
+// failed.
 func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, was notify.Position) (code int, at notify.Position) {
 	body, _ := keyspace.EncodeBody(m)
-	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, ackedAs{at: was, first: was, firstUS: 1})
+	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, ackedAs{at: was, first: was, firstUS: 1 << 52})
 	v, err := slice(s.run(ctx, opReplay, []call{c})[0])
 	if err != nil {
 		return -100, at

@@ -269,6 +269,11 @@ func TestAMarkOfTheNewHistoryWinsOverALostOne(t *testing.T) {
 	}
 	b.touch(b.Store)
 	b.wantBadge(ann, "2/0")
+	old := notify.Position{Epoch: "zzzzzz", Offset: 100}
+	if code, _ := b.Store.Again(b.ctx, ann, &notify.Message{Change: notify.ChangeRead, IDs: []string{"n1"}}, old); code != 0 {
+		t.Errorf("a mark of an older history that looks younger by its server's clock: code %d", code)
+	}
+	b.wantBadge(ann, "2/0")
 	b.newHistory()
 	b.touch(b.Store) // what did not win is not tried again
 	b.wantBadge(ann, "2/0")
