@@ -137,11 +137,8 @@ func decodeBody(m *notify.Message, body []byte) error {
 //
 //	<flags>\n<category>\n<expires ms>\n<collapse key>
 //
-// and, from its first mark on, a line that only lua/mark.lua reads: where it was changed last.
-const (
-	headFields   = 4
-	markedFields = 5
-)
+// and, from its first mark on, a line that only lua/mark.lua reads: where it was changed last. Lines behind these are of later builds, and are left alone.
+const headFields = 4
 
 // EncodeHead makes the head of an inbox item.
 func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
@@ -149,7 +146,7 @@ func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
 // DecodeItem reads an item, without place and state.
 func DecodeItem(id, head string, body []byte) (*notify.Item, error) {
 	f := strings.Split(head, "\n")
-	if len(f) != headFields && len(f) != markedFields {
+	if len(f) < headFields { // a later build may have more to say
 		return nil, fmt.Errorf("item %q: head: %w", id, ErrCorrupt)
 	}
 	var m notify.Message

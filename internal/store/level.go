@@ -116,7 +116,7 @@ func (s *Store) diskWay(ctx context.Context) (int32, error) {
 		return 0, err
 	}
 	pipe := n.Pipeline()
-	wait, info := pipe.Do(ctx, "WAITAOF", 0, 0, 1), pipe.Info(ctx, "persistence")
+	wait, info := pipe.Do(ctx, "WAITAOF", 1, 0, 1), pipe.Info(ctx, "persistence")
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	var refused redis.Error
 	switch err := wait.Err(); {

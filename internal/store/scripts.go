@@ -121,8 +121,8 @@ func replyOf(c *redis.Cmd, n int) ([]any, error) {
 	return v, nil
 }
 
-// Prefixes of Redis errors that pass by themselves: the server is starting, failing over, or loading, or our password is just being replaced.
-var passing = []string{"WRONGPASS", "NOAUTH", "LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK", "BUSY", "NOSCRIPT", "max number of clients"}
+// Prefixes of Redis errors that pass by themselves: the server is starting, failing over, or loading, our password is just being replaced, or its disk is full.
+var passing = []string{"WRONGPASS", "NOAUTH", "LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "TRYAGAIN", "MOVED", "ASK", "BUSY", "MISCONF", "NOSCRIPT", "max number of clients"}
 
 // classify makes an error of go-redis one of notify's: ErrUnavailable for what passes, ErrBusy where memory is full.
 func classify(err error) error {

@@ -185,8 +185,8 @@ func (w *writer) flush(g int) {
 	}
 }
 
-// take takes the lanes of the next pipeline; none ends the flusher. All first ops are of one level and, above Committed, of one partition:
-// they wait together for that level.
+// take takes the lanes of the next pipeline; none ends the flusher. All first ops are of one level and, above Committed, of one server,
+// on a cluster of one partition: they wait together for that level.
 func (w *writer) take(g int) (turns []turn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -225,7 +225,7 @@ func (w *writer) take(g int) (turns []turn) {
 }
 
 func (w *writer) together(a, b turn) bool {
-	return a.level() == b.level() && (a.level() == Committed || w.s.keys.Partition(a.lane.stream) == w.s.keys.Partition(b.lane.stream))
+	return a.level() == b.level() && (a.level() == Committed || !w.s.cluster || w.s.keys.Partition(a.lane.stream) == w.s.keys.Partition(b.lane.stream))
 }
 
 func (t turn) level() Level {
