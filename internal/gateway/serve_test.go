@@ -56,6 +56,36 @@ func TestNobodyHoldsAConnectionForEver(t *testing.T) {
 	}
 }
 
+// A browser connects ahead, a balancer looks whether the port is open: net/http takes such a connection for one that is at work for seconds.
+func TestWhoConnectedAndNeverAskedMakesTheEndNoFailure(t *testing.T) {
+	l, err := Listen(context.Background(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	seen := make(chan struct{}, 1)
+	go func() {
+		done <- serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { seen <- struct{}{} }), slog.New(slog.DiscardHandler), public, nil)
+	}()
+	silent, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	asks, err := net.Dial("tcp", l.Addr().String()) // it was accepted after the silent one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asks.Close()
+	_, _ = io.WriteString(asks, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	testkit.Receive(t, 10*time.Second, seen, "a request")
+	cancel()
+	if err := testkit.Receive(t, 10*time.Second, done, "its end"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMoreTokensThanTheMachineCanVerifyAreToldToComeBack(t *testing.T) {
 	hold := make(chan struct{})
 	verify := Limited(func(string) (*auth.Identity, error) { <-hold; return nil, nil })

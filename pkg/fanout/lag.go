@@ -44,7 +44,7 @@ func (x *shard) caughtUp(c *Subscription) {
 
 // hurry looks at all who lag: who stood for LagTimeout without getting nearer has to go.
 func (x *shard) hurry(now time.Duration) {
-	passed := now - x.hurried
+	passed := min(now-x.hurried, 2*x.opt.Sweep) // a process that stood still itself says nothing of its readers
 	x.hurried = now
 	worst := uint64(0)
 	for i := 0; i < len(x.laggards); {

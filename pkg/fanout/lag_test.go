@@ -56,6 +56,16 @@ func wantSlow(t *testing.T, s *slowSink, n int, when string) {
 	}
 }
 
+func TestAGatewayThatStoodStillItselfBlamesNobody(t *testing.T) {
+	e, _, s := aLaggard(t)
+	e.seconds(2)
+	e.clock += time.Hour
+	e.seconds(10)
+	wantSlow(t, s, 0, "after an hour without a look and 10 s")
+	e.seconds(30)
+	wantSlow(t, s, 1, "30 s later")
+}
+
 func TestWhoTakesNothingFor30SecondsIsTooSlow(t *testing.T) {
 	e, sub, s := aLaggard(t)
 	e.seconds(30)
