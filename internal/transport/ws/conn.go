@@ -22,8 +22,10 @@ type conn struct {
 	session *session.Session
 	wake    chan struct{} // buffered 1: the outbox has something; never closed
 	ping    chan struct{} // buffered 1: send a ping; never closed
-	waited  atomic.Int64  // when the last frame was taken that had to wait, Unix nanoseconds
-	writing atomic.Bool   // a frame is under way
+	born    time.Time
+	writing atomic.Bool  // a frame is under way
+	reading atomic.Bool  // a frame of the client's is at work
+	waited  atomic.Int64 // when the last of these ended that took long, nanoseconds since born
 	ctx     context.Context
 	cancel  context.CancelFunc // ends everything; the connection is cut
 	wg      sync.WaitGroup
@@ -35,7 +37,7 @@ func newConn(c *websocket.Conn, o Options) *conn {
 	}
 	// Never the request's context: its end would cut the connection without a close frame (pitfalls C21).
 	ctx, cancel := context.WithCancel(context.Background())
-	return &conn{ws: c, opt: o, wake: make(chan struct{}, 1), ping: make(chan struct{}, 1), ctx: ctx, cancel: cancel}
+	return &conn{ws: c, opt: o, wake: make(chan struct{}, 1), ping: make(chan struct{}, 1), born: time.Now(), ctx: ctx, cancel: cancel}
 }
 
 // Wake, Ping and Abort are what the session asks for.
@@ -80,7 +82,7 @@ func (c *conn) read() {
 			c.session.End(wire.CloseNotUTF8, "text that is not UTF-8")
 			continue
 		}
-		c.session.Handle(frame)
+		c.during(&c.reading, func() { c.session.Handle(frame) })
 	}
 }
 
@@ -114,29 +116,36 @@ func (c *conn) write() {
 func (c *conn) send(frame []byte) error {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Write)
 	defer cancel()
-	began := time.Now()
-	c.writing.Store(true)
-	err := c.ws.Write(ctx, websocket.MessageText, frame)
-	if now := time.Now(); now.Sub(began) > shortWrite {
-		c.waited.Store(now.UnixNano())
-	}
-	c.writing.Store(false)
+	var err error
+	c.during(&c.writing, func() { err = c.ws.Write(ctx, websocket.MessageText, frame) })
 	if err != nil && c.ctx.Err() == nil && ctx.Err() != nil {
 		c.opt.Metrics.Limit("write")
 	}
 	return err
 }
 
-// shortWrite is how long a frame takes that the kernel has room for, and much more: one that took longer waited for the client.
-const shortWrite = 100 * time.Millisecond
+// short is how long a frame takes that the kernel has room for, and a command that waits for nobody, and much more, on a busy machine too.
+const short = time.Second
+
+// during does something that what says, and remembers when it ended if it took long.
+func (c *conn) during(what *atomic.Bool, do func()) {
+	began := time.Now()
+	what.Store(true)
+	do()
+	if time.Since(began) > short {
+		c.waited.Store(int64(time.Since(c.born)))
+	}
+	what.Store(false)
+}
 
 // pong sends a ping and cuts the connection if it is not answered in time. A ping behind a frame that the client has not taken yet says nothing:
-// then the bound of that frame is the sign of life, or that it was taken at last (decision 0020).
+// then the bound of that frame is the sign of life, or that it was taken at last (decision 0020). Nor does a pong behind a frame of the client's own
+// that waits for Redis: nobody reads it meanwhile.
 func (c *conn) pong() {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Sessions.Limits().Pong)
 	defer cancel()
-	began := time.Now().UnixNano()
-	if err := c.ws.Ping(ctx); err != nil && c.ctx.Err() == nil && !c.writing.Load() && c.waited.Load() < began {
+	began := int64(time.Since(c.born))
+	if err := c.ws.Ping(ctx); err != nil && c.ctx.Err() == nil && !c.writing.Load() && !c.reading.Load() && c.waited.Load() < began {
 		c.opt.Metrics.Limit("pong")
 		c.cancel()
 	}

@@ -25,7 +25,9 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // serve is a server of sessions that know nobody: what a transport does by itself needs no Redis.
 func serve(t *testing.T, o session.Options, w ws.Options) (url string, sessions *session.Sessions) {
 	t.Helper()
-	o.Verify = func(string) (*auth.Identity, error) { return nil, notify.ErrUnauthorized }
+	if o.Verify == nil {
+		o.Verify = func(string) (*auth.Identity, error) { return nil, notify.ErrUnauthorized }
+	}
 	o.Tick, o.Grace = 10*time.Millisecond, time.Second
 	w.Sessions = session.New(o)
 	w.Metrics = session.NewMetrics(nil)
@@ -127,6 +129,25 @@ func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
 		t.Fatal("the one that answers was cut too")
 	}
 	_ = mute.CloseNow()
+}
+
+// Its pongs stand behind its own frame, which waits for somebody else.
+func TestAClientWhoseCommandTakesLongIsNotCut(t *testing.T) {
+	hold := make(chan struct{})
+	limits := session.Limits{Ping: 20 * time.Millisecond, Pong: 20 * time.Millisecond}
+	url, sessions := serve(t, session.Options{Limits: limits, Verify: func(string) (*auth.Identity, error) { <-hold; return nil, notify.ErrUnauthorized }}, ws.Options{})
+	c := dial(t, url)
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := c.Read(context.Background()) // answers pings meanwhile
+		ended <- err
+	}()
+	send(t, c, websocket.MessageText, `{"type":"auth","token":"x"}`)
+	testkit.Never(t, 500*time.Millisecond, func() bool { return sessions.Len() == 0 }, "it is cut")
+	close(hold)
+	if err := testkit.Receive(t, 5*time.Second, ended, "the answer"); err != nil {
+		t.Errorf("instead of the answer: %v", err)
+	}
 }
 
 func TestStoppingClosesWith1012(t *testing.T) {
