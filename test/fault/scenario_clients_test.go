@@ -173,7 +173,7 @@ func (w *world) on(n *node) (there []*reader) {
 
 // rolling stops one gateway after the other, as an update does. Whoever knows `move` is somewhere else before its old connection ends.
 func rolling(start start) {
-	w := start(options{gateways: 3, settings: most("drain: {pause: 5s, window: 20s}\n", "drain: {pause: 500ms, window: 3s}\n")})
+	w := start(options{gateways: 3, settings: most("drain: {pause: 5s, window: 20s}\n", "drain: {pause: 500ms, window: 2s}\n")})
 	plain := 0
 	w.begin(load{users: most(250, 38), notified: 5, devices: 4, topics: 1, every: time.Second, reader: func(r *reader) {
 		if w.rng.IntN(20) == 0 {

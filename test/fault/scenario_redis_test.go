@@ -149,7 +149,7 @@ func resetsEachSecond(start start) {
 // onePercentDropped loses messages on their way to the gateways. In busy topics the next one shows the gap; in quiet ones nothing does but the looking.
 func onePercentDropped(start start) {
 	w := start(options{})
-	quiet := w.quietReaders(10, 60)
+	quiet := w.quietReaders(10, 90)
 	w.begin(load{})
 	dropped := 0
 	w.fault("1 % of the messages dropped", func() {
