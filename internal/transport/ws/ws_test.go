@@ -133,9 +133,10 @@ func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
 
 // Its pongs stand behind its own frame, which waits for somebody else.
 func TestAClientWhoseCommandTakesLongIsNotCut(t *testing.T) {
-	hold := make(chan struct{})
-	limits := session.Limits{Ping: 20 * time.Millisecond, Pong: 20 * time.Millisecond}
-	url, sessions := serve(t, session.Options{Limits: limits, Verify: func(string) (*auth.Identity, error) { <-hold; return nil, notify.ErrUnauthorized }}, ws.Options{})
+	hold, begun := make(chan struct{}), make(chan struct{})
+	limits := session.Limits{Ping: 100 * time.Millisecond, Pong: 500 * time.Millisecond}
+	verify := func(string) (*auth.Identity, error) { close(begun); <-hold; return nil, notify.ErrUnauthorized }
+	url, sessions := serve(t, session.Options{Limits: limits, Verify: verify}, ws.Options{})
 	c := dial(t, url)
 	ended := make(chan error, 1)
 	go func() {
@@ -143,7 +144,8 @@ func TestAClientWhoseCommandTakesLongIsNotCut(t *testing.T) {
 		ended <- err
 	}()
 	send(t, c, websocket.MessageText, `{"type":"auth","token":"x"}`)
-	testkit.Never(t, 500*time.Millisecond, func() bool { return sessions.Len() == 0 }, "it is cut")
+	testkit.Closed(t, 5*time.Second, begun, "it is at work")
+	testkit.Never(t, 1500*time.Millisecond, func() bool { return sessions.Len() == 0 }, "it is cut")
 	close(hold)
 	if err := testkit.Receive(t, 5*time.Second, ended, "the answer"); err != nil {
 		t.Errorf("instead of the answer: %v", err)
