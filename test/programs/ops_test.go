@@ -19,7 +19,11 @@ import (
 
 // do calls an HTTP port over a connection of its own.
 func do(method, url, body string) (code int, answer string, err error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 90 * time.Second}
+	return doWithin(90*time.Second, method, url, body)
+}
+
+func doWithin(most time.Duration, method, url, body string) (code int, answer string, err error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: most}
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
