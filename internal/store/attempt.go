@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -68,11 +67,9 @@ func (s *Store) exec(turns []turn) {
 	defer cancel()
 	calls := make([]call, len(ops))
 	for i, o := range ops {
-		o.call.args[o.call.ends] = s.clocks.at(s.keys.Partition(o.stream), until)
 		calls[i] = o.call
 	}
 	cmds, short, err := s.reach(ctx, ops[0], calls)
-	came := time.Now()
 	for i, o := range ops {
 		var v []any
 		if o.err, o.short = err, short; err != nil {
@@ -81,20 +78,8 @@ func (s *Store) exec(turns []turn) {
 		if v, o.err = slice(cmds[i]); o.err == nil {
 			o.reply, o.err = parseReply(v)
 		}
-		if o.err == nil {
-			o.err = s.inTime(o, came)
-		}
 	}
 	s.metrics.doneWrites(start, ops)
-}
-
-// inTime learns the time from a reply, and tells whether the write came too late.
-func (s *Store) inTime(o *op, came time.Time) error {
-	s.clocks.learn(s.keys.Partition(o.stream), o.reply.now/1000, came)
-	if o.reply.code == codeLate {
-		return fmt.Errorf("redis: %w: it came too late", notify.ErrUnavailable)
-	}
-	return nil
 }
 
 // reach runs calls for the level of one.

@@ -53,7 +53,7 @@ func (s *Store) appendEvent(st notify.Stream, w *write, was ackedAs) call {
 	h := s.history(st.Topic)
 	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
 		w.id, w.body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st),
-		was.at.Epoch, was.at.Offset, noEnd}, 11}
+		was.at.Epoch, was.at.Offset}}
 }
 
 func (s *Store) appendUser(st notify.Stream, w *write, was ackedAs) call {
@@ -63,18 +63,18 @@ func (s *Store) appendUser(st notify.Stream, w *write, was ackedAs) call {
 	}
 	return call{notifyScript, s.inboxKeys(st), []any{
 		w.id, w.body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
-		string(rune(w.change)), head, w.category, s.inbox.Size, was.at.Epoch, was.at.Offset, noEnd}, 14}
+		string(rune(w.change)), head, w.category, s.inbox.Size, was.at.Epoch, was.at.Offset}}
 }
 
 // markCall is the call of a mark of its ids, of everything up to a position, or of all.
 func (s *Store) markCall(st notify.Stream, w *write, how string, upto notify.Position, was ackedAs) call {
-	args := make([]any, 0, 16+len(w.ids))
+	args := make([]any, 0, 15+len(w.ids))
 	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
-		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, noEnd, was.first.Epoch, was.first.Offset, was.firstUS)
+		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, was.first.Epoch, was.first.Offset, was.firstUS)
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
-	return call{markScript, s.inboxKeys(st), args, 12}
+	return call{markScript, s.inboxKeys(st), args}
 }
 
 // inboxKeys are the keys of the scripts that write a user's stream.
@@ -90,30 +90,24 @@ const (
 	codeHeld       = 2 // of a message: made before, and not lost
 	codeStaleMark  = -1
 	codeHeldMark   = -2
-	codeLate       = -3  // it came after its time, and did nothing
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
-
-// noEnd is in place of the time after which a call does nothing.
-const noEnd = int64(0)
 
 // A reply is what every script that writes answers.
 type reply struct {
 	code    int             // see the constants
 	at      notify.Position // the call's, or the stream's last where a mark changed nothing
 	history string          // the id of the history of the Redis that wrote it; "" where it does not tell
-	now     int64           // its clock, in Unix microseconds
-	rest    []any           // receivers, and unread of a user's stream; of a mark the number of unknown ids, those, and those it changed
+	rest    []any           // receivers, and unread of a user's stream; of a mark Redis' clock in Unix us, the number of unknown ids, those, and those it changed
 }
 
 // parseReply reads the values that a script answered.
 func parseReply(v []any) (r reply, err error) {
-	const fixed = 5
+	const fixed = 4
 	if len(v) <= fixed {
 		return r, fmt.Errorf("script answered %d values, not more than %d", len(v), fixed)
 	}
 	r.code, r.rest = number(v[0]), v[fixed:]
-	r.now, _ = v[4].(int64)
 	// go-redis reads replies into one shared buffer: what is kept must not keep it
 	r.at.Epoch = strings.Clone(text(v[2]))
 	if r.at.Offset, err = strconv.ParseUint(text(v[1]), 10, 53); err != nil {
@@ -136,8 +130,15 @@ func (r reply) ack() Ack {
 
 // ids are the unknown and the changed ids of the reply to a mark.
 func (r reply) ids() (unknown, changed []string) {
-	n := min(max(number(r.rest[0]), 0), len(r.rest)-1)
-	return texts(r.rest[1 : 1+n]), texts(r.rest[1+n:])
+	rest := r.rest[1:]
+	n := min(max(number(rest[0]), 0), len(rest)-1)
+	return texts(rest[1 : 1+n]), texts(rest[1+n:])
+}
+
+// us is Redis' clock when it made a mark.
+func (r reply) us() int64 {
+	us, _ := r.rest[0].(int64)
+	return us
 }
 
 // proof is the position that shows that Redis still has a write. A mark that changed nothing, and is remembered by its items all the same, has

@@ -62,15 +62,6 @@ func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, 
 	return r.code, r.at
 }
 
-// Clock moves what the Store believes of Redis' clock.
-func (s *Store) Clock(by time.Duration) {
-	s.clocks.mu.Lock()
-	defer s.clocks.mu.Unlock()
-	for i := range s.clocks.of {
-		s.clocks.of[i].ahead += by.Milliseconds()
-	}
-}
-
 // Remark makes the marks again that wait for their items, without their pauses, and returns when it is done.
 func (s *Store) Remark(ctx context.Context) {
 	s.remarkDue(time.Now().Add(time.Hour))

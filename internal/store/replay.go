@@ -146,7 +146,7 @@ func (s *Store) rerun(batch []rerun, found []standing, errs []error, ats map[*en
 			errs[e.turn] = err
 			continue
 		case err != nil: // what this Redis does not take now, it never will
-			s.log.Error("replay_failed", "error", err)
+			s.giveUp(e.kind(), err)
 			continue
 		}
 		if got.history != found[e.turn].history {
@@ -156,6 +156,12 @@ func (s *Store) rerun(batch []rerun, found []standing, errs []error, ats map[*en
 			ats[e.entry] = at
 		}
 	}
+}
+
+// giveUp says that an acknowledged write is lost for good.
+func (s *Store) giveUp(kind operation, why error) {
+	s.metrics.replayGivenUp(kind)
+	s.log.Error("replay_failed", "kind", operations[kind], "error", why)
 }
 
 func (s *Store) againCall(st notify.Stream, w write, was ackedAs) call {

@@ -24,7 +24,8 @@ type ringMetrics struct {
 	retries       prometheus.Counter
 	bytes, held   prometheus.Gauge
 	left          [len(ringLefts)]prometheus.Counter
-	replayed      [3]prometheus.Counter // publish, notify, mark
+	replayed      [len(operations)]prometheus.Counter // publish, notify, mark
+	givenUp       [len(operations)]prometheus.Counter // of the same
 	replayHeld    prometheus.Counter
 	notReplicated [2]prometheus.Counter
 	history       prometheus.Gauge
@@ -43,16 +44,17 @@ func newRingMetrics(r prometheus.Registerer) (m ringMetrics) {
 		Help: "1 where Redis tells the id of its history (INFO replication); 0: what a failover loses is not noticed."})
 	left := vec("allim_redis_ring_left_total", "Writes that left the ring, by why: every replica has them, their age, or no room for more.", "why")
 	replayed := vec("allim_redis_replayed_total", "Acknowledged writes that Redis had lost and that were written again.", "kind")
+	givenUp := vec("allim_redis_replay_given_up_total", "Acknowledged writes that Redis had lost and that could not be written again.", "kind")
 	short := vec("allim_redis_not_replicated_total", "Waits for replicas that ended too early: for a write's level, or when the program stopped.", "when")
 	for i, why := range ringLefts {
 		m.left[i] = left.WithLabelValues(why)
 	}
-	for i, op := range []operation{opPublish, opNotify, opMark} {
-		m.replayed[i] = replayed.WithLabelValues(operations[op])
+	for _, op := range []operation{opPublish, opNotify, opMark} {
+		m.replayed[op], m.givenUp[op] = replayed.WithLabelValues(operations[op]), givenUp.WithLabelValues(operations[op])
 	}
 	m.notReplicated = [...]prometheus.Counter{whenLevel: short.WithLabelValues("level"), whenStop: short.WithLabelValues("stop")}
 	if r != nil {
-		r.MustRegister(m.retries, m.bytes, m.held, left, replayed, m.replayHeld, short, m.history)
+		r.MustRegister(m.retries, m.bytes, m.held, left, replayed, givenUp, m.replayHeld, short, m.history)
 	}
 	return m
 }
@@ -78,11 +80,15 @@ func (m *Metrics) ringLeft(why ringLeft) {
 }
 
 func (m *Metrics) replayed(kind operation) {
-	if m == nil {
-		return
+	if m != nil {
+		m.ring.replayed[kind].Inc()
 	}
-	at := map[operation]int{opPublish: 0, opNotify: 1, opMark: 2}[kind]
-	m.ring.replayed[at].Inc()
+}
+
+func (m *Metrics) replayGivenUp(kind operation) {
+	if m != nil {
+		m.ring.givenUp[kind].Inc()
+	}
 }
 
 func (m *Metrics) replayHeld() {

@@ -48,7 +48,6 @@ type call struct {
 	script *redis.Script
 	keys   []string
 	args   []any
-	ends   int // where in args the time stands after which it does nothing; 0: it has none
 }
 
 // run runs the calls, which are one operation, in one pipeline and returns their replies in order.

@@ -113,14 +113,12 @@ func New(o Options) (*Store, error) {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
 	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways}
-	servers := 1 // that have a clock
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
-		s.publishCmd, servers = "SPUBLISH", o.Keys.Partitions()
+		s.publishCmd = "SPUBLISH"
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.clocks = newClocks(servers)
 	s.ring = newRing(o.Keys.Partitions(), o.Metrics)
 	s.writer = newWriter(s, s.cluster)
 	if s.inbox.Size == 0 {
@@ -147,7 +145,6 @@ type Store struct {
 
 	writer *writer
 	ring   *ring
-	clocks *clocks
 	disk   atomic.Int32 // what is known of how Disk is reached
 	hidden atomic.Bool  // it was said that Redis does not tell its history
 

@@ -12,9 +12,6 @@ end
 
 local function now_ms() return math.floor(now_us() / 1000) end
 
--- Did a write come after its time? Who sent it has given it up, and may have sent another one since: nothing is done. 0: it has no end.
-local function late(ends, now) return tonumber(ends) > 0 and now > tonumber(ends) end
-
 -- the id of the Redis history; '?' where the server does not tell it (the embedded one, or an ACL that hides it)
 local function history_id()
   local info = redis.pcall('INFO', 'replication')

@@ -1,14 +1,13 @@
 -- lib, inbox. Changes the state of items. KEYS as notify.lua
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
---      13 ms after which it does nothing, 14 epoch, 15 offset and 16 Redis' us of its first acknowledgement where it is made again, 17… ids
+--      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again, 16… ids
 -- Answers {changed, offset, epoch, history id, now us, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch,
--- -2: held, -3: late. Nothing changed: no event.
+-- -2: held. Nothing changed: no event.
 local us = now_us()
 local now = math.floor(us / 1000)
-if late(ARGV[13], now) then return { -3, '0', '', history_id(), us, 0 } end
 local ids, unknown = {}, {}
-for i = 17, #ARGV do ids[#ids + 1] = ARGV[i] end
+for i = 16, #ARGV do ids[#ids + 1] = ARGV[i] end
 if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), us, #ids, unpack(ids) } end
 local change, again = ARGV[1], ARGV[11] ~= ''
 local e, s, r = position(ARGV[6], now)
@@ -30,7 +29,7 @@ local function remember(id, off)
   local head, at = last(id)
   if not head or not again and off == s and string.sub(at[slot], 1, #e + 1) == e .. '.' then return end
   for i = 1, 2 do if at[i] == '' then at[i] = '-' end end
-  at[slot] = again and table.concat({ ARGV[14], ARGV[15], ARGV[16] }, '.') or table.concat({ e, int(off), int(us) }, '.')
+  at[slot] = again and table.concat({ ARGV[13], ARGV[14], ARGV[15] }, '.') or table.concat({ e, int(off), int(us) }, '.')
   redis.call('HSET', ITEMS, id, head .. '\n' .. at[1] .. ' ' .. at[2])
 end
 
@@ -41,8 +40,8 @@ local function overtaken(id)
   local _, at = last(id)
   local epoch, off, at_us = string.match(at[slot], '^(%w+)%.(%d+)%.(%d+)$')
   if not epoch then return false end
-  if epoch == ARGV[14] then return tonumber(off) > tonumber(ARGV[15]) end
-  return epoch == e or tonumber(at_us) > tonumber(ARGV[16])
+  if epoch == ARGV[13] then return tonumber(off) > tonumber(ARGV[14]) end
+  return epoch == e or tonumber(at_us) > tonumber(ARGV[15])
 end
 
 -- each tells whether it changed something
