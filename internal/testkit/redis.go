@@ -92,9 +92,9 @@ func startRedis(t testing.TB, secure *tls.Config, deployed string, args []string
 // newRedis is a server that is not started yet.
 func newRedis(t testing.TB) *RedisServer {
 	t.Helper()
-	bin, err := exec.LookPath("redis-server")
+	bin, err := binary()
 	if err != nil {
-		t.Fatal("install redis-server (scripts/deps does it; Debian: apt-get install redis-server)")
+		t.Fatalf("find redis-server: %v (scripts/deps installs it; Debian: apt-get install redis-server)", err)
 	}
 	return &RedisServer{tb: t, bin: bin, dir: t.TempDir()}
 }

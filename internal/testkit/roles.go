@@ -83,6 +83,13 @@ func filled(t testing.TB, name, dir string) string {
 			lines = append(lines, strings.TrimSpace(line))
 		}
 	}
+	if atLeast(7, 2) { // what README.md says to add there
+		for i, l := range lines {
+			if strings.HasPrefix(l, "user allim-publisher ") {
+				lines[i] = strings.Replace(l, " +wait ", " +wait +waitaof ", 1)
+			}
+		}
+	}
 	path := filepath.Join(dir, "users.acl")
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
