@@ -152,7 +152,9 @@ func (c *caller) mark(id string) bool {
 		m := markOf[kind]
 		r, err := pb.NewInboxClient(conn).Mark(ctx, &pb.MarkRequest{User: c.user, Mark: &m, Ids: []string{id}})
 		if err == nil && len(r.Unknown) > 0 { // lost, and not written again yet
-			err = status.Error(codes.Unavailable, "the item is not there")
+			if err = status.Error(codes.Unavailable, "the item is not there"); c.w.unknown(c.stream(), id) {
+				err = status.Error(codes.NotFound, "the item is not there, and will not be")
+			}
 		}
 		return answer{r.GetPos(), false}, err
 	})
@@ -185,6 +187,9 @@ func (c *caller) do(kind, id string, try func(context.Context, *grpc.ClientConn)
 			return true
 		case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Canceled:
 			c.w.log.add(Event{What: tried, Op: n, Pod: by, Text: err.Error()})
+		case codes.NotFound:
+			c.w.log.add(Event{What: missing, Op: n, Pod: by, Text: err.Error()})
+			return true
 		default:
 			c.w.log.add(Event{What: refused, Op: n, Kind: kind, Stream: c.stream(), ID: id, Pod: by, Text: err.Error()})
 			return false

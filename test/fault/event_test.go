@@ -7,6 +7,7 @@ const (
 	invoked = "invoked" // a caller or reader begins an operation
 	tried   = "tried"   // an attempt ended without an answer that says what became of it
 	acked   = "acked"   // it was acknowledged
+	missing = "missing" // a mark: what it is about is not there, and nobody can say what became of that
 	refused = "refused" // an answer that no retry would better: a fault of the harness, or of ours
 
 	sent   = "sent"   // an ephemeral message was tried, once
@@ -24,7 +25,6 @@ const (
 	faultOn  = "fault"  // Text says which
 	faultOff = "healed" //
 	killed   = "killed" // the process Pod, by kill -9
-	lossy    = "lossy"  // from here on Redis may have lost what was acknowledged before
 	kept     = "kept"   // Redis has lost everything of Stream after Pos
 
 	history  = "history"  // the truth at the end: all that stands in the history of Stream

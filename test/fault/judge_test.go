@@ -2,6 +2,7 @@ package fault
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -25,9 +26,9 @@ func goodLog() (log []Event) {
 		e.At = at
 		log = append(log, e)
 	}
-	write := func(n int, kind, stream, id string) {
+	write := func(n int, kind, stream, id, pos string) {
 		add(Event{What: invoked, Op: n, Kind: kind, Stream: stream, ID: id})
-		add(Event{What: acked, Op: n, Pod: "publisher-1"})
+		add(Event{What: acked, Op: n, Pod: "publisher-1", Pos: pos})
 	}
 	get := func(reader string, conn int, stream, id, pos string, more ...func(*Event)) {
 		e := Event{What: got, Reader: reader, Conn: conn, Stream: stream, ID: id, Pos: pos, Owner: stream, Shown: id != ""}
@@ -43,25 +44,24 @@ func goodLog() (log []Event) {
 	add(Event{What: begins, Reader: "one", Conn: 1, Stream: feed, Pos: "-7.0"})
 	add(Event{What: begins, Reader: "two", Conn: 2, Stream: feed, Pos: "-7.0"})
 	add(Event{What: begins, Reader: "ann", Conn: 3, Stream: ann, Pos: "-7.0"})
-	write(1, "publish", feed, "m1")
+	write(1, "publish", feed, "m1", "e.1")
 	get("one", 1, feed, "m1", "e.1")
 	get("two", 2, feed, "m1", "e.1")
-	write(2, "notify", ann, "n1")
+	write(2, "notify", ann, "n1", "e.1")
 	get("ann", 3, ann, "n1", "e.1")
-	write(3, "read", ann, "n1")
+	write(3, "read", ann, "n1", "e.2")
 	get("ann", 3, ann, "", "e.2")
 	for _, id := range []string{"e1", "e2"} {
 		add(Event{What: sent, Stream: feed, ID: id})
 		add(Event{What: passed, Reader: "one", Conn: 1, Stream: feed, ID: id, Owner: feed})
 	}
 	add(Event{What: faultOn, Text: "lossy failover"})
-	write(4, "publish", feed, "m2")
+	write(4, "publish", feed, "m2", "e.2")
 	get("one", 1, feed, "m2", "e.2") // two has not had it yet
-	add(Event{What: lossy})
 	add(Event{What: kept, Stream: feed, Pos: "e.1"})
 	add(Event{What: kept, Stream: ann, Pos: "e.2"})
 	add(Event{What: faultOff})
-	write(5, "publish", feed, "m3")
+	write(5, "publish", feed, "m3", "f.2")
 	add(Event{What: reset, Reader: "one", Conn: 1, Stream: feed, Pos: "f.0"})
 	get("one", 1, feed, "m1", "f.1", hidden)
 	get("one", 1, feed, "m3", "f.2")
@@ -226,30 +226,67 @@ func TestAnOperationWithoutAnAnswerMayHaveBeenCarriedOutOrNot(t *testing.T) {
 	}
 }
 
+// killedAt is the good log with a message that Redis lost and nobody wrote again, and its holder, or another process, killed at a time.
+func killedAt(pod string, at func(ack, loss time.Duration) time.Duration) []Event {
+	log := with(0, truthOf(feed), func(e *Event) { e.Items = e.Items[:2] })(goodLog())
+	log = slices.DeleteFunc(log, func(e Event) bool { return e.ID == "m2" && e.Replayed })
+	acked := find(log, 0, func(e Event) bool { return e.What == acked && e.Op == 4 })
+	kill := Event{What: killed, Pod: pod, At: at(log[acked].At, log[find(log, 0, func(e Event) bool { return e.What == kept })].At)}
+	i := slices.IndexFunc(log, func(e Event) bool { return e.At > kill.At })
+	return slices.Insert(log, i, kill)
+}
+
 func TestWhatOnlyAKilledProcessHeldMayBeLostWithTheDataAndIsCounted(t *testing.T) {
-	lost := func(order ...string) []Event {
-		log := with(0, truthOf(feed), func(e *Event) { e.Items = e.Items[:2] })(goodLog())
-		log = slices.DeleteFunc(log, func(e Event) bool { return e.ID == "m2" && e.Replayed || e.What == lossy })
-		var between []Event
-		for _, what := range order {
-			between = append(between, Event{What: what, Pod: "publisher-1"})
-		}
-		i := find(log, 0, func(e Event) bool { return e.What == kept })
-		for j := range between {
-			between[j].At = log[i].At
-		}
-		return slices.Insert(log, i, between...)
-	}
-	if got := judge(lost(killed, lossy), allowed{resets: lossResets}); len(got) > 0 {
+	between := func(ack, loss time.Duration) time.Duration { return (ack + loss) / 2 }
+	if got := judge(killedAt("publisher-1", between), allowed{resets: lossResets}); len(got) > 0 {
 		t.Errorf("got %v", got)
 	}
-	if n := summarize(lost(killed, lossy)).unknown; n != 1 {
+	if n := summarize(killedAt("publisher-1", between)).unknown; n != 1 {
 		t.Errorf("%d operations are unknown, want 1", n)
 	}
-	for _, order := range [][]string{{lossy, killed}, {lossy}, {killed}} {
-		if got := judge(lost(order...), allowed{resets: lossResets}); len(got) == 0 {
-			t.Errorf("%v: no breach", order)
+	for name, log := range map[string][]Event{
+		"before it acknowledged":  killedAt("publisher-1", func(ack, _ time.Duration) time.Duration { return ack - time.Millisecond }),
+		"after the loss":          killedAt("publisher-1", func(_, loss time.Duration) time.Duration { return loss + time.Millisecond }),
+		"another process":         killedAt("publisher-2", between),
+		"what Redis had not lost": with(0, func(e Event) bool { return e.What == kept }, func(e *Event) { e.Pos = "e.2" })(killedAt("publisher-1", between)),
+		"longer than it remembers": func() []Event {
+			log := killedAt("publisher-1", between)
+			for i := find(log, 0, func(e Event) bool { return e.What == killed }); i < len(log); i++ {
+				log[i].At += ringLife
+			}
+			return log
+		}(),
+	} {
+		if got := judge(log, allowed{resets: lossResets}); len(got) == 0 || got[0].rule != 1 {
+			t.Errorf("%s: got %v, want a breach of rule 1", name, got)
 		}
+	}
+}
+
+func TestAMarkOfAnItemThatIsGoneIsGivenUpOnlyWhereNobodyHoldsTheItem(t *testing.T) {
+	for _, held := range []bool{false, true} {
+		log := goodLog()
+		begun := log[len(log)-1].At
+		log = append(log, Event{At: begun, What: invoked, Op: 6, Kind: "read", Stream: feed, ID: "m2"}, Event{At: begun, What: missing, Op: 6})
+		if !held {
+			log = slices.Insert(log, find(log, 0, func(e Event) bool { return e.What == kept }), Event{What: killed, Pod: "publisher-1", At: begun})
+			log[find(log, 0, func(e Event) bool { return e.What == kept })].At = begun
+		}
+		if got := judge(log, allowed{resets: someResets}); (len(got) > 0) != held || held && got[0].rule != 7 {
+			t.Errorf("held %t: got %v", held, got)
+		}
+	}
+}
+
+func TestWhatAnUnknownMarkDidToAnItemNobodyKnows(t *testing.T) {
+	v := newView([]Event{
+		{What: invoked, Op: 1, Kind: "read", Stream: ann, ID: "n1"}, {What: acked, Op: 1, Pod: "publisher-1", Pos: "e.2"},
+		{What: invoked, Op: 2, Kind: "archive", Stream: ann, ID: "n1"}, {What: acked, Op: 2, Pod: "publisher-2", Pos: "e.3"},
+		{What: killed, Pod: "publisher-1"}, {What: kept, Stream: ann, Pos: "e.1"},
+	}, allowed{})
+	want := map[Item]bool{{Seen: true, Archived: true}: true, {Seen: true, Archived: true, Read: true}: true}
+	if got := v.fold(v.marks[key(ann, "n1")]); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -56,6 +56,9 @@ func (r *reader) markItem(own, id string) bool {
 		case f.Type == "ok" && len(f.Unknown) == 0:
 			r.w.log.add(Event{What: acked, Op: n, Pos: f.Pos, Pod: to})
 			return true
+		case f.Type == "ok" && r.w.unknown(own, id):
+			r.w.log.add(Event{What: missing, Op: n, Pod: to, Text: f.Raw})
+			return true
 		case f.Type == "error" && f.Code != "unavailable" && f.Code != "busy" && f.Code != "limit":
 			r.w.log.add(Event{What: refused, Op: n, Kind: kind, Stream: own, ID: id, Pod: to, Text: f.Raw})
 			return false

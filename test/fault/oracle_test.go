@@ -187,7 +187,9 @@ func nothingRefused(v *view) (wrong []string) {
 		}
 	}
 	for _, o := range v.ops {
-		if !o.acked {
+		if item := v.written[key(o.stream, o.id)]; o.missing && !v.excused(item) {
+			wrong = append(wrong, fmt.Sprintf("operation %d (%s %s of %s): the item is not there, and it is known who holds it", o.n, o.kind, o.id, o.stream))
+		} else if !o.acked && !o.missing {
 			wrong = append(wrong, fmt.Sprintf("operation %d (%s %s of %s) never got an answer", o.n, o.kind, o.id, o.stream))
 		}
 	}

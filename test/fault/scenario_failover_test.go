@@ -16,12 +16,12 @@ const failoverWithin = 30 * time.Second // Sentinels agree after a second of sil
 // what it lacks is told so, and those who acknowledged it write it again.
 func failoverLoses(start start) {
 	w := start(options{sentinel: true})
-	old, heir := w.watched.Servers[0], w.watched.Servers[1]
-	replication := w.watched.HoldBack(heir)
+	replication := w.watched.HoldBack(w.watched.Servers[1])
 	w.begin(load{})
-	messages, marks := 0, 0
+	var lost loss
 	w.fault("failover that loses", func() {
 		back := make(chan struct{})
+		defer close(back)
 		for _, r := range w.readers {
 			if r.user == "user-1" { // who sees nothing of what is lost, and must not be reset
 				r.goAway(back)
@@ -29,24 +29,68 @@ func failoverLoses(start start) {
 		}
 		w.pause(time.Second)
 		replication.Blackhole(true)
-		w.pause(3 * time.Second)
-		defer close(back)
-		w.log.add(Event{What: lossy})
-		streams := w.streamsOn(old)
-		old.Stop()
-		replication.Cut()
-		messages, marks = w.keeps(heir, streams)
-		if w.watched.Promoted(old, failoverWithin) != heir {
-			w.tb.Fatal("another server was promoted")
-		}
+		w.acknowledges(40, w.publishers...)
+		lost = w.failOver(replication)
 	})
 	w.pause(6 * time.Second)
 	w.finish(allowed{resets: lossResets, late: time.Second})
-	w.proves("messages lost", messages)
-	w.proves("marks lost", marks)
-	w.wroteAgain(messages, marks)
+	w.proves("messages lost", lost.messages)
+	w.proves("marks lost", lost.marks)
+	w.wroteAgain(lost)
 	w.proves("resets", w.row.sum.resets)
 	w.proves("frames of what came again", w.row.sum.replays)
+}
+
+// holderKilled is failoverLoses, after one of those who have to write again was killed: what it alone held is unknown, and nothing else. That it
+// was started again helps nobody.
+func holderKilled(start start) {
+	w := start(options{sentinel: true})
+	replication := w.watched.HoldBack(w.watched.Servers[1])
+	w.begin(load{})
+	var lost loss
+	w.fault("holder killed, and a failover that loses", func() {
+		replication.Blackhole(true)
+		holder := w.publishers[0]
+		w.acknowledges(20, w.publishers...)
+		w.kill(holder)
+		w.writing.Lock() // who waits for an answer of the dead has had it, or one from elsewhere
+		w.log.add(Event{What: killed, Pod: holder.name})
+		w.writing.Unlock()
+		w.again(holder)
+		w.acknowledges(20, w.publishers[1])
+		lost = w.failOver(replication)
+	})
+	w.pause(6 * time.Second)
+	w.finish(allowed{resets: lossResets, late: time.Second})
+	w.proves("operations whose only holder was killed", lost.unknown)
+	w.proves("of these unknown", w.row.sum.unknown)
+	w.proves("messages lost and written again", lost.messages)
+	w.wroteAgain(lost)
+}
+
+// acknowledges waits until each of these publishers has acknowledged n operations more.
+func (w *world) acknowledges(n int, publishers ...*node) {
+	w.tb.Helper()
+	since := w.log.now()
+	for _, p := range publishers {
+		w.eventually(failoverWithin, p.name+" acknowledges", func() bool {
+			return w.log.count(func(e *Event) bool { return e.What == acked && e.Pod == p.name && e.At > since }) >= n
+		})
+	}
+}
+
+// failOver kills the primary, whose replica hears nothing any more, and is what is lost when that is promoted.
+func (w *world) failOver(replication *testkit.Proxy) loss {
+	w.tb.Helper()
+	old, heir := w.watched.Servers[0], w.watched.Servers[1]
+	streams := w.streamsOn(old)
+	old.Stop()
+	replication.Cut()
+	lost := w.keeps(heir, streams)
+	if w.watched.Promoted(old, failoverWithin) != heir {
+		w.tb.Fatal("another server was promoted")
+	}
+	return lost
 }
 
 // failoverKeeps kills a primary whose replica has everything. Nobody is reset, and nothing is written again.
@@ -114,13 +158,12 @@ func slotsMoved(start start) {
 		return links >= moved*len(w.gateways)
 	})
 	w.pause(3 * time.Second)
-	messages, marks := 0, 0
+	var lost loss
 	w.fault("a master killed", func() {
-		w.log.add(Event{What: lossy})
 		streams := w.streamsOn(old)
 		w.dead = old
 		old.Stop()
-		messages, marks = w.keeps(w.cluster.Nodes[5], streams)
+		lost = w.keeps(w.cluster.Nodes[5], streams)
 		var slot int
 		for _, st := range streams {
 			slot = int(w.redis.Client().ClusterKeySlot(w.ctx, st.key).Val())
@@ -133,5 +176,5 @@ func slotsMoved(start start) {
 	w.proves("links that moved", w.metric(w.gateways, "allim_feed_link_ends_total", "cause", "moved"))
 	w.proves("links begun", links)
 	w.proves("writes tried again", w.metric(w.nodes(), "allim_redis_retries_total"))
-	w.wroteAgain(messages, marks)
+	w.wroteAgain(lost)
 }

@@ -64,7 +64,6 @@ func redisWiped(start start) {
 	w.begin(load{})
 	size := int64(-1)
 	w.fault("Redis wiped", func() {
-		w.log.add(Event{What: lossy})
 		w.redis.Stop()
 		for _, c := range w.callers {
 			w.log.add(Event{What: kept, Stream: c.stream(), Pos: "nothing.0"})

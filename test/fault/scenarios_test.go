@@ -57,6 +57,7 @@ var scenarios = []scenario{
 	{"output buffer full", false, outputBufferFull},
 	{"failover that loses", true, failoverLoses},
 	{"failover that loses nothing", false, failoverKeeps},
+	{"failover after the holder was killed", true, holderKilled},
 	{"slots moved, master killed", true, slotsMoved},
 	{"readers stopped", true, readersStopped},
 	{"half-open clients", false, halfOpen},

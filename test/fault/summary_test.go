@@ -33,7 +33,7 @@ func summarize(events []Event) (s summary) {
 		if o.duplicate {
 			s.duplicates++
 		}
-		if o.acked && !o.isMark() && v.excused(o) && !v.stands(o) {
+		if v.excused(o) && (o.isMark() || !v.stands(o)) {
 			s.unknown++
 		}
 	}

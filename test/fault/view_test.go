@@ -19,6 +19,7 @@ type op struct {
 	pos              string        // "": a mark that changed nothing
 	duplicate        bool
 	tries            int // attempts without an answer
+	missing          bool
 }
 
 func (o *op) isMark() bool { return o.kind != "publish" && o.kind != "notify" }
@@ -40,7 +41,7 @@ type view struct {
 	places  []*place         // in the order in which they began
 	truth   map[string]*Event
 	windows []window            // faults
-	perils  []*Event            // processes killed, and data lost
+	perils  []*Event            // processes killed, and what Redis lost
 	on      map[string][]*op    // of a stream, without marks
 	shown   map[string][]*Event // counts that readers show, by stream
 }
@@ -74,6 +75,10 @@ func newView(events []Event, a allowed) *view {
 			if o := byNumber[e.Op]; o != nil && !o.acked {
 				o.acked, o.at, o.by, o.pos, o.duplicate = true, e.At, e.Pod, e.Pos, e.Duplicate
 			}
+		case missing:
+			if o := byNumber[e.Op]; o != nil {
+				o.missing = true
+			}
 		case begins, got, reset, listed:
 			p := byPlace[key(e.Reader, e.Stream)]
 			if p == nil {
@@ -82,7 +87,7 @@ func newView(events []Event, a allowed) *view {
 				v.places = append(v.places, p)
 			}
 			p.frames = append(p.frames, e)
-		case killed, lossy:
+		case killed, kept:
 			v.perils = append(v.perils, e)
 		case holds:
 			v.shown[e.Stream] = append(v.shown[e.Stream], e)
@@ -106,12 +111,21 @@ func newView(events []Event, a allowed) *view {
 // streams are all that were written to.
 func (v *view) streams() []string { return slices.Sorted(maps.Keys(v.on)) }
 
-// excused tells whether nobody can say what became of an acknowledged operation: the only one who held it was killed, and then Redis lost data.
+// ringLife is how long whoever acknowledged an operation remembers it where no replica has it (internal/store).
+const ringLife = 120 * time.Second
+
+// excused tells whether nobody can say what became of an acknowledged operation: the one who held it was killed while it had to remember it, and then
+// it was among what Redis lost.
 func (v *view) excused(o *op) bool {
+	if o == nil || !o.acked {
+		return false
+	}
 	gone := false
 	for _, e := range v.perils {
-		gone = gone || e.What == killed && e.Pod == o.by && e.At >= o.at
-		if gone && e.What == lossy {
+		switch {
+		case e.What == killed:
+			gone = gone || e.Pod == o.by && e.At >= o.at && e.At < o.at+ringLife
+		case gone && e.Stream == o.stream && offset(o.pos) > offset(e.Pos):
 			return true
 		}
 	}
