@@ -11,7 +11,9 @@ import (
 )
 
 // binary is the redis-server of all tests: the environment's REDIS_SERVER, a path or a name on PATH; without it "redis-server".
-func binary() (string, error) { return exec.LookPath(cmp.Or(os.Getenv("REDIS_SERVER"), "redis-server")) }
+func binary() (string, error) {
+	return exec.LookPath(cmp.Or(os.Getenv("REDIS_SERVER"), "redis-server"))
+}
 
 // versionOf reads what `redis-server --version` prints. What is no release says 255.255.255: newer than all.
 var versionOf = regexp.MustCompile(`v=(\d+)\.(\d+)\.(\d+)`)
