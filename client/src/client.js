@@ -82,9 +82,9 @@ export class Client {
       },
       {
         state: (state) => this.#became(state),
-        adopted: (moved) => {
+        adopted: () => {
           this.#fresh = true;
-          this.#lost(moved ? "the connection moved" : "");
+          this.#lost("");
         },
         frame: (frame) => this.#receive(frame),
         lost: () => this.#lost("the connection was lost"),
@@ -165,10 +165,10 @@ export class Client {
 
   /**
    * The live connection is gone, or another took its place.
-   * @param {string} reason "" = there was none before
+   * @param {string} reason "" = the next welcome is the answer to a token
    */
   #lost(reason) {
-    this.#topics.unplug();
+    if (this.#topics.unplug()) this.#inbox.renew();
     this.#requests.end(false, reason);
   }
 
@@ -300,7 +300,7 @@ function randomOrigin() {
 }
 
 const browserClock = {
-  now: () => Date.now(),
+  now: () => performance.now(), // never goes back
   setTimeout: (/** @type {() => void} */ fn, /** @type {number} */ ms) => setTimeout(fn, ms),
   clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
   random: () => Math.random(),

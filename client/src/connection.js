@@ -7,6 +7,7 @@ const LASTED_MS = 10_000; // a connection that lived this long makes the next fa
 const PAUSE_MS = 5_000; // least wait after 4429 and 1013 when no retry_after came
 const RESTART_MS = 5_000; // ceiling of the first wait after 1012 without a `move`: everybody was sent away at once
 const NUDGE_MS = 1_000; // least time between two dials that the browser's events cause
+const TOKEN_MS = 30_000; // a token that did not come until then is asked for again
 
 /** @typedef {import("./frames.js").Frame} Frame */
 /** @typedef {{state: "connecting" | "open" | "waiting" | "closed", code?: number, reason?: string, retryInMs?: number}} State */
@@ -22,8 +23,7 @@ const NUDGE_MS = 1_000; // least time between two dials that the browser's event
 /**
  * @typedef {object} ConnectionEvents
  * @property {(state: State) => void} state
- * @property {(moved: boolean) => void} adopted a new connection is the live one; its `welcome` is the next frame.
- *   moved: another was live until now
+ * @property {() => void} adopted a new connection is the live one; its `welcome` is the next frame
  * @property {(frame: Frame) => void} frame frames of the live connection, and those before the first `welcome`
  * @property {() => void} lost the live connection is gone
  */
@@ -44,12 +44,9 @@ export class Connection {
   #since = 0; // time of the live connection's welcome
   #dialled = -Infinity; // time of the last dial
   #welcomed = false; // some connection had its welcome
-  #pauseUntil = -Infinity; // the gateway asked not to be dialled before (retry_after)
-  #paused = false; // the wait under way is such a pause
+  #pauseUntil = -Infinity; // gateways asked not to be dialled before (retry_after)
   /** @type {any} */
-  #retry; // timer of the next dial
-  /** @type {any} */
-  #moving; // timer of the move that the gateway asked for
+  #retry; // timer of the next dial; while a token is fetched, of asking for it again
   /** @type {State} */
   state = { state: "connecting" };
 
@@ -75,17 +72,19 @@ export class Connection {
     return typeof this.#dial.token === "function";
   }
 
-  /** Dials. Call once; afterwards the connection sees to itself. */
+  /** Dials; a dial under way is given up. Call once; afterwards the connection sees to itself. */
   async start() {
     const turn = ++this.#turn;
-    this.#clock.clearTimeout(this.#retry);
-    this.#retry = undefined;
+    this.#next?.close();
+    this.#next = null;
+    this.#startIn(TOKEN_MS);
     this.#dialling = true;
     this.#dialled = this.#clock.now();
     if (!this.#live) this.#become({ state: "connecting" });
     try {
       const token = await this.token();
       if (turn !== this.#turn) return;
+      this.#startIn();
       this.#next = new Link(
         {
           url: this.#dial.url(),
@@ -103,10 +102,14 @@ export class Connection {
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#dial.log("error", { error });
-      this.#dialling = false;
-      if (this.#live) this.#wait();
-      else this.#decide({ code: 1006, reason: "cannot dial: " + error }, "");
+      this.#failed({ code: 1006, reason: "cannot dial: " + error }, "");
     }
+  }
+
+  /** @param {number} [ms] until the next dial; absent: none is due */
+  #startIn(ms) {
+    this.#clock.clearTimeout(this.#retry);
+    this.#retry = ms === undefined ? ms : this.#clock.setTimeout(() => this.start(), ms);
   }
 
   /**
@@ -115,20 +118,18 @@ export class Connection {
    */
   #frame(link, frame) {
     const welcome = link === this.#next && frame.type === "welcome";
-    if (welcome) this.#adopt(link);
-    else if (link === this.#next && this.#live) return; // nothing of a connection that is not ours yet
     if (frame.retry_after > 0 && (frame.type === "close" || (frame.type === "error" && frame.ref === undefined))) {
       this.#pauseUntil = this.#clock.now() + frame.retry_after * 1000;
     }
+    if (welcome) this.#adopt(link);
+    else if (link === this.#next && this.#live) return; // the page hears nothing of a connection that is not its own yet
     this.#on.frame(frame);
     if (link !== this.#live) return; // the page closed in a listener
     if (welcome) this.#become({ state: "open" });
-    if (frame.type === "move" && !this.#moving) {
+    if (frame.type === "move" && !this.#asked) {
       this.#asked = true;
-      this.#moving = this.#clock.setTimeout(() => {
-        this.#moving = undefined;
-        if (!this.#dialling) this.start();
-      }, frame.after_ms ?? 0);
+      this.#rest();
+      this.#startIn(frame.after_ms ?? 0);
     }
   }
 
@@ -137,7 +138,7 @@ export class Connection {
    * @param {Link} link
    */
   #adopt(link) {
-    const moved = this.#live !== null;
+    this.#rest();
     this.#live?.close();
     this.#live = link;
     this.#next = null;
@@ -145,7 +146,12 @@ export class Connection {
     this.#welcomed = true;
     this.#asked = false;
     this.#since = this.#clock.now();
-    this.#on.adopted(moved);
+    this.#on.adopted();
+  }
+
+  /** Where the live connection lasted, the next failure is a first one. */
+  #rest() {
+    if (this.#live && this.#clock.now() - this.#since >= LASTED_MS) this.#backoff.reset();
   }
 
   /**
@@ -156,51 +162,46 @@ export class Connection {
     this.#dial.log("close", end);
     if (link === this.#next) {
       this.#next = null;
-      this.#dialling = false;
-      if (!this.#live) this.#decide(end, link.token);
-      else if (end.code < 4500) this.#wait(); // the move failed; the old connection still holds
-      return;
+      return this.#failed(end, link.token);
     }
+    this.#rest();
     this.#live = null;
-    this.#clock.clearTimeout(this.#moving);
-    this.#moving = undefined;
-    if (this.#clock.now() - this.#since >= LASTED_MS) this.#backoff.reset();
     this.#on.lost();
     if (this.#dialling) this.#become({ state: "connecting" });
-    else this.#decide(end, link.token);
+    else this.#failed(end, link.token);
   }
 
   /**
+   * A dial failed, or the live connection ended: what now. While it moves, the old connection still holds.
    * @param {{code: number, reason: string}} end
    * @param {string} used the token of the connection that ended
    */
-  #decide(end, used) {
+  #failed(end, used) {
     const { code } = end;
+    this.#dialling = false;
     const another = this.renewable || (this.#dial.token ?? "") !== used || (this.#welcomed && !used); // a cookie may be new
-    if ((code === 4401 && !another) || (code >= 4500 && code < 5000)) return this.#finish(end);
+    const final = (code === 4401 && !another) || (code >= 4500 && code < 5000);
+    if (final) return this.#live ? undefined : this.#finish(end);
     const now = this.#clock.now();
     if ((code === 4429 || code === 1013) && this.#pauseUntil <= now) this.#pauseUntil = now + PAUSE_MS;
-    const retryInMs = this.#wait(code === 1012 && !this.#asked ? RESTART_MS : undefined);
-    this.#become({ state: "waiting", ...end, retryInMs });
+    const hintMs = code === 1012 && !this.#asked ? RESTART_MS : undefined;
+    const retryInMs = this.#backoff.next({ hintMs, atLeastMs: Math.max(0, this.#pauseUntil - now) });
+    this.#startIn(retryInMs);
+    if (!this.#live) this.#become({ state: "waiting", ...end, retryInMs });
   }
 
-  /**
-   * Sets the next dial; returns in how many milliseconds.
-   * @param {number} [hintMs] ceiling of a first delay
-   */
-  #wait(hintMs) {
-    this.#clock.clearTimeout(this.#retry);
-    const atLeastMs = Math.max(0, this.#pauseUntil - this.#clock.now());
-    const ms = this.#backoff.next({ hintMs, atLeastMs });
-    this.#paused = atLeastMs > 0;
-    this.#retry = this.#clock.setTimeout(() => this.start(), ms);
-    return ms;
+  /** Whether it waits for the next dial, and not because a gateway asked for it. */
+  get #free() {
+    return !this.#live && !this.#dialling && this.#retry !== undefined && this.#pauseUntil <= this.#clock.now();
   }
 
   /** The browser says that things may have changed (online, visible, shown again): look at once. */
   nudge() {
+    const ms = this.#dialled + NUDGE_MS - this.#clock.now();
     if (this.#live) this.#live.probe();
-    else if (this.#retry !== undefined && !this.#paused && this.#clock.now() - this.#dialled >= NUDGE_MS) this.start();
+    else if (!this.#free) return;
+    else if (ms > 0) this.#startIn(ms);
+    else this.start();
   }
 
   /**
@@ -210,10 +211,9 @@ export class Connection {
    */
   use(token) {
     this.#dial.token = token;
-    const link = this.#live ?? this.#next;
-    if (link?.open) return true;
-    if (this.state.state === "closed" ? !this.#left : this.#retry !== undefined && !this.#paused) this.start();
-    return false;
+    if (!this.#live && this.#next?.open) return true;
+    if (this.#dialling || (this.state.state === "closed" ? !this.#left : this.#free)) this.start();
+    return !!this.#live?.open;
   }
 
   /**
@@ -237,9 +237,7 @@ export class Connection {
   /** @param {{code: number, reason: string}} end */
   #finish(end) {
     this.#turn++;
-    this.#clock.clearTimeout(this.#retry);
-    this.#clock.clearTimeout(this.#moving);
-    this.#retry = this.#moving = undefined;
+    this.#startIn();
     this.#dialling = false;
     const live = this.#live;
     this.#next?.close();

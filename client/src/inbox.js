@@ -211,6 +211,14 @@ export class Inbox {
     this.#marks = this.#marks.filter((m) => !m.answered || !m.pos || (m.pos.epoch === pos.epoch && !covers(pos, m.pos)));
   }
 
+  /** What should have replaced the list was lost with the connection: the next one is asked for it. */
+  renew() {
+    this.#loaded = false;
+    this.#before = this.#page = undefined;
+    this.#round++;
+    this.more().catch(() => {}); // until it came, more() brings it
+  }
+
   /**
    * An `inbox` frame that is the whole list.
    * @param {Frame} frame

@@ -27,7 +27,7 @@ const QUEUE = 1024; // frames that wait for a slow handler; more: forget them, h
  */
 
 export class Topic {
-  /** @type {Handler[]} */
+  /** Another array after each change. @type {Handler[]} */
   handlers = [];
   wanted = false; // named in options.topics: heard without a handler
   heard = false; // the gateway sends it without being asked, on this connection
@@ -140,6 +140,7 @@ export class Topic {
     for (let frame = this.#queue.shift(); frame; frame = this.#queue.shift()) {
       const busy = this.#handle(frame);
       if (busy) await busy;
+      if (frame.type === "message" && frame.id) this.remember(frame.id); // not before: what is kept for a reload was handled
       if (frame.pos) {
         this.position = frame.pos;
         this.#on.moved(this);
@@ -167,8 +168,8 @@ export class Topic {
     if (isNew && frame.type === "message") this.#on.message(message);
     const busy = [];
     for (const handler of this.handlers) {
-      if (handler.from !== undefined || !(isNew || handler.behind)) continue;
-      if (handler.behind?.has(frame.id)) continue;
+      if (handler.from !== undefined || !(isNew || handler.behind) || handler.behind?.has(frame.id)) continue;
+      if (!this.handlers.includes(handler)) continue; // another one closed it
       if (isNew) handler.behind = null;
       else handler.behind?.add(frame.id);
       const work = this.#call(handler, message);
@@ -182,7 +183,6 @@ export class Topic {
     const pos = parse(frame.pos);
     if (this.name.startsWith("page:")) return true;
     const isNew = !covers(this.#top, pos) && !(frame.id && this.known.has(frame.id));
-    if (isNew && frame.id) this.remember(frame.id);
     if (pos && !covers(this.#top, pos)) this.#top = pos;
     return isNew;
   }

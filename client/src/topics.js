@@ -5,6 +5,7 @@ import { pieces } from "./frames.js";
 import { AllimError } from "./requests.js";
 import { Topic } from "./topic.js";
 
+const LISTED = /^(user|segment):/; // streams of an inbox: after a reset comes a list
 const MOST = 100; // topics in one frame: the gateway's limit for a connection
 const AGAIN_MS = 5_000; // a topic that was `busy` or `unavailable` is asked for again, unless retry_after says when
 
@@ -35,6 +36,7 @@ export class Topics {
   #plugged = false; // the live connection had its welcome
   /** @type {any} */
   #again; // timer
+  #againAt = 0; // the latest time that a topic asked for
   /** Full name of the user's own stream; "" before the first welcome and for anonymous pages. */
   own = "";
 
@@ -88,7 +90,7 @@ export class Topics {
       new Promise((resolve, reject) => Object.assign(handler, { ready: resolve, refused: reject }))
     );
     ready.catch(() => {}); // who does not ask for `ready` hears of it by the "error" event
-    topic.handlers.push(handler);
+    topic.handlers = [...topic.handlers, handler];
     if (topic.refused) handler.refused(new AllimError(topic.refused));
     if (topic.live && handler.from === undefined) handler.ready();
     this.sync();
@@ -105,19 +107,24 @@ export class Topics {
   /** @param {Handler} handler */
   #remove(handler) {
     const { topic } = handler;
-    const at = topic.handlers.indexOf(handler);
-    if (at < 0) return;
-    topic.handlers.splice(at, 1);
+    if (!topic.handlers.includes(handler)) return;
+    topic.handlers = topic.handlers.filter((other) => other !== handler);
     if (topic.needed || topic.kept) return;
     if (topic.live || topic.ref) this.#needs.send(/** @type {any} */ ({ type: "unsubscribe", topics: [topic.name] }));
     this.#topics.delete(topic.name);
     this.#needs.memory.touch();
   }
 
-  /** No connection, or another one, which has not said welcome. */
+  /**
+   * No connection, or another one, which has not said welcome.
+   * @returns {boolean} whether a list should have come that replaces an inbox
+   */
   unplug() {
     this.#plugged = false;
-    for (const topic of this.#topics.values()) topic.unplug();
+    const topics = [...this.#topics.values()];
+    const due = topics.some((topic) => topic.replacing);
+    for (const topic of topics) topic.unplug();
+    return due;
   }
 
   /**
@@ -148,17 +155,15 @@ export class Topics {
     if (name === this.own) return;
     const old = this.#topics.get(this.own || "me");
     if (this.own) {
-      for (const other of [...this.#topics.keys()]) if (/^(user|segment):/.test(other)) this.#topics.delete(other);
+      for (const other of [...this.#topics.keys()]) if (LISTED.test(other)) this.#topics.delete(other);
     }
     this.#topics.delete("me");
     this.own = name;
     if (!old?.needed) return;
     const topic = this.#topic("me");
     topic.wanted ||= old.wanted;
-    for (const handler of old.handlers) {
-      handler.topic = topic;
-      topic.handlers.push(handler);
-    }
+    for (const handler of old.handlers) handler.topic = topic;
+    topic.handlers = [...topic.handlers, ...old.handlers];
   }
 
   /** Asks the gateway for what is needed and not on its way. */
@@ -244,14 +249,15 @@ export class Topics {
   /** @param {number} [seconds] */
   #retry(seconds) {
     const { clock } = this.#needs;
-    const ms = (seconds ? seconds * 1000 : AGAIN_MS) * (1 + clock.random());
-    this.#again ??= clock.setTimeout(() => {
-      this.#again = undefined;
+    const now = clock.now();
+    this.#againAt = Math.max(this.#againAt, now + (seconds ? seconds * 1000 : AGAIN_MS) * (1 + clock.random()));
+    clock.clearTimeout(this.#again);
+    this.#again = clock.setTimeout(() => {
       for (const topic of this.#topics.values()) {
         if (topic.refused === "busy" || topic.refused === "unavailable") topic.refused = "";
       }
       this.sync();
-    }, ms);
+    }, this.#againAt - now);
   }
 
   /**
@@ -261,7 +267,7 @@ export class Topics {
    */
   receive(frame) {
     let topic = this.#topics.get(frame.topic);
-    if (!topic && /^(user|segment):/.test(frame.topic)) {
+    if (!topic && LISTED.test(frame.topic)) {
       topic = this.#topic(frame.topic); // a segment that a new token brought
       topic.heard = topic.kept = topic.live = true;
     }
@@ -284,7 +290,7 @@ export class Topics {
   reset(frame) {
     const topic = this.#topics.get(frame.topic);
     if (!topic) return;
-    topic.replacing = true;
+    topic.replacing = LISTED.test(frame.topic);
     topic.push(frame);
   }
 

@@ -108,45 +108,6 @@ test("every other code comes back, 4429 and 1013 after a pause, retry_after is k
   assert.equal(said.state.at(-1).retryInMs, 12_250);
 });
 
-test("move opens the new connection before it lets go of the old one, and what was unanswered is asked again", async (t) => {
-  const { gateway, page } = await world(t);
-  const { client, clock, said } = page();
-  const old = await gateway.welcome();
-  await until("open", () => client.state === "open");
-  let oldClosed = false;
-  old.closed.then(() => (oldClosed = true));
-  const mark = client.inbox.read({ all: true });
-  const asked = await old.take("read");
-  old.send({ type: "move", after_ms: 4200 });
-  await until("the move", () => said.frame.some(({ type }) => type === "move"));
-  clock.pass(4199);
-  assert.ok([...clock.timers.values()].some(({ at }) => at === clock.time + 1), "the dial is not due yet");
-  clock.pass(1);
-  const next = await gateway.accept();
-  old.send({ type: "message", topic: "user:42", pos: "u.11", id: "m11" });
-  await until("the old one still serves", () => said.message.length === 1);
-  assert.equal(oldClosed, false);
-  next.send({ type: "welcome", session: "s2", user: "42", topics: { "user:42": "u.11" } });
-  await old.closed;
-  assert.equal((await next.take("subscribe")).topics["user:42"], "u.11");
-  assert.deepEqual(await next.take("read"), asked);
-  next.send({ type: "ok", ref: asked.ref, changed: 0 });
-  await mark;
-  assert.deepEqual(states(said), ["connecting", "open", "open"]);
-  assert.equal(client.session, "s2");
-});
-
-test("who was asked to move and is closed with 1012 comes back as after any drop", async (t) => {
-  const { gateway, page } = await world(t);
-  const { client, said } = page();
-  const peer = await gateway.welcome();
-  peer.send({ type: "move", after_ms: 60_000 });
-  await until("the move", () => said.frame.some(({ type }) => type === "move"));
-  peer.close(1012);
-  await until("waiting", () => client.state === "waiting");
-  assert.equal(said.state.at(-1).retryInMs, 250);
-});
-
 test("degraded and restored are told once each, and a new connection says anew how it is", async (t) => {
   const { gateway, page } = await world(t);
   const { client, clock } = page();
@@ -168,21 +129,16 @@ test("degraded and restored are told once each, and a new connection says anew h
   assert.deepEqual(told, ["degraded true", "restored false", "degraded true", "restored false"]);
 });
 
-test("a move that fails leaves the old connection in use and is tried again", async (t) => {
+test("a token that never comes is asked for again", async (t) => {
   const { gateway, page } = await world(t);
-  const { client, clock, said } = page();
-  const old = await gateway.welcome();
-  old.send({ type: "move", after_ms: 0 });
-  await until("the move", () => said.frame.some(({ type }) => type === "move"));
-  clock.pass(0);
-  const failing = await gateway.accept();
-  failing.socket.terminate();
-  await until("another try is set", () => [...clock.timers.values()].some(({ at }) => at - clock.time === 250));
-  assert.equal(client.state, "open");
-  clock.pass(250);
-  await gateway.welcome({ session: "s2" });
-  await until("moved", () => client.session === "s2");
-  assert.equal(await old.closed, 1000);
+  let asked = 0;
+  const { client, clock } = page({ token: () => (++asked === 1 ? new Promise(() => {}) : "t") });
+  await until("asked", () => asked === 1);
+  clock.pass(29_999);
+  assert.equal(asked, 1);
+  clock.pass(1);
+  assert.equal((await gateway.welcome()).protocols[1], "bearer.t");
+  await until("open", () => client.state === "open");
 });
 
 test("silence for two pings is asked about, and no answer within 10 s is a lost connection", async (t) => {
@@ -293,39 +249,6 @@ test("frames that can not be read are ignored, unknown types reach on(frame) alo
   assert.deepEqual(said.frame.map(({ type }) => type), ["welcome", "allim:new", "degraded"]);
   assert.equal(log.filter(({ event }) => event === "bad_frame").length, 7);
   assert.equal(client.state, "open");
-});
-
-test("the browser's online, pageshow and visibilitychange cut a wait short, but never a pause", async (t) => {
-  const { gateway, page } = await world(t);
-  const target = new EventTarget();
-  const doc = Object.assign(new EventTarget(), { visibilityState: "visible" });
-  Object.assign(globalThis, {
-    document: doc,
-    addEventListener: target.addEventListener.bind(target),
-    removeEventListener: target.removeEventListener.bind(target),
-  });
-  t.after(() => ["document", "addEventListener", "removeEventListener"].forEach((name) => delete globalThis[name]));
-  const { client, clock } = page();
-  for (const [on, name] of [[target, "online"], [target, "pageshow"], [doc, "visibilitychange"]]) {
-    const lost = await gateway.welcome();
-    await until("open", () => client.state === "open");
-    clock.pass(1_000); // since the last dial
-    lost.socket.terminate();
-    await until("waiting", () => client.state === "waiting");
-    clock.pass(1);
-    on.dispatchEvent(new Event(name));
-    assert.equal(client.state, "connecting", name);
-  }
-  const peer = await gateway.welcome();
-  await until("open", () => client.state === "open");
-  await peer.subscribed();
-  target.dispatchEvent(new Event("online")); // after a sleep: does the gateway still answer?
-  await peer.take("ping");
-  peer.close(4429);
-  await until("waiting", () => client.state === "waiting");
-  clock.pass(2_000);
-  target.dispatchEvent(new Event("online"));
-  assert.equal(client.state, "waiting");
 });
 
 test("close leaves at once, for good, and takes every timer along; a closed client can not be woken by auth", async (t) => {

@@ -363,3 +363,42 @@ test("a list holds at most 1,000 items", async (t) => {
   assert.equal(inbox.items.length, 1000);
   assert.deepEqual([inbox.items[0].id, inbox.items.at(-1).id, inbox.hasMore], ["n1100", "n101", false]);
 });
+
+test("a list that was announced by a reset and lost with the connection is asked for on the next", async (t) => {
+  const { gateway, peer, inbox, client, clock, said } = await loaded(t);
+  peer.send({ type: "reset", topic: "user:42", pos: "u.80", reason: "history_gone" });
+  await until("the reset", () => said.reset.length === 1);
+  peer.socket.terminate(); // before the list
+  await until("waiting", () => client.state === "waiting");
+  clock.pass(500);
+  const next = await gateway.welcome({ topics: { "user:42": "u.80" } });
+  await next.subscribed({}, { recovered: ["user:42"] });
+  const asked = await next.take("inbox");
+  assert.ok(!("before" in asked));
+  next.send({ type: "inbox", ref: asked.ref, items: [item(80), item(79)], at: { "user:42": "u.80" } });
+  await until("the list", () => inbox.items.length === 2);
+  assert.deepEqual(ids(inbox.items), ["n80", "n79"]);
+
+  // and the same when it moves meanwhile
+  next.send({ type: "reset", topic: "user:42", pos: "u.90", reason: "history_gone" }, { type: "move", after_ms: 0 });
+  await until("the second reset", () => said.reset.length === 2);
+  await until("the move", () => said.frame.at(-1).type === "move");
+  clock.pass(0);
+  const third = await gateway.welcome({ session: "s3", topics: { "user:42": "u.90" } });
+  await until("moved", () => client.session === "s3");
+  const again = await third.take("inbox");
+  assert.ok(!("before" in again), "the list from its beginning");
+  third.send({ type: "inbox", ref: again.ref, items: [], at: { "user:42": "u.90" } });
+  await until("the list", () => inbox.items.length === 0);
+
+  // no list comes after the reset of an event topic: none is missed
+  await third.subscribed({}, { recovered: ["user:42"] });
+  assert.deepEqual(await third.take("inbox"), again, "what is unanswered at the welcome goes out again");
+  client.subscribe("a", () => {});
+  await third.subscribed();
+  third.send({ type: "reset", topic: "a", pos: "j.0", reason: "history_gone" });
+  await until("the third reset", () => said.reset.length === 3);
+  third.socket.terminate();
+  await until("waiting again", () => client.state === "waiting");
+  assert.equal(inbox.hasMore, false);
+});

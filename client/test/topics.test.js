@@ -422,3 +422,39 @@ test("positions and ids survive a reload when there is a storage, and one that f
     client.close();
   }
 });
+
+test("a handler that leaves, or adds another, while it is called takes nothing from its neighbours", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client } = page();
+  const got = [];
+  const once = client.subscribe("a", (m) => {
+    got.push("once " + m.id);
+    once.close();
+    gone.close();
+    client.subscribe("a", (m) => got.push("new " + m.id));
+  });
+  client.subscribe("a", (m) => got.push("stays " + m.id));
+  const gone = client.subscribe("a", (m) => got.push("gone " + m.id));
+  const peer = await gateway.welcome();
+  await peer.subscribed();
+  peer.send(message("a", 1), message("a", 2));
+  await until("the second", () => got.includes("new m2"));
+  assert.deepEqual(got, ["once m1", "stays m1", "stays m2", "new m2"]);
+});
+
+test("topics that can not be had now are asked for again when the one with the longest wait may be", async (t) => {
+  const { gateway, page } = await world(t);
+  const { client, clock, said } = page();
+  for (const name of ["a", "b", "c"]) client.subscribe(name, () => {});
+  const peer = await gateway.welcome();
+  const { ref } = await peer.take("subscribe");
+  const waits = { a: 3, b: 20, c: 1 };
+  for (const [topic, retry_after] of Object.entries(waits)) peer.send({ type: "error", ref, code: "busy", topic, retry_after });
+  peer.send({ type: "subscribed", ref, topics: {} });
+  await until("the errors", () => said.error.length === 3);
+  clock.pass(29_999); // 20 s and half as much again
+  const due = [...clock.timers.values()].filter(({ at }) => at === clock.time + 1);
+  assert.equal(due.length, 1, "nothing was asked before");
+  clock.pass(1);
+  assert.deepEqual((await peer.subscribed()).topics, { a: null, b: null, c: null });
+});

@@ -12,7 +12,8 @@ export function scripted() {
     onerror = null;
     onclose = null;
 
-    constructor() {
+    constructor(url, protocols) {
+      this.protocols = protocols;
       Scripted.all.push(this);
     }
 
