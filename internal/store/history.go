@@ -79,32 +79,40 @@ func recovery(st notify.Stream, v []any) (r notify.Recovery, err error) {
 	return r, nil
 }
 
-// Tops returns the last position of each stream, the zero Position where a stream does not exist. At most a few hundred streams a call.
+// Tops returns the last position of each stream, the zero Position where a stream does not exist. At most a few hundred streams a call. Where some
+// cannot be read the error wraps a notify.EachError, and the other positions count.
 func (s *Store) Tops(ctx context.Context, streams []notify.Stream) ([]notify.Position, error) {
 	start, pipe := time.Now(), s.redis.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(streams))
 	for i, st := range streams {
 		cmds[i] = pipe.HMGet(ctx, s.keys.Event(st).Meta, "e", "s")
 	}
-	_, err := pipe.Exec(ctx)
+	_, _ = pipe.Exec(ctx) // each command has its own error
 	s.metrics.doneAll(opTops, start, len(cmds), func(i int) error { return cmds[i].Err() })
-	if err != nil {
-		return nil, fmt.Errorf("read tops: %w", classify(err))
-	}
-	tops := make([]notify.Position, len(streams))
+	tops, errs, failed := make([]notify.Position, len(streams)), make(notify.EachError, len(streams)), false
 	for i, c := range cmds {
-		v := c.Val()
-		if text(v[0]) == "" {
-			continue
-		}
-		o, err := strconv.ParseUint(text(v[1]), 10, 53)
-		if err != nil {
-			return nil, fmt.Errorf("read top of %q: %w", streams[i].Topic, err)
-		}
-		// go-redis reads replies into one shared buffer: a kept epoch must not keep it
-		tops[i] = notify.Position{Epoch: strings.Clone(text(v[0])), Offset: o}
+		tops[i], errs[i] = topOf(c)
+		failed = failed || errs[i] != nil
+	}
+	if failed {
+		return tops, fmt.Errorf("read tops: %w", errs)
 	}
 	return tops, nil
+}
+
+func topOf(c *redis.SliceCmd) (p notify.Position, err error) {
+	v, err := c.Result()
+	if err != nil {
+		return p, classify(err)
+	}
+	if text(v[0]) == "" {
+		return p, nil
+	}
+	if p.Offset, err = strconv.ParseUint(text(v[1]), 10, 53); err != nil {
+		return p, err
+	}
+	p.Epoch = strings.Clone(text(v[0])) // go-redis reads replies into one shared buffer: a kept epoch must not keep it
+	return p, nil
 }
 
 // Renew keeps the streams' memory of their positions alive. It creates nothing.

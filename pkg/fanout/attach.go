@@ -190,13 +190,13 @@ func (x *shard) checked(a answer) {
 	if c.topic == nil || c.at != checking || c.token != a.token {
 		return
 	}
-	if a.err != nil {
-		x.check(c, a.attempt+1)
-		return
-	}
 	t, r := c.topic, &a.recovery
-	if t.mode != live { // it will begin again when it is
+	switch {
+	case t.mode != live: // it will begin again when it is
 		x.stage(c, starting)
+		return
+	case a.err != nil:
+		x.check(c, a.attempt+1)
 		return
 	}
 	continued := a.from.Epoch != "" // "0" asks for all there is: nothing is continued, nothing can be lost

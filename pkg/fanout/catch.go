@@ -84,7 +84,7 @@ func (x *shard) askFor(c *Subscription, q query) {
 	if c.ticket == nil {
 		c.ticket = &ticket{}
 	}
-	q.sub, q.token, q.ticket = c, c.token, c.ticket
+	q.sub, q.lane, q.token, q.ticket = c, c.topic.lane, c.token, c.ticket
 	x.env.ask(q)
 }
 
@@ -94,12 +94,14 @@ func (x *shard) pulled(a answer) {
 	if c.topic == nil || c.at != catching || c.token != a.token || c.gone.Load() {
 		return // stale
 	}
-	if a.err != nil {
-		x.pull(c, a.attempt+1)
-		return
-	}
 	t := c.topic
 	switch {
+	case a.err != nil && t.mode != live: // it will go on when it is
+		x.stage(c, pending)
+		return
+	case a.err != nil:
+		x.pull(c, a.attempt+1)
+		return
 	case r.Outcome == notify.Delta:
 		c.pos.Epoch = t.intern(r.Top.Epoch)
 		before := c.pos.Offset

@@ -36,7 +36,8 @@ func (d *Delivery) Encoded(format int, enc func(*Delivery) []byte) []byte {
 type History interface {
 	// Recover returns at most limit messages after from. limit 0 checks only: outcome, position, top and badge.
 	Recover(ctx context.Context, s notify.Stream, from notify.Position, limit int) (notify.Recovery, error)
-	// Tops returns the last position of each stream, the zero Position where a stream does not exist.
+	// Tops returns the last position of each stream, the zero Position where a stream does not exist. An error that wraps a notify.EachError is of
+	// some of them; the others count.
 	Tops(ctx context.Context, s []notify.Stream) ([]notify.Position, error)
 	// Renew keeps the streams' memory of their positions alive while somebody listens. It creates nothing.
 	Renew(ctx context.Context, s []notify.Stream) error

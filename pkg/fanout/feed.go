@@ -115,9 +115,6 @@ func (f *feed) down() uint32 {
 
 // raise opens a generation: every loop orders its channels.
 func (f *feed) raise(gen uint32) {
-	if len(f.hub.feeds) == 1 {
-		f.hub.recover.repace()
-	}
 	f.mu.Lock()
 	f.up = true
 	f.mu.Unlock()

@@ -103,7 +103,9 @@ func (w *world) ask(q query) {
 		a := answer{query: q}
 		switch {
 		case !w.quiet && (w.rnd.Intn(20) == 0 || q.why == verifying && w.rnd.Intn(4) == 0):
-			a.err = notify.ErrUnavailable
+			if a.err = notify.ErrUnavailable; (q.why == comparing || q.why == verifying) && w.rnd.Intn(2) == 0 { // of that stream alone
+				a.err, a.tops, a.failed = nil, w.tops(len(q.batch)), slices.Repeat(notify.EachError{notify.ErrUnavailable}, len(q.batch))
+			}
 		case q.why == comparing || q.why == verifying:
 			a.tops = w.tops(len(q.batch))
 		case q.why != renewing:

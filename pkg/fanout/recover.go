@@ -3,7 +3,9 @@ package fanout
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,17 +21,24 @@ const (
 
 // A recoverer asks history. Every topic and every subscription has one ticket and so at most one question that waits or runs; a newer
 // question takes the place of one that waits, or follows one that runs (whose answer its token has made stale).
+//
+// A lane whose last answer did not come in time is in doubt until one does: on a cluster a node may stand still while the others are well. All that
+// is in doubt shares a quarter of the workers.
 type recoverer struct {
-	history History
-	keys    *keyspace.Map
-	timeout time.Duration
-	workers int
-	gap     time.Duration // between two paced questions
-	wake    chan struct{} // buffered 1; never closed
+	history  History
+	keys     *keyspace.Map
+	timeout  time.Duration
+	workers  int
+	doubtful int           // most questions in doubt that run
+	gap      time.Duration // between two paced questions
+	wake     chan struct{} // buffered 1; never closed
 
 	mu      sync.Mutex // a leaf; guards the fields below and the tickets
 	ready   fifo[*ticket]
+	slow    fifo[*ticket] // the same of those in doubt that found no place
 	later   tickets
+	doubted []bool    // by lane
+	doubts  int       // questions in doubt that run
 	paced   time.Time // when the next paced question has its turn
 	pending int       // tickets that wait or run
 }
@@ -38,6 +47,7 @@ type recoverer struct {
 type ticket struct {
 	query query
 	state ticketState
+	doubt bool // while it runs: it counts among the doubts
 	again bool // while it runs: next is to follow
 	next  query
 	due   time.Time // while it is later
@@ -54,8 +64,8 @@ const (
 )
 
 func newRecoverer(o Options) *recoverer {
-	return &recoverer{history: o.History, keys: o.Keys, timeout: o.CallTimeout, workers: o.Workers, gap: time.Second / time.Duration(o.RecoverRate),
-		wake: make(chan struct{}, 1)}
+	return &recoverer{history: o.History, keys: o.Keys, timeout: o.CallTimeout, workers: o.Workers, doubtful: max(o.Workers/4, 1),
+		gap: time.Second / time.Duration(o.RecoverRate), wake: make(chan struct{}, 1), doubted: make([]bool, o.lanes())}
 }
 
 // ask puts a question. The answer goes to the shard's loop.
@@ -71,6 +81,10 @@ func (r *recoverer) ask(q query) {
 	case isRunning:
 		k.again, k.next = true, q
 	case isLater:
+		if k.query.paced && q.paced { // it keeps its turn: links that come and go must not put off everybody's
+			k.query = q
+			break
+		}
 		heap.Remove(&r.later, k.index)
 		r.pending--
 		fallthrough
@@ -103,13 +117,6 @@ func (r *recoverer) placeLocked(k *ticket, q query) {
 	}
 	k.state, k.due = isLater, now.Add(wait)
 	heap.Push(&r.later, k)
-}
-
-// repace forgets the turns that were given: after another change of generation they are given anew.
-func (r *recoverer) repace() {
-	r.mu.Lock()
-	r.paced = time.Time{}
-	r.mu.Unlock()
 }
 
 func (r *recoverer) waiting() int {
@@ -185,15 +192,61 @@ func (r *recoverer) take() (*ticket, time.Duration) {
 		k.state = isReady
 		r.ready.push(k)
 	}
-	if r.ready.len() > 0 {
-		k := r.ready.pop()
-		k.state = isRunning
+	if k := r.pickLocked(); k != nil {
 		return k, 0
 	}
 	if len(r.later) > 0 {
 		return nil, r.later[0].due.Sub(now)
 	}
 	return nil, time.Hour
+}
+
+// pickLocked is the next ticket that is ready and has a place, now running; nil: none.
+func (r *recoverer) pickLocked() *ticket {
+	for {
+		place, from := r.doubts < r.doubtful, &r.ready
+		if place && r.slow.len() > 0 {
+			from = &r.slow
+		}
+		if from.len() == 0 {
+			return nil
+		}
+		k := from.pop()
+		q := &k.query
+		if q.sub != nil && q.sub.gone.Load() { // nobody is there for the answer
+			k.state, k.query = idle, query{}
+			r.pending--
+			continue
+		}
+		k.doubt = q.doubtful || q.batch == nil && r.doubted[q.lane]
+		if k.doubt && !place {
+			r.slow.push(k)
+			continue
+		}
+		if k.doubt {
+			r.doubts++
+		}
+		k.state = isRunning
+		return k
+	}
+}
+
+// endedLocked notes how a question went.
+func (r *recoverer) endedLocked(k *ticket, inTime bool) {
+	if k.doubt {
+		k.doubt = false
+		r.doubts--
+	}
+	if k.query.batch != nil { // of many lanes
+		return
+	}
+	was := &r.doubted[k.query.lane]
+	if *was && inTime {
+		for r.slow.len() > 0 {
+			r.ready.push(r.slow.pop())
+		}
+	}
+	*was = !inTime
 }
 
 func (r *recoverer) work(ctx context.Context, k *ticket) {
@@ -204,6 +257,9 @@ func (r *recoverer) work(ctx context.Context, k *ticket) {
 	switch q.why {
 	case comparing, verifying:
 		a.tops, a.err = r.history.Tops(ctx, r.streams(q.batch))
+		if errors.As(a.err, &a.failed) && len(a.failed) == len(q.batch) && slices.Contains(a.failed, nil) {
+			a.err = nil
+		}
 		if a.err == nil && len(a.tops) != len(q.batch) {
 			a.err = notify.ErrUnavailable
 		}
@@ -215,6 +271,7 @@ func (r *recoverer) work(ctx context.Context, k *ticket) {
 		a.recovery, a.err = r.history.Recover(ctx, q.sub.stream, q.from, q.limit)
 	}
 	r.mu.Lock()
+	r.endedLocked(k, a.err == nil || ctx.Err() == nil)
 	k.state = idle
 	r.pending--
 	if k.again {

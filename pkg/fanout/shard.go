@@ -48,17 +48,19 @@ type env interface {
 
 // A query is a question to history.
 type query struct {
-	why     purpose
-	shard   *loop // where the answer goes; set by env
-	topic   *topic
-	sub     *Subscription
-	token   uint32
-	from    notify.Position
-	limit   int
-	attempt int  // calls that went wrong before
-	paced   bool // one of very many: in its turn
-	batch   []mark
-	ticket  *ticket // nil: a question of its own
+	why      purpose
+	shard    *loop // where the answer goes; set by env
+	topic    *topic
+	sub      *Subscription
+	token    uint32
+	from     notify.Position
+	limit    int
+	attempt  int  // calls that went wrong before
+	paced    bool // one of very many: in its turn
+	lane     uint16
+	batch    []mark  // of any lanes
+	doubtful bool    // went wrong before, and would again where a node stands still
+	ticket   *ticket // nil: a question of its own
 }
 
 type purpose uint8
@@ -77,8 +79,12 @@ type answer struct {
 	query
 	recovery notify.Recovery
 	tops     []notify.Position
+	failed   notify.EachError // which of the tops could not be read alone; nil: none
 	err      error
 }
+
+// without tells whether the i-th top of a batch could not be read.
+func (a *answer) without(i int) bool { return a.err != nil || a.failed != nil && a.failed[i] != nil }
 
 // A mark is a topic in a batch, as it was then.
 type mark struct {
@@ -167,7 +173,7 @@ func (x *shard) lost(gen uint32, channel string) {
 }
 
 func (x *shard) answered(a answer) {
-	if a.err != nil {
+	if a.err != nil || a.failed != nil {
 		x.count.historyErrors.Add(1)
 	}
 	switch a.why {
@@ -183,7 +189,7 @@ func (x *shard) answered(a answer) {
 		x.verified(a)
 	case renewing:
 		if a.err != nil && a.attempt < 5 { // then the sweep of the next period
-			a.attempt++
+			a.attempt, a.doubtful = a.attempt+1, true
 			x.env.ask(a.query)
 		}
 	}
@@ -197,6 +203,8 @@ func (x *shard) compared(a answer) {
 		case t.mode != syncs || t.seq != m.seq: // stale
 		case a.err != nil:
 			again = append(again, m)
+		case a.without(i): // it alone: nobody is to wait for it
+			x.askSync(t, 1, true)
 		case same(t.pos, a.tops[i]) && !t.stale:
 			x.finishSync(t)
 		default:
@@ -204,7 +212,7 @@ func (x *shard) compared(a answer) {
 		}
 	}
 	if len(again) > 0 {
-		x.env.ask(query{why: comparing, batch: again, attempt: a.attempt + 1})
+		x.env.ask(query{why: comparing, batch: again, attempt: a.attempt + 1, doubtful: true})
 	}
 }
 
@@ -216,15 +224,15 @@ func same(p, top notify.Position) bool {
 // flush asks for the tops that were collected.
 func (x *shard) flush() {
 	if len(x.comparing) > 0 {
-		x.askBatch(comparing, x.comparing)
+		x.askBatch(comparing, x.comparing, false)
 		x.comparing = nil
 	}
 }
 
-func (x *shard) askBatch(why purpose, batch []mark) {
+func (x *shard) askBatch(why purpose, batch []mark, doubtful bool) {
 	for len(batch) > 0 {
 		n := min(len(batch), batchSize)
-		x.env.ask(query{why: why, batch: batch[:n:n]})
+		x.env.ask(query{why: why, batch: batch[:n:n], doubtful: doubtful})
 		batch = batch[n:]
 	}
 }

@@ -115,5 +115,5 @@ func (x *shard) tend(now time.Duration) {
 			renew = append(renew, mark{topic: t})
 		}
 	}
-	x.askBatch(renewing, renew)
+	x.askBatch(renewing, renew, false)
 }

@@ -30,7 +30,7 @@ func (x *shard) verify(channels []string, which func(channel string) bool) {
 			}
 		}
 	}
-	x.askBatch(verifying, batch)
+	x.askBatch(verifying, batch, false)
 }
 
 // question adds t to what is to be compared. One that waits will ask history later than now; one that syncs has asked, perhaps before what is
@@ -60,7 +60,7 @@ func (x *shard) verified(a answer) {
 		if t.mode != live || t.seq != m.seq {
 			continue // it asked history anew
 		}
-		if a.err != nil {
+		if a.without(i) {
 			x.keepInQuestion(t)
 			continue
 		}
@@ -93,5 +93,5 @@ func (x *shard) settle(now time.Duration) {
 		t.unsure = false
 		batch = x.question(batch, t)
 	}
-	x.askBatch(verifying, batch)
+	x.askBatch(verifying, batch, true)
 }

@@ -57,4 +57,18 @@ type RetryError struct {
 func (e *RetryError) Error() string { return e.Err.Error() }
 func (e *RetryError) Unwrap() error { return e.Err }
 
+// An EachError is of a call for many of which some went wrong: one error for each, nil where it went well.
+type EachError []error
+
+func (e EachError) Error() string {
+	for i, err := range e {
+		if err != nil {
+			return fmt.Sprintf("the first of those that failed is number %d of %d: %v", i+1, len(e), err)
+		}
+	}
+	return "none failed"
+}
+
+func (e EachError) Unwrap() []error { return e }
+
 func sizeWant(limit, got int) string { return fmt.Sprintf("at most %d bytes, not %d", limit, got) }
