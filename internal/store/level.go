@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,7 +25,10 @@ const (
 	Disk                    // the append file was synchronised with it
 )
 
-const levelWait = 200 * time.Millisecond // for a replica or the disk, after the commit
+const (
+	levelWait = 200 * time.Millisecond // for a replica or the disk, after the commit
+	tickLife  = 10 * time.Minute       // of a partition's last tick (lua/lib.lua)
+)
 
 // Why a level is not reached.
 var (
@@ -33,10 +37,10 @@ var (
 	// ErrNotOnDisk is the same of Disk.
 	ErrNotOnDisk = fmt.Errorf("committed, not known to be on disk: %w", notify.ErrUnavailable)
 	// ErrNoDisk is Disk where nothing can promise it; nothing was written.
-	ErrNoDisk = errors.New("DISK needs a Redis with WAITAOF (7.2), or one with appendfsync always and the setting redis.fsync: always")
+	ErrNoDisk = errors.New("DISK needs a Redis with WAITAOF (7.2) that our user may call, or one with appendfsync always and the setting redis.fsync: always")
 )
 
-// What is known of how the server tells that something is on disk.
+// How a server tells that something is on disk.
 const (
 	diskUnknown = iota
 	diskWaits   // it has WAITAOF
@@ -61,22 +65,22 @@ func (s *Store) node(ctx context.Context, part int) (redis.Cmdable, error) {
 // evaluateAt runs calls of one partition and waits for their level on the same connection. A script that was sent again has its wait again. short
 // says that the level was not reached by what is committed.
 func (s *Store) evaluateAt(ctx context.Context, part int, calls []call, level Level) (cmds []*redis.Cmd, short, err error) {
-	if level == Disk && s.disk.Load() == diskAlways {
-		return s.evaluate(ctx, s.redis, calls, nil), nil, nil
-	}
 	n, err := s.node(ctx, part)
 	if err != nil {
 		return nil, nil, err
 	}
 	missing, command := ErrNotReplicated, []any{"WAIT", 1, levelWait.Milliseconds()}
 	if level == Disk {
-		missing, command = ErrNotOnDisk, []any{"WAITAOF", 1, 0, levelWait.Milliseconds()}
+		missing = ErrNotOnDisk
+		if command, err = s.diskCommand(ctx, n, part); err != nil {
+			return nil, nil, err
+		}
 	}
-	var wait *redis.Cmd
-	cmds = s.evaluate(ctx, n, calls, func(p redis.Pipeliner) { wait = p.Do(ctx, command...) })
-	if reached(wait) < 1 {
+	var w waited
+	cmds = s.evaluate(ctx, n, calls, func(p redis.Pipeliner) { w = s.wait(ctx, p, part, command) })
+	if w.reached() < 1 {
 		if level == Disk {
-			s.disk.Store(diskUnknown)
+			s.diskOf(part).Store(diskUnknown)
 		}
 		s.metrics.notReplicated(whenLevel)
 		return cmds, missing, nil
@@ -84,37 +88,58 @@ func (s *Store) evaluateAt(ctx context.Context, part int, calls []call, level Le
 	return cmds, nil, nil
 }
 
-// reached is the number that WAIT answers, or the first that WAITAOF does; 0 for an error.
-func reached(c *redis.Cmd) int64 {
-	v := c.Val()
+// A waited is a wait in a pipeline.
+type waited struct {
+	wrote *redis.BoolCmd
+	end   *redis.Cmd
+}
+
+// wait adds a command to a pipeline that waits for everything that the server has. From Redis 7.2 on WAIT and WAITAOF wait for the last that their own
+// connection wrote, and who finds a duplicate, or asks for what others wrote, wrote nothing: so it writes. The tick is as good as none at 0 (lua/lib.lua).
+func (s *Store) wait(ctx context.Context, p redis.Pipeliner, part int, command []any) waited {
+	_, tick := s.keys.ChangeIndex(part)
+	p.SetNX(ctx, tick, 0, tickLife)
+	return waited{p.PExpire(ctx, tick, tickLife), p.Do(ctx, command...)}
+}
+
+// reached is the number that WAIT answers, or the first that WAITAOF does, or 1 where INFO tells of an append file; 0 for an error.
+func (w waited) reached() int {
+	if !w.wrote.Val() {
+		return 0
+	}
+	v := w.end.Val()
+	if info, ok := v.(string); ok && strings.Contains(info, "aof_enabled:1") {
+		return 1
+	}
 	if many, ok := v.([]any); ok && len(many) > 0 {
 		v = many[0]
 	}
-	n, _ := v.(int64)
-	return n
+	return number(v)
 }
 
-// promiseDisk finds out whether Disk can be promised; its error is ErrNoDisk, or that Redis cannot be asked.
-func (s *Store) promiseDisk(ctx context.Context) error {
-	if s.disk.Load() == diskUnknown {
-		way, err := s.diskWay(ctx)
-		if err != nil {
-			return err
+// diskOf is what is known of the server that has a partition.
+func (s *Store) diskOf(part int) *atomic.Int32 { return &s.disk[part%len(s.disk)] }
+
+// diskCommand is what tells that a partition's server has something on disk. Its error is ErrNoDisk, or that the server cannot be asked.
+func (s *Store) diskCommand(ctx context.Context, n redis.Cmdable, part int) ([]any, error) {
+	way := s.diskOf(part)
+	if way.Load() == diskUnknown {
+		found, err := s.diskWay(ctx, n)
+		switch {
+		case err != nil:
+			return nil, err
+		case found == diskNever:
+			return nil, ErrNoDisk // the server may be another one the next time
 		}
-		s.disk.Store(way)
+		way.Store(found)
 	}
-	if s.disk.Load() == diskNever {
-		s.disk.Store(diskUnknown) // the server may be another one the next time
-		return ErrNoDisk
+	if way.Load() == diskWaits {
+		return []any{"WAITAOF", 1, 0, levelWait.Milliseconds()}, nil
 	}
-	return nil
+	return []any{"INFO", "persistence"}, nil
 }
 
-func (s *Store) diskWay(ctx context.Context) (int32, error) {
-	n, err := s.node(ctx, 0)
-	if err != nil {
-		return 0, err
-	}
+func (s *Store) diskWay(ctx context.Context, n redis.Cmdable) (int32, error) {
 	pipe := n.Pipeline()
 	wait, info := pipe.Do(ctx, "WAITAOF", 1, 0, 1), pipe.Info(ctx, "persistence")
 	_, _ = pipe.Exec(ctx) // each command has its own error
@@ -124,7 +149,7 @@ func (s *Store) diskWay(ctx context.Context) (int32, error) {
 		return diskWaits, nil
 	case !errors.As(err, &refused):
 		return 0, classify(err)
-	case s.fsyncAlways && !strings.Contains(info.Val(), "aof_enabled:0"):
+	case s.fsyncAlways && strings.Contains(info.Val(), "aof_enabled:1"):
 		return diskAlways, nil
 	}
 	return diskNever, nil
@@ -134,9 +159,6 @@ func (s *Store) diskWay(ctx context.Context) (int32, error) {
 // committed without reaching it has ErrNotReplicated or ErrNotOnDisk beside its place. An ephemeral message knows no level.
 func (s *Store) Write(ctx context.Context, to []notify.Stream, m *notify.Message, level Level) []Result {
 	body, err := keyspace.EncodeBody(m)
-	if err == nil && level == Disk && m.Change != notify.ChangeEphemeral {
-		err = s.promiseDisk(ctx)
-	}
 	if err != nil {
 		return failAll(to, err)
 	}
@@ -158,33 +180,44 @@ func (s *Store) flushReplicas() {
 	ctx, cancel := context.WithTimeout(context.Background(), finishWait)
 	defer cancel()
 	end, _ := ctx.Deadline()
-	servers := map[string]bool{}
+	servers, silent := map[string]bool{}, 0
 	var all sync.WaitGroup
-	for i, p := range s.replication(ctx, parts) {
+	asked, enough := context.WithTimeout(ctx, finishWait/2) // who is asked and silent leaves time to wait for the others
+	defer enough()
+	for i, p := range s.replication(asked, parts) {
+		if p.at.IsZero() {
+			silent++
+			continue
+		}
 		if p.replicas == 0 || servers[p.history] { // nobody to wait for, or a partition of a server that is waited for
 			continue
 		}
 		servers[p.history] = true
 		all.Go(func() {
 			if got := s.await(ctx, parts[i], p.replicas, time.Until(end)-finishWait/10); got < p.replicas {
-				s.metrics.notReplicated(whenStop)
-				s.log.Warn("replicas_behind", "replicas", p.replicas, "reached", got)
+				s.replicasBehind("replicas", p.replicas, "reached", got)
 			}
 		})
+	}
+	if silent > 0 {
+		s.replicasBehind("partitions_silent", silent)
 	}
 	all.Wait()
 }
 
-// await waits until n replicas of a partition's server have everything that it has now, and says how many do. The PING makes the connection one
-// whose last command came after all of that: WAIT asks for what its own connection did.
+func (s *Store) replicasBehind(which ...any) {
+	s.metrics.notReplicated(whenStop)
+	s.log.Warn("replicas_behind", which...)
+}
+
+// await waits until n replicas of a partition's server have everything that it has now, and says how many do.
 func (s *Store) await(ctx context.Context, part, n int, most time.Duration) int {
 	c, err := s.node(ctx, part)
 	if err != nil {
 		return 0
 	}
 	pipe := c.Pipeline()
-	pipe.Ping(ctx)
-	wait := pipe.Do(ctx, "WAIT", n, max(most.Milliseconds(), 1)) // 0 would wait for ever
-	_, _ = pipe.Exec(ctx)                                        // its error is the command's
-	return int(reached(wait))
+	w := s.wait(ctx, pipe, part, []any{"WAIT", n, max(most.Milliseconds(), 1)}) // 0 would wait for ever
+	_, _ = pipe.Exec(ctx)                                                       // each command has its own error
+	return w.reached()
 }

@@ -64,6 +64,74 @@ func TestAWriteWaitsForAReplicaOnItsOwnConnection(t *testing.T) {
 	}
 }
 
+// From Redis 7.2 on WAIT asks for what its own connection wrote; a duplicate writes nothing. It may be the only thing that another program does.
+func TestADuplicateWaitsForItsLevelOnAnyConnection(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	replica := testkit.Replica(t, srv)
+	b := newBench(t, srv.As, store.Options{})
+	replica.Pause()
+	for _, ticks := range []bool{true, false} {
+		for i := range 2 {
+			again := open(b, connect(t, b.as("publisher")), store.Options{Keys: b.keys}) // its connection wrote nothing
+			got := again.Write(b.ctx, []notify.Stream{stream("a")}, message("m"), store.Replicated)[0]
+			if !errors.Is(got.Err, store.ErrNotReplicated) || got.Duplicate != (i > 0 || !ticks) {
+				t.Errorf("nobody has it: %+v", got)
+			}
+		}
+		_, tick := b.keys.ChangeIndex(b.keys.Partition(stream("a")))
+		if err := b.rdb.Del(b.ctx, tick).Err(); err != nil { // as after ten quiet minutes
+			t.Fatal(err)
+		}
+	}
+	replica.Resume()
+	testkit.EventuallyNil(t, soon, func() error {
+		return b.publisher.Write(b.ctx, []notify.Stream{stream("a")}, message("m"), store.Replicated)[0].Err
+	}, "have it on the replica")
+}
+
+func TestDiskIsWhatWaitAOFSays(t *testing.T) {
+	t.Parallel()
+	testkit.NeedsRedis(t, 7, 2)
+	write := func(args ...string) func() error {
+		b := newBench(t, testkit.Redis(t, args...).As, store.Options{})
+		return func() error { // each time by another connection, which wrote nothing
+			again := open(b, connect(t, b.as("publisher")), store.Options{Keys: b.keys})
+			return again.Write(b.ctx, []notify.Stream{stream("a")}, message("m"), store.Disk)[0].Err
+		}
+	}
+	if err := write("--appendonly", "no")(); !errors.Is(err, store.ErrNoDisk) {
+		t.Errorf("without an append file: %v", err)
+	}
+	never := write("--appendonly", "yes", "--appendfsync", "no")
+	for range 2 {
+		if err := never(); !errors.Is(err, store.ErrNotOnDisk) {
+			t.Errorf("with one that is never synchronised: %v", err)
+		}
+	}
+	if err := write("--appendonly", "yes", "--appendfsync", "always")(); err != nil {
+		t.Errorf("with each write: %v", err)
+	}
+}
+
+// One node of a cluster need not have what another has.
+func TestDiskIsPromisedNodeByNode(t *testing.T) {
+	t.Parallel()
+	c := testkit.Cluster(t, 3, 0)
+	b := clusterBench(t, c, store.Options{FsyncAlways: true})
+	all, _ := everywhere(b.keys)
+	with := c.Owner(slotOf(b.keys, all[0]))
+	if err := errors.Join(with.Client().ConfigSet(b.ctx, "appendonly", "yes").Err(), with.Client().ConfigSet(b.ctx, "appendfsync", "always").Err()); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range all[:20] {
+		has := c.Owner(slotOf(b.keys, st)) == with
+		if got := b.publisher.Write(b.ctx, []notify.Stream{st}, message("m"), store.Disk)[0]; has && got.Err != nil || !has && !errors.Is(got.Err, store.ErrNoDisk) {
+			t.Errorf("%s: a node with an append file %v: %+v", st.Topic, has, got)
+		}
+	}
+}
+
 // slow holds up pipelines with a WAIT in them.
 type slow struct{ until chan struct{} }
 
@@ -101,8 +169,9 @@ func TestAWriteThatWaitsForAReplicaHoldsUpNoOther(t *testing.T) {
 	}
 }
 
-// aof answers WAITAOF, which Redis 7.0 does not know, with the number of append files that have it.
+// aof answers WAITAOF, which Redis 7.0 does not know, with the number of append files that have it, or as Redis 7.0 does.
 type aof struct {
+	known  bool
 	synced atomic.Int64
 	asked  atomic.Int64
 }
@@ -119,7 +188,9 @@ func (a *aof) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 		for _, c := range cmds {
 			if wait, ok := c.(*redis.Cmd); ok && c.Name() == "waitaof" {
 				a.asked.Add(1)
-				wait.SetVal([]any{a.synced.Load(), int64(0)})
+				if wait.SetVal([]any{a.synced.Load(), int64(0)}); !a.known {
+					wait.SetErr(redisError("ERR unknown command"))
+				}
 			} else {
 				others = append(others, c)
 			}
@@ -146,11 +217,9 @@ func TestDiskIsPromisedByTheServerOrTheSettingOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, testkit.Redis(t, c.args...).As, store.Options{})
-			rdb, hook := connect(t, b.as("publisher")), &aof{}
+			rdb, hook := connect(t, b.as("publisher")), &aof{known: c.waitaof}
 			hook.synced.Store(c.synced)
-			if c.waitaof {
-				rdb.AddHook(hook)
-			}
+			rdb.AddHook(hook)
 			b.publisher = open(b, rdb, store.Options{Keys: b.keys, FsyncAlways: c.always})
 			for range 2 {
 				got := b.publisher.Write(b.ctx, to, message("m"), store.Disk)[0]

@@ -126,7 +126,15 @@ func TestAFullRingIsBusyWhileReplicasAreBehind(t *testing.T) {
 
 func TestTheEndWaitsForReplicas(t *testing.T) {
 	t.Parallel()
-	for name, frozen := range map[string]bool{"well": false, "frozen": true} {
+	for name, c := range map[string]struct {
+		away   func(primary, replica *testkit.RedisServer)
+		before bool // it wrote
+		said   string
+	}{
+		"well":                  {away: func(_, _ *testkit.RedisServer) {}},
+		"frozen":                {away: func(_, replica *testkit.RedisServer) { replica.Pause() }, before: true, said: "replicas=1 reached=0"},
+		"the primary is silent": {away: func(primary, _ *testkit.RedisServer) { primary.Pause() }, said: "partitions_silent=1"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			srv := testkit.Redis(t)
 			replica := testkit.Replica(t, srv)
@@ -135,17 +143,23 @@ func TestTheEndWaitsForReplicas(t *testing.T) {
 			o.Log = slog.New(slog.NewTextHandler(&said, nil))
 			b := newBench(t, srv.As, o)
 			stop := run(b, b.publisher)
-			if frozen {
-				replica.Pause()
+			if c.before {
+				c.away(srv, replica)
 			}
 			b.publish(stream("a"), "m1", "m2")
+			if err := b.rdb.ClientKillByFilter(b.ctx, "USER", "allim-publisher").Err(); err != nil { // another connection asks than the one that wrote
+				t.Fatal(err)
+			}
+			if !c.before {
+				c.away(srv, replica)
+			}
 			start := time.Now()
 			stop()
 			if took := time.Since(start); took > store.StopBudget {
 				t.Errorf("took %v", took)
 			}
 			short := value(t, r, "allim_redis_not_replicated_total", "when=stop")
-			if (short == 1) != frozen || strings.Contains(said.String(), "replicas_behind") != frozen {
+			if (short == 1) != (c.said != "") || strings.Contains(said.String(), "replicas_behind") != (c.said != "") || !strings.Contains(said.String(), c.said) {
 				t.Errorf("not replicated %v; the log: %s", short, said.String())
 			}
 		})

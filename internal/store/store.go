@@ -116,6 +116,10 @@ func New(o Options) (*Store, error) {
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
 		s.publishCmd = "SPUBLISH"
 	}
+	s.disk = make([]atomic.Int32, 1)
+	if s.cluster {
+		s.disk = make([]atomic.Int32, o.Keys.Partitions())
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -145,8 +149,8 @@ type Store struct {
 
 	writer *writer
 	ring   *ring
-	disk   atomic.Int32 // what is known of how Disk is reached
-	hidden atomic.Bool  // it was said that Redis does not tell its history
+	disk   []atomic.Int32 // what is known of how Disk is reached, in a cluster by partition
+	hidden atomic.Bool    // it was said that Redis does not tell its history
 
 	remarksMu sync.Mutex // guards remarks; nothing is locked while it is held
 	remarks   []remark   // fewer than the ring had marks
