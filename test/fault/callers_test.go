@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -27,10 +28,11 @@ const callWithin = 2 * time.Second // the deadline of one attempt
 type caller struct {
 	w             *world
 	tenant, topic string
-	user          string // "": an event topic
-	at            int    // the publisher it talks with
-	n, passed     int    // ids made, of ephemeral messages too
-	data          string // fills up each payload
+	user          string      // "": an event topic
+	at            int         // the publisher it talks with
+	n, passed     int         // ids made, of ephemeral messages too
+	data          string      // fills up each payload
+	hurries       atomic.Bool // it pauses for a moment only
 }
 
 func (c *caller) stream() string { return key(c.tenant, c.topic) }
@@ -70,12 +72,16 @@ func (s *switchboard) hangUp() {
 // run writes until the load ends. every is the mean pause between two operations.
 func (c *caller) run(every time.Duration) {
 	for {
+		wait := every/2 + rand.N(every)
+		if c.hurries.Load() {
+			wait = rand.N(5 * time.Millisecond)
+		}
 		select {
 		case <-c.w.stop:
 			return
 		case <-c.w.ctx.Done():
 			return
-		case <-time.After(every/2 + rand.N(every)):
+		case <-time.After(wait):
 		}
 		c.n++
 		id := fmt.Sprintf("%s-%d", c.topic, c.n)

@@ -116,8 +116,11 @@ func truthOf(stream string) func(Event) bool {
 }
 
 func TestAGoodLogBreaksNoRule(t *testing.T) {
-	if got := judge(goodLog(), allowed{resets: lossResets, late: 400 * time.Millisecond}); len(got) > 0 {
-		t.Errorf("got %v", got)
+	lists := with(0, is(holds, "ann", ""), func(e *Event) { e.Kind, e.Items = "list", []Item{{ID: "n1", Seen: true, Read: true}} })
+	for _, log := range [][]Event{goodLog(), lists(goodLog())} {
+		if got := judge(log, allowed{resets: lossResets, late: 400 * time.Millisecond}); len(got) > 0 {
+			t.Errorf("got %v", got)
+		}
 	}
 }
 
@@ -148,6 +151,8 @@ func TestEveryRuleSeesWhatItIsFor(t *testing.T) {
 		{"a mark is not on the server", with(0, truthOf(ann), func(e *Event) { e.Items[0].Read, e.Unread = false, 1 }), 4},
 		{"the server counts what is not there", with(0, truthOf(ann), func(e *Event) { e.Unread = 1 }), 4},
 		{"a reader shows other counts", with(0, is(holds, "ann", ""), func(e *Event) { e.Unseen = 1 }), 4},
+		{"a reader lists an item as it is not", with(0, is(holds, "ann", ""), func(e *Event) { e.Kind, e.Items = "list", []Item{{ID: "n1", Seen: true}} }), 4},
+		{"a reader's list lacks an item", with(0, is(holds, "ann", ""), func(e *Event) { e.Kind = "list" }), 4},
 		{"a message of another tenant", with(0, is(got, "two", "m1"), func(e *Event) { e.Owner = "default feed" }), 5},
 		{"a reset of who saw nothing that was lost", again(0, is(reset, "one", ""), func(e *Event) { e.Reader, e.Conn = "two", 2 }), 6},
 		{"no reset of who did", with(0, is(reset, "one", ""), func(e *Event) { e.What = begins }), 6},
@@ -209,6 +214,31 @@ func TestWhereNothingIsLostNobodyIsReset(t *testing.T) {
 	}
 	if got := judge(log, allowed{resets: someResets}); len(got) > 0 {
 		t.Errorf("got %v where resets are only counted", got)
+	}
+}
+
+func TestWhoWasAwayForLongIsReset(t *testing.T) {
+	away := func(from, to, topic, reason string) []Event {
+		return []Event{
+			{What: begins, Reader: "ann", Conn: 1, Stream: topic, Pos: "e.0"},
+			{What: got, Reader: "ann", Conn: 1, Stream: topic, Pos: from},
+			{What: begins, Reader: "ann", Conn: 2, Stream: topic, Pos: to},
+			{What: reset, Reader: "ann", Conn: 2, Stream: topic, Pos: to, Text: reason},
+		}
+	}
+	for _, c := range []struct {
+		name string
+		log  []Event
+		good bool
+	}{
+		{"one event more than is kept", away("e.1", "e.66", ann, "history_gone"), true},
+		{"all of them are kept", away("e.1", "e.65", ann, "history_gone"), false},
+		{"it is said that they were lost", away("e.1", "e.66", ann, "history_lost"), false},
+		{"of a topic whose history reaches", away("e.1", "e.66", feed, "history_gone"), false},
+	} {
+		if got := judge(c.log, allowed{resets: awayResets}); (len(got) == 0) != c.good || !c.good && got[0].rule != 6 {
+			t.Errorf("%s: got %v", c.name, got)
+		}
 	}
 }
 

@@ -89,6 +89,9 @@ func (r *reader) dial(ctx context.Context) *line {
 	r.dials++
 	l := &line{n: r.w.connections(), welcomed: make(chan struct{}), synced: make(chan struct{}), move: make(chan time.Duration, 1)}
 	h := pods.Hello{Token: r.token, Topics: r.topics, Client: r.client, OnFrame: func(f pods.Frame) { r.handle(l, f) }}
+	if r.lists && !r.list.whole {
+		h.Inbox = 20
+	}
 	if !r.byPositions {
 		cursor := r.cursor
 		h.Cursor = &cursor

@@ -51,7 +51,7 @@ func (r *reader) markItem(own, id string) bool {
 	var late <-chan time.Time
 	stop := r.w.stop
 	for {
-		f, to := r.ask(map[string]any{"type": kind, "ids": []string{id}})
+		f, to := r.ask(map[string]any{"type": kind, "ids": []string{id}}, nil)
 		switch {
 		case f.Type == "ok" && len(f.Unknown) == 0:
 			r.w.log.add(Event{What: acked, Op: n, Pos: f.Pos, Pod: to})
@@ -80,8 +80,9 @@ func (r *reader) markItem(own, id string) bool {
 	}
 }
 
-// ask sends a frame on the live connection and waits for its answer, or for the end of the connection or of patience: then the answer is empty.
-func (r *reader) ask(frame map[string]any) (pods.Frame, string) {
+// ask sends a frame on the live connection and waits for its answer, or for the end of the connection or of patience: then the answer is empty. note,
+// which may be nil, is told its ref, with the reader's lock held.
+func (r *reader) ask(frame map[string]any, note func(ref int)) (pods.Frame, string) {
 	r.mu.Lock()
 	l := r.live
 	if l == nil || l.client == nil || !l.client.Open() {
@@ -92,6 +93,9 @@ func (r *reader) ask(frame map[string]any) (pods.Frame, string) {
 	r.refs++
 	ref, answer := r.refs, make(chan pods.Frame, 1)
 	r.answers[ref] = answer
+	if note != nil {
+		note(ref)
+	}
 	r.mu.Unlock()
 	frame["ref"] = ref
 	client.Send(frame)

@@ -33,6 +33,9 @@ func countsAgree(v *view) (wrong []string) {
 			if e.Unread != truth.Unread || e.Unseen != truth.Unseen {
 				wrong = append(wrong, fmt.Sprintf("%s shows %d unread and %d unseen of %s, the server counts %d and %d", e.Reader, e.Unread, e.Unseen, stream, truth.Unread, truth.Unseen))
 			}
+			if e.Kind == "list" && !slices.Equal(e.Items, truth.Items) {
+				wrong = append(wrong, fmt.Sprintf("%s lists of %s %v, the server %v", e.Reader, stream, e.Items, truth.Items))
+			}
 		}
 	}
 	return wrong
@@ -75,8 +78,11 @@ func marked(it Item, kind string) Item {
 // Rule 6: a reset says "I cannot continue from your position". Where Redis lost nothing there is none; where it did, who had seen what is lost gets
 // one, and nobody else.
 func resetsOnlyForLoss(v *view) (wrong []string) {
-	if v.allowed.resets == someResets {
+	switch v.allowed.resets {
+	case someResets:
 		return nil
+	case awayResets:
+		return resetsOnlyBehindTheWindow(v)
 	}
 	lost := map[string]*Event{}
 	for i := range v.events {
@@ -100,6 +106,30 @@ func resetsOnlyForLoss(v *view) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s had %s reset to %s at %v (%s), and had seen nothing that was lost", p.reader, p.stream, was.Pos, was.At, was.Text))
 		case was == nil && saw && v.allowed.resets == lossResets:
 			wrong = append(wrong, fmt.Sprintf("%s had seen of %s what was lost after %s, and was told nothing", p.reader, p.stream, at.Pos))
+		}
+	}
+	return wrong
+}
+
+// inboxWindow is how many events the stream of a user keeps (internal/store).
+const inboxWindow = 64
+
+// resetsOnlyBehindTheWindow wants resets of users' streams alone, and on connections of readers who had been away for longer than the stream reaches.
+func resetsOnlyBehindTheWindow(v *view) (wrong []string) {
+	for _, p := range v.places {
+		for i, f := range p.frames {
+			if f.What != reset {
+				continue
+			}
+			was := 0
+			for _, before := range p.frames[:i] {
+				if before.Conn != f.Conn && before.What != listed {
+					was = offset(before.Pos)
+				}
+			}
+			if far := offset(f.Pos) - was; !strings.Contains(p.stream, " user:") || f.Text != "history_gone" || far <= inboxWindow {
+				wrong = append(wrong, fmt.Sprintf("%s had %s reset to %s at %v (%s), %d events after it left", p.reader, p.stream, f.Pos, f.At, f.Text, far))
+			}
 		}
 	}
 	return wrong

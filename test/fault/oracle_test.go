@@ -8,6 +8,7 @@ import (
 // Which resets a scenario lets happen.
 const (
 	noResets    = iota // nothing was lost, so nobody may be told to begin anew
+	awayResets         // nothing was lost: only of users' streams, by whoever was away while more happened there than is kept
 	lossResets         // exactly whoever had seen what Redis lost (events `kept`)
 	someResets         // counted, not judged
 	healedAfter = 20 * time.Second

@@ -35,6 +35,7 @@ type reader struct {
 	marks       bool         // items of its inbox
 	client      *http.Client // of its own; nil: the usual one
 	stays       bool         // it knows no move, and is closed in the end
+	lists       bool         // it holds all of its inbox
 
 	mu      sync.Mutex // guards the fields below
 	live    *line      // its frames count
@@ -43,6 +44,7 @@ type reader struct {
 	shown   map[string]map[string]bool // all of it, to know when it has everything
 	cursor  string
 	badge   pods.Badge
+	list    list
 	pauseTo time.Time
 	answers map[int]chan pods.Frame
 	refs    int           // made for them
@@ -140,7 +142,8 @@ func (r *reader) handle(l *line, f pods.Frame) {
 			r.at[f.Topic] = f.Pos
 		}
 	case "inbox":
-		r.listLocked(l, f, live && !l.syncing)
+		r.inboxLocked(l, f, live && !l.syncing)
+		r.answerLocked(l, f)
 	case "ok", "error":
 		r.answerLocked(l, f)
 	case "move":
@@ -181,6 +184,9 @@ func (r *reader) takeLocked(l *line, f pods.Frame, counts bool) {
 	if f.Badge != nil && r.live == l {
 		r.badge = *f.Badge
 	}
+	if r.lists && r.live == l {
+		r.list.take(f)
+	}
 	e := Event{What: got, Reader: r.name, Conn: l.n, Stream: r.stream(f.Topic), ID: f.ID, Pos: f.Pos, Replayed: f.Replayed}
 	if f.ID != "" {
 		var payload struct{ Owner string }
@@ -214,7 +220,7 @@ func (r *reader) showLocked(topic, id string) bool {
 	return r.recent[stream].add(id) || r.w.forgets
 }
 
-// listLocked takes an inbox frame: without ref it replaces the list.
+// listLocked writes down what an inbox frame lists.
 func (r *reader) listLocked(l *line, f pods.Frame, counts bool) {
 	for topic, pos := range f.At {
 		e := Event{What: listed, Reader: r.name, Conn: l.n, Stream: r.stream(topic), Pos: pos}
@@ -233,8 +239,8 @@ func (r *reader) listLocked(l *line, f pods.Frame, counts bool) {
 
 // answerLocked hands the answer of a mark to who waits for it; an error about nothing may ask for a pause.
 func (r *reader) answerLocked(l *line, f pods.Frame) {
-	ref, err := strconv.Atoi(string(f.Ref))
-	if wait := r.answers[ref]; err == nil && wait != nil {
+	ref, asked := refOf(f)
+	if wait := r.answers[ref]; asked && wait != nil {
 		delete(r.answers, ref)
 		wait <- f // buffered
 		return
@@ -245,6 +251,12 @@ func (r *reader) answerLocked(l *line, f pods.Frame) {
 	if f.Type == "error" {
 		r.w.log.add(Event{What: told, Kind: "error " + f.Code, Reader: r.name, Conn: l.n, Text: fmt.Sprintf("%.200s", f.Raw)})
 	}
+}
+
+// refOf is what a frame answers.
+func refOf(f pods.Frame) (ref int, asked bool) {
+	ref, err := strconv.Atoi(string(f.Ref))
+	return ref, err == nil
 }
 
 // hasAll tells whether the reader was shown all of these, or had them in a list.

@@ -99,6 +99,58 @@ func (w *world) others(readers []*reader, at time.Duration) {
 	w.proves("deliveries to the others", len(after))
 }
 
+// awayTooLong has some readers away while more happens to their users than a stream keeps, and others for a moment. Who comes back late is told so, and
+// fetches list and counts; the others go on.
+func awayTooLong(start start) {
+	w := start(options{})
+	w.begin(load{lists: true})
+	var late []*reader
+	w.fault("readers away", func() {
+		soon, back := make(chan struct{}), make(chan struct{})
+		left := map[string]int{}
+		for _, r := range w.readers {
+			left[r.stream("user:"+r.user)] = w.top(r.stream("user:" + r.user))
+			switch r.user {
+			case "user-1":
+				r.goAway(soon)
+			case "user-2":
+				r.goAway(back)
+				late = append(late, r)
+			}
+		}
+		for _, c := range w.callers {
+			c.hurries.Store(c.user == "user-2")
+		}
+		for _, c := range w.callers {
+			switch c.user {
+			case "user-1":
+				w.eventually(healedAfter, "something happens", func() bool { return w.top(c.stream()) > left[c.stream()]+2 })
+			case "user-2":
+				w.eventually(healedAfter, "more happens than is kept", func() bool { return w.top(c.stream()) > left[c.stream()]+inboxWindow+40 })
+				c.hurries.Store(false)
+			}
+		}
+		close(soon)
+		close(back)
+	})
+	w.pause(2 * time.Second)
+	w.finish(allowed{resets: awayResets, late: time.Second})
+	resets := map[string]int{}
+	for _, e := range w.log.all() {
+		if e.What == reset {
+			resets[e.Reader]++
+		}
+	}
+	for _, r := range late {
+		if resets[r.name] != 1 {
+			w.tb.Errorf("%s was reset %d times, want once", r.name, resets[r.name])
+		}
+	}
+	w.proves("resets", len(resets))
+	w.proves("missed while away", w.missed())
+	w.proves("streams continued", w.log.count(func(e *Event) bool { return e.What == begins && e.Recovered }))
+}
+
 // halfOpenWithin: a ping comes each 25 s ± 20 %, and 10 s are for the answer; sessions are looked at each second.
 const halfOpenWithin = 42 * time.Second
 

@@ -60,6 +60,7 @@ var scenarios = []scenario{
 	{"failover after the holder was killed", true, holderKilled},
 	{"slots moved, master killed", true, slotsMoved},
 	{"readers stopped", true, readersStopped},
+	{"away too long", true, awayTooLong},
 	{"half-open clients", false, halfOpen},
 	{"reconnect storm", true, storm},
 	{"rolling restart", true, rolling},

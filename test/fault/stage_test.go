@@ -29,6 +29,7 @@ type load struct {
 	topics   int           // heard by everybody; 0: three
 	every    time.Duration // mean pause between two messages of a topic; 0: 100 ms
 	seldom   bool          // users get few notifications and marks: the stream of a user keeps 64 events, and who misses more is reset, rightly
+	lists    bool          // readers hold all of their inbox, and that is to be the server's
 	data     int           // bytes more in each message
 	reader   func(*reader) // changes each before it comes
 }
@@ -49,6 +50,7 @@ func (w *world) begin(l load) {
 		for _, user := range users {
 			for device := range cmp.Or(l.devices, 2) {
 				r := w.reader(tenant, user, device, topics)
+				r.lists = l.lists
 				if l.reader != nil {
 					l.reader(r)
 				}
@@ -80,7 +82,7 @@ func (w *world) begin(l load) {
 func (w *world) reader(tenant, user string, device int, topics []string) *reader {
 	r := &reader{w: w, name: fmt.Sprintf("%s/%s/%d", tenant, user, device), tenant: tenant, user: user, topics: topics, marks: device == 0, byPositions: device%2 == 1,
 		token: pods.Token(w.tb, user, pods.Grant{Subscribe: []string{"*"}, Tenant: tenant}),
-		at:    map[string]string{}, recent: map[string]*ids{}, shown: map[string]map[string]bool{}, answers: map[int]chan pods.Frame{}}
+		at:    map[string]string{}, recent: map[string]*ids{}, shown: map[string]map[string]bool{}, answers: map[int]chan pods.Frame{}, list: list{pages: map[int]int{}}}
 	w.readers = append(w.readers, r)
 	return r
 }
@@ -160,7 +162,11 @@ func (w *world) settle() {
 	}
 	for _, r := range w.readers {
 		r.mu.Lock()
-		w.log.add(Event{What: holds, Reader: r.name, Stream: r.stream("user:" + r.user), Unread: r.badge.Unread, Unseen: r.badge.Unseen})
+		e := Event{What: holds, Reader: r.name, Stream: r.stream("user:" + r.user), Unread: r.badge.Unread, Unseen: r.badge.Unseen}
+		if r.lists {
+			e.Kind, e.Items = "list", slices.Clone(r.list.items)
+		}
+		w.log.add(e)
 		r.mu.Unlock()
 	}
 }
@@ -175,7 +181,17 @@ func (w *world) shows(r *reader, counts map[string]*pb.Badge) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.badge.Unread == int(counts[own].Unread) && r.badge.Unseen == int(counts[own].Unseen)
+	return r.badge.Unread == int(counts[own].Unread) && r.badge.Unseen == int(counts[own].Unseen) && (!r.lists || r.list.whole && offset(r.at["user:"+r.user]) >= w.top(own))
+}
+
+// top is the offset of the last event of a stream that was acknowledged.
+func (w *world) top(stream string) (top int) {
+	for _, o := range newView(w.log.all(), allowed{}).ops {
+		if o.stream == stream && o.acked {
+			top = max(top, offset(o.pos))
+		}
+	}
+	return top
 }
 
 // ask calls a publisher that is there.
