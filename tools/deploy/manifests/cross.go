@@ -32,6 +32,7 @@ func (h *house) wrong(o object, format string, args ...any) {
 func crossCheck(objects list, external map[string][]string) []string {
 	h := &house{all: objects, external: external}
 	h.namespaces()
+	h.ways()
 	for _, d := range objects.of("Deployment") {
 		h.deployment(d)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -80,6 +81,88 @@ func TestTheComponentsFitProduction(t *testing.T) {
 					t.Errorf("%s: %s has no port %s", m, d, text(e, "port"))
 				}
 			}
+		}
+	}
+}
+
+// withRedis takes the # from the lines of prod that are for Redis of one kind, as its README says.
+func withRedis(t *testing.T, dir, kind string) {
+	t.Helper()
+	for file, line := range map[string]string{"allim.yaml": "  # " + kind + ": {", "kustomization.yaml": "# components: [../../components/redis-" + kind + "]"} {
+		file = filepath.Join(dir, "overlays/prod", file)
+		was, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := strings.Replace(string(was), line, strings.Replace(line, "# ", "", 1), 1)
+		if now == string(was) {
+			t.Fatalf("%s has no line %q", file, line)
+		}
+		if err := os.WriteFile(file, []byte(now), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestProductionReachesSentinelsAndClusters(t *testing.T) {
+	const keep = "10.0.0.0/8"
+	for kind, port := range map[string]string{"sentinel": "26379", "cluster": "6379"} {
+		dir := copied(t)
+		withRedis(t, dir, kind)
+		objects, err := build(filepath.Join(dir, "overlays/prod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range check(objects, "") {
+			t.Errorf("%s: %s", kind, m)
+		}
+		i := slices.IndexFunc(objects, func(o object) bool { return o.String() == "NetworkPolicy/redis-"+kind })
+		if i < 0 {
+			t.Fatalf("no NetworkPolicy/redis-%s", kind)
+		}
+		for _, rule := range items(objects[i], "spec", "egress") {
+			if got := at(items(rule, "ports")[0], "port"); len(items(rule, "to")) != 1 || text(items(rule, "to")[0], "ipBlock", "cidr") != keep || got != json.Number(port) {
+				t.Errorf("%s lets out to %v, port %v; want %s alone, port %s", objects[i], items(rule, "to"), got, keep, port)
+			}
+		}
+		for _, program := range []string{"gateway", "publisher"} {
+			want := map[string]string{"sentinel": "allim-" + program}[kind]
+			got := ""
+			for _, d := range objects.of("Deployment") {
+				for _, e := range items(containers(d)[0], "env") {
+					if d.name() == program && text(e, "name") == "ALLIM_REDIS_SENTINEL_USERNAME" {
+						got = text(e, "value")
+					}
+				}
+			}
+			if got != want {
+				t.Errorf("%s: %s is %q at the Sentinels, want %q", kind, program, got, want)
+			}
+		}
+	}
+}
+
+// A component without its settings, and settings without their component, are slips.
+func TestHalfASwitchIsFound(t *testing.T) {
+	for _, c := range []struct{ file, want string }{
+		{"overlays/prod/kustomization.yaml", "Deployment/gateway: no network policy lets it out to port 26379 (redis.sentinel.addresses)"},
+		{"overlays/prod/allim.yaml", "Deployment/publisher: a network policy lets it out to port 26379, which ConfigMap/allim-"},
+	} {
+		dir := copied(t)
+		undone, err := os.ReadFile(filepath.Join(dir, c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		withRedis(t, dir, "sentinel")
+		if err := os.WriteFile(filepath.Join(dir, c.file), undone, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		objects, err := build(filepath.Join(dir, "overlays/prod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(check(objects, ""), "\n"); !strings.Contains(got, c.want) {
+			t.Errorf("without %s: got %q, want it to say %q", c.file, got, c.want)
 		}
 	}
 }
@@ -167,6 +250,9 @@ func TestASlipIsFound(t *testing.T) {
 		{"a password for all to see", "base", gateway, "name: ALLIM_REDIS_PASSWORD_FILE, value: /run/secrets/allim/redis/password", "name: ALLIM_REDIS_PASSWORD, value: hunter2", "ALLIM_REDIS_PASSWORD is a secret in the environment"},
 		{"a budget that protects nobody", "base", "base/disruption.yaml", "component: publisher", "component: publishers", "PodDisruptionBudget/publisher: selects 0 Deployments"},
 		{"a policy for nobody", "base", "base/network.yaml", "podSelector: { matchLabels: { app.kubernetes.io/name: allim, app.kubernetes.io/component: gateway } }", "podSelector: { matchLabels: { app: gateway } }", "NetworkPolicy/gateway: selects no pods"},
+		{"no way to Redis", "base", "base/network.yaml", "port: 6379", "port: 6380", "Deployment/gateway: no network policy lets it out to port 6379 (redis.url)"},
+		{"a way to everywhere", "base", "base/network.yaml", "    - ports: [{ port: 6379 }] # Redis", "    - to: [{ ipBlock: { cidr: 0.0.0.0/0 } }]\n    - ports: [{ port: 6379 }] # Redis", "NetworkPolicy/egress: lets out to every port"},
+		{"a Redis without a port", "overlays/prod", "overlays/prod/allim.yaml", "internal:6379/0", "internal/0", "redis.url: want host and port"},
 		{"a policy for a port that is not there", "base", "base/network.yaml", "{ port: grpc }", "{ port: rpc }", `NetworkPolicy/publisher: lets in to port "rpc"`},
 		{"spread by other pods", "base", gateway, "labelSelector: { matchLabels: *labels }", "labelSelector: { matchLabels: { app: gateway } }", "counts other pods"},
 		{"an autoscaler of nothing", "overlays/prod", "overlays/prod/scale.yaml", "kind: Deployment, name: gateway", "kind: Deployment, name: gateways", "scales Deployment/gateways, which is not there"},
