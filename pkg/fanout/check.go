@@ -15,12 +15,16 @@ import (
 // indexMemory is how long the change index remembers a write (60 s), less what clocks and a slow check may take.
 const indexMemory = 55 * time.Second
 
-// checkScript only reads. KEYS the index, the last tick. ARGV the tick from which on streams are named. Answers {history id or ”, tick or '0', members}.
+// checkSpare is how many names more than there are topics here a look at a partition may bring.
+const checkSpare = 64
+
+// checkScript only reads. KEYS the index, the last tick. ARGV the tick from which on streams are named, most names. Answers {history id or ”, tick or '0',
+// members}.
 // One partition is one slot: on a cluster each runs where its partition is, and tells the history of that node.
 var checkScript = redis.NewScript(`
 local info = redis.pcall('INFO', 'replication')
 return { type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or '', redis.call('GET', KEYS[2]) or '0',
-  redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf') }`)
+  redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', 0, ARGV[2]) }`)
 
 // A glance is what one look at a partition's change index told of it, apart from the streams.
 type glance struct {
@@ -42,7 +46,8 @@ func (g glance) misses(next glance) bool {
 }
 
 // A checker notices a message that was lost and that nothing followed, so that there is no gap: at every check it reads which streams were
-// written, and has their topics compared with Redis. Streams that are not written cost nothing.
+// written, and has their topics compared with Redis. What it reads is bounded by what is heard here, however much is written: where more streams of
+// a partition were written than that, all topics of the partition are compared; a partition of which nobody here hears anything is not looked at.
 type checker struct {
 	hub  *Hub
 	last []glance // by partition: the last look that succeeded
@@ -81,20 +86,29 @@ func (c *checker) look(ctx context.Context) (f finding) {
 	ctx, cancel := context.WithTimeout(ctx, 2*c.hub.opt.CallTimeout)
 	defer cancel()
 	pipe := c.hub.opt.Redis.Pipeline()
-	cmds := make([]*redis.Cmd, len(c.last))
+	type asked struct{ part, most int }
+	var cmds []*redis.Cmd
+	var each []asked
 	for p := range c.last {
+		held := c.hub.held(p)
+		if held == 0 { // the next look covers more
+			continue
+		}
 		index, tick := keys.ChangeIndex(p)
-		cmds[p] = checkScript.Eval(ctx, pipe, []string{index, tick}, c.last[p].tick) // inclusive: the same tick can come again
+		a := asked{p, held + checkSpare}
+		cmds = append(cmds, checkScript.Eval(ctx, pipe, []string{index, tick}, c.last[p].tick, a.most)) // inclusive: the same tick can come again
+		each = append(each, a)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	f.all = map[int]bool{}
-	for p, cmd := range cmds {
+	for i, cmd := range cmds {
+		p := each[i].part
 		next, members, err := glanceOf(cmd)
 		if err != nil {
 			continue
 		}
 		next.at = now
-		if c.last[p].misses(next) {
+		if len(members) >= each[i].most || c.last[p].misses(next) {
 			f.all[p] = true
 		}
 		for _, m := range members {
@@ -137,17 +151,10 @@ func (c *checker) compare(ctx context.Context, f finding) bool {
 		l := c.hub.loopOf(ch)
 		mine[l] = append(mine[l], ch)
 	}
-	var which func(channel string) bool
-	if len(f.all) > 0 {
-		which = func(channel string) bool {
-			s, _ := c.hub.opt.Keys.ParseChannel(channel)
-			return f.all[c.hub.opt.Keys.Partition(s)]
-		}
-	}
 	var waits []<-chan struct{}
 	for _, l := range c.hub.loops {
-		if which != nil || len(mine[l]) > 0 {
-			waits = append(waits, l.do(func(x *shard) { x.verify(mine[l], which) }))
+		if len(f.all) > 0 || len(mine[l]) > 0 {
+			waits = append(waits, l.do(func(x *shard) { x.verify(mine[l], f.all) }))
 		}
 	}
 	for _, w := range waits {

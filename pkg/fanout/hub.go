@@ -202,6 +202,14 @@ func (h *Hub) listed(lane uint16, gen uint32) bool {
 	return true
 }
 
+// held is how many topics of a partition there are.
+func (h *Hub) held(part int) (n int) {
+	for _, l := range h.loops {
+		n += int(l.count.held[part].Load())
+	}
+	return n
+}
+
 // Attach subscribes a sink to a stream. It never blocks; Sink.Begin answers. A sink that attaches twice has two subscriptions.
 func (h *Hub) Attach(s notify.Stream, from From, sink Sink) *Subscription {
 	channel := h.opt.Keys.Channel(s)

@@ -107,13 +107,13 @@ func (w *world) check() {
 		channels = []string{w.channel}
 	}
 	now := glance{id: fmt.Sprint(r.history), tick: r.tick, at: w.clock}
-	var which func(string) bool
+	var all map[int]bool
 	if w.last.misses(now) {
-		which = func(string) bool { return true }
+		all = map[int]bool{w.shard.opt.Keys.Partition(w.stream): true}
 	}
 	w.last = now
-	if which != nil || channels != nil {
-		w.calls = append(w.calls, func() { w.shard.verify(channels, which) })
+	if all != nil || channels != nil {
+		w.calls = append(w.calls, func() { w.shard.verify(channels, all) })
 	}
 }
 

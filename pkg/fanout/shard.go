@@ -105,7 +105,7 @@ type frame struct {
 
 func newShard(e env, o *Options, total, rings *atomic.Int64) shard {
 	n := o.lanes()
-	return shard{env: e, opt: o, count: &counters{waiting: make([]atomic.Int64, n)}, total: total, rings: rings, links: make([]linkState, n),
+	return shard{env: e, opt: o, count: &counters{waiting: make([]atomic.Int64, n), held: make([]atomic.Int64, o.Keys.Partitions())}, total: total, rings: rings, links: make([]linkState, n),
 		topics: map[string]*topic{}, cured: map[*topic]time.Duration{}}
 }
 
@@ -246,10 +246,11 @@ func (x *shard) topicOf(c *Subscription) *topic {
 		x.total.Add(-1)
 		return nil
 	}
-	t := &topic{channel: c.channel, slot: int32(len(x.all)), kind: c.stream.Topic.Kind(), mode: gone}
+	t := &topic{channel: c.channel, slot: int32(len(x.all)), kind: c.stream.Topic.Kind(), part: uint16(x.opt.Keys.Partition(c.stream)), mode: gone}
 	if x.opt.Sharded {
-		t.lane = uint16(x.opt.Keys.Partition(c.stream))
+		t.lane = t.part
 	}
+	x.count.held[t.part].Add(1)
 	x.all = append(x.all, t)
 	x.topics[t.channel] = t
 	x.enter(t, waits)

@@ -81,6 +81,7 @@ func (c *counters) reset(why notify.Why) { c.resets[max(slices.Index(notify.Whys
 type counters struct {
 	subs, lagging             atomic.Int64
 	waiting                   []atomic.Int64 // by lane
+	held                      []atomic.Int64 // topics by partition
 	messages, offered         atomic.Uint64
 	regressions               atomic.Uint64
 	resets                    [numWhys]atomic.Uint64

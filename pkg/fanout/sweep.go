@@ -95,6 +95,7 @@ func (x *shard) remove(t *topic) {
 	x.all = x.all[:len(x.all)-1]
 	delete(x.topics, t.channel)
 	delete(x.cured, t)
+	x.count.held[t.part].Add(-1)
 	x.total.Add(-1)
 }
 

@@ -17,15 +17,15 @@ type doubt struct {
 	due   time.Duration
 }
 
-// verify compares topics with Redis: those of the channels, or all that which picks.
-func (x *shard) verify(channels []string, which func(channel string) bool) {
+// verify compares topics with Redis: those of the channels, and all of some partitions.
+func (x *shard) verify(channels []string, all map[int]bool) {
 	var batch []mark
 	for _, ch := range channels {
 		batch = x.question(batch, x.topics[ch])
 	}
-	if which != nil {
+	if len(all) > 0 {
 		for _, t := range x.all {
-			if which(t.channel) {
+			if all[int(t.part)] {
 				batch = x.question(batch, t)
 			}
 		}
