@@ -67,6 +67,7 @@ func (s *Store) exec(turns []turn) {
 	defer cancel()
 	calls := make([]call, len(ops))
 	for i, o := range ops {
+		s.number(o)
 		calls[i] = o.call
 	}
 	cmds, short, err := s.reach(ctx, ops[0], calls)
@@ -111,11 +112,11 @@ func (s *Store) keep(o *op) {
 	}
 	w := *o.write
 	if w.kind() == opMark {
-		unknown, changed := o.reply.ids()
-		if len(w.ids) > 0 { // what was as it should be is acknowledged, too
+		unknown, meant := o.reply.ids() // what was as it should be is acknowledged, too
+		if len(w.ids) > 0 {
 			w.ids = without(w.ids, unknown)
 		} else {
-			w.ids = changed
+			w.ids = meant
 		}
 		if len(w.ids) == 0 {
 			return

@@ -68,13 +68,26 @@ func (s *Store) appendUser(st notify.Stream, w *write, was ackedAs) call {
 
 // markCall is the call of a mark of its ids, of everything up to a position, or of all.
 func (s *Store) markCall(st notify.Stream, w *write, how string, upto notify.Position, was ackedAs) call {
-	args := make([]any, 0, 15+len(w.ids))
+	args := make([]any, 0, 17+len(w.ids))
 	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
-		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, was.first.Epoch, was.first.Offset, was.firstUS)
+		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, was.first.Epoch, was.first.Offset, was.firstUS,
+		s.program, markUnnumbered)
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
 	return call{markScript, s.inboxKeys(st), args}
+}
+
+const (
+	markNumber     = 16 // where the number stands among the arguments
+	markUnnumbered = uint64(0)
+)
+
+// number gives a new mark its number, at its first attempt: those of a stream are in order (lua/mark.lua).
+func (s *Store) number(o *op) {
+	if o.write.kind() == opMark && o.was == (ackedAs{}) && o.call.args[markNumber] == markUnnumbered {
+		o.call.args[markNumber] = s.marks.Add(1)
+	}
 }
 
 // inboxKeys are the keys of the scripts that write a user's stream.
@@ -90,6 +103,7 @@ const (
 	codeHeld       = 2 // of a message: made before, and not lost
 	codeStaleMark  = -1
 	codeHeldMark   = -2
+	codeLateMark   = -3  // this program has gone on to another one
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
 
@@ -98,7 +112,7 @@ type reply struct {
 	code    int             // see the constants
 	at      notify.Position // the call's, or the stream's last where a mark changed nothing
 	history string          // the id of the history of the Redis that wrote it; "" where it does not tell
-	rest    []any           // receivers, and unread of a user's stream; of a mark Redis' clock in Unix us, the number of unknown ids, those, and those it changed
+	rest    []any           // receivers, and unread of a user's stream; of a mark Redis' clock in Unix us, the number of unknown ids, those, and those it means otherwise than by their ids
 }
 
 // parseReply reads the values that a script answered.
@@ -128,8 +142,8 @@ func (r reply) ack() Ack {
 	return a
 }
 
-// ids are the unknown and the changed ids of the reply to a mark.
-func (r reply) ids() (unknown, changed []string) {
+// ids are those that the reply to a mark names: the unknown ones, and those that the mark meant where it named none.
+func (r reply) ids() (unknown, meant []string) {
 	rest := r.rest[1:]
 	n := min(max(number(rest[0]), 0), len(rest)-1)
 	return texts(rest[1 : 1+n]), texts(rest[1+n:])

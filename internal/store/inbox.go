@@ -55,8 +55,11 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 		return Marked{}, fmt.Errorf("mark %q: %w", st.Topic, err)
 	}
 	got := ops[0].reply
-	if got.code == codeStaleMark {
+	switch got.code {
+	case codeStaleMark:
 		return Marked{}, fmt.Errorf("mark %q up to %s: %w", st.Topic, upto, notify.ErrStalePosition)
+	case codeLateMark:
+		return Marked{}, fmt.Errorf("mark %q: too late: %w", st.Topic, notify.ErrUnavailable)
 	}
 	out := Marked{Changed: got.code}
 	out.Unknown, _ = got.ids()

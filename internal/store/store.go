@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -107,12 +108,15 @@ type Page struct {
 	Badge  notify.Badge
 }
 
+const programLen = 8 // characters of 5 bits: two of the few programs that mark one inbox have the same name once in a hundred billion times
+
 // New makes a Store. It does not call Redis: Open does.
 func New(o Options) (*Store, error) {
 	if o.Redis == nil || o.Keys == nil {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
-	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways}
+	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways,
+		program: rand.Text()[:programLen]}
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
 		s.publishCmd = "SPUBLISH"
 	}
@@ -146,6 +150,9 @@ type Store struct {
 	fsyncAlways bool
 	metrics     *Metrics
 	log         *slog.Logger
+
+	program string        // this one among all that mark
+	marks   atomic.Uint64 // the last number of a mark
 
 	writer *writer
 	ring   *ring

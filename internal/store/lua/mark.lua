@@ -1,36 +1,76 @@
 -- lib, inbox. Changes the state of items. KEYS as notify.lua
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
---      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again, 16… ids
--- Answers {changed, offset, epoch, history id, now us, number of unknown ids, unknown ids…, changed ids…}; changed -1: upto is of another epoch,
--- -2: held. Nothing changed: no event.
+--      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again,
+--      16 program that makes a new one and 17 its number there, 18… ids
+-- Answers {changed, offset, epoch, history id, now us, number of unknown ids, unknown ids…, ids of upto and all that are as they shall be…}; changed
+-- -1: upto is of another epoch, -2: held, -3: late. Nothing changed: no event.
 local us = now_us()
 local now = math.floor(us / 1000)
 local ids, unknown = {}, {}
-for i = 16, #ARGV do ids[#ids + 1] = ARGV[i] end
+for i = 18, #ARGV do ids[#ids + 1] = ARGV[i] end
 if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), us, #ids, unpack(ids) } end
 local change, again = ARGV[1], ARGV[11] ~= ''
 local e, s, r = position(ARGV[6], now)
 if held(e, s, ARGV[11], ARGV[12]) then return { -2, ARGV[12], ARGV[11], r, us, 0 } end
 
+local function answer(n, off, epoch, at, meant)
+  local out = { n, off, epoch, r, at, #unknown }
+  for _, list in ipairs({ unknown, ARGV[2] ~= 'ids' and meant or {} }) do
+    for _, id in ipairs(list) do out[#out + 1] = id end
+  end
+  return out
+end
+
+-- the items that upto and all mean; above a position there was none yet when they were made
+local function range(most)
+  if ARGV[2] == 'upto' then most = math.min(most, tonumber(ARGV[4])) end
+  return redis.call('ZRANGEBYSCORE', INDEX, '-inf', int(most))
+end
+
+-- The meta keeps the last mark of each of the eight programs that marked here last: '<program>:<number>:<changed>:<epoch>:<offset>:<us> …'. A program
+-- makes one mark of a stream after the other and counts them. So one with the number that is kept was made, by an attempt whose answer nobody heard, or
+-- comes once more: it is answered again. One with a smaller number comes when its program has gone on: nothing is done.
+local programs = {}
+if not again then
+  local last
+  for one in string.gmatch(redis.call('HGET', META, 'm') or '', '%S+') do
+    if string.match(one, '^[^:]+') == ARGV[16] then last = one elseif #programs < 7 then programs[#programs + 1] = one end
+  end
+  local number, n, epoch, off, at = string.match(last or '', ':(%d+):(%d+):(%w+):(%d+):(%d+)$')
+  if number and tonumber(number) > tonumber(ARGV[17]) then return { -3, '0', e, r, us, 0 } end
+  if number == ARGV[17] then
+    local deleted, known = {}, {}
+    if change == 'd' and n ~= '0' then -- its events name them, 500 each
+      for _, entry in ipairs(redis.call('XREVRANGE', EVENTS, off .. '-0', int(off - math.ceil(n / 500) + 1) .. '-0')) do
+        for id in string.gmatch(entry[2][4], '[^,]+') do deleted[#deleted + 1], known[id] = id, true end
+      end
+    end
+    for _, id in ipairs(ids) do
+      if not known[id] and not redis.call('ZSCORE', INDEX, id) then unknown[#unknown + 1] = id end
+    end
+    return answer(tonumber(n), off, epoch, tonumber(at), change == 'd' and deleted or range(tonumber(off)))
+  end
+end
+
 -- Where the item's head keeps the position of the last change of this kind. Seen and deleted are for good: they need none.
 local slot = ({ r = 1, u = 1, a = 2, v = 2 })[change]
 
--- the head without that line, and the positions in it
+-- the head without that line, the positions in it, and what later builds have behind it
 local function last(id)
-  local head, read, archived = string.match(redis.call('HGET', ITEMS, id) or '', '^([^\n]*\n[^\n]*\n[^\n]*\n[^\n]*)\n?(%S*) ?(%S*)$')
-  return head, { read or '', archived or '' }
+  local head, read, archived, more = string.match(redis.call('HGET', ITEMS, id) or '', '^([^\n]*\n[^\n]*\n[^\n]*\n[^\n]*)\n?(%S*) ?(%S*)(.*)$')
+  return head, { read or '', archived or '' }, more
 end
 
 -- Remembers when the item was changed: a mark that is made again changes nothing that was changed after it was acknowledged first, in whatever
 -- order they come. One that changed nothing counts as well.
 local function remember(id, off)
   if not slot then return end
-  local head, at = last(id)
+  local head, at, more = last(id)
   if not head or not again and off == s and string.sub(at[slot], 1, #e + 1) == e .. '.' then return end
   for i = 1, 2 do if at[i] == '' then at[i] = '-' end end
   at[slot] = again and table.concat({ ARGV[13], ARGV[14], ARGV[15] }, '.') or table.concat({ e, int(off), int(us) }, '.')
-  redis.call('HSET', ITEMS, id, head .. '\n' .. at[1] .. ' ' .. at[2])
+  redis.call('HSET', ITEMS, id, head .. '\n' .. at[1] .. ' ' .. at[2] .. more)
 end
 
 -- Was the item changed after the mark that is made again? Offsets tell it within an epoch. Between two, of which Redis may have forgotten either, its
@@ -72,8 +112,7 @@ local apply = {
 
 if ARGV[2] ~= 'ids' then
   if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, us, 0 } end
-  local from = ({ s = UNSEEN, r = UNREAD, v = ARCHIVED })[change] or INDEX
-  ids = redis.call('ZRANGEBYSCORE', from, '-inf', ARGV[2] == 'upto' and ARGV[4] or '+inf')
+  ids = range(s)
 end
 
 local done, some = {}, {}
@@ -110,8 +149,8 @@ if #done > 0 then
   live_together(tonumber(ARGV[8]))
   changed(KEYS[10], KEYS[11], ARGV[10], now)
 end
-local out = { #done, int(s), e, r, us, #unknown }
-for _, list in ipairs({ unknown, done }) do
-  for _, id in ipairs(list) do out[#out + 1] = id end
+if not again then
+  table.insert(programs, 1, table.concat({ ARGV[16], ARGV[17], #done, e, int(s), int(us) }, ':'))
+  redis.call('HSET', META, 'm', table.concat(programs, ' '))
 end
-return out
+return answer(#done, int(s), e, us, ids)
