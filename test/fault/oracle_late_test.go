@@ -34,11 +34,22 @@ func countsAgree(v *view) (wrong []string) {
 				wrong = append(wrong, fmt.Sprintf("%s shows %d unread and %d unseen of %s, the server counts %d and %d", e.Reader, e.Unread, e.Unseen, stream, truth.Unread, truth.Unseen))
 			}
 			if e.Kind == "list" && !slices.Equal(e.Items, truth.Items) {
-				wrong = append(wrong, fmt.Sprintf("%s lists of %s %v, the server %v", e.Reader, stream, e.Items, truth.Items))
+				wrong = append(wrong, fmt.Sprintf("%s lists %d items of %s, the server %d; the first that are not the same: %v", e.Reader, len(e.Items), stream, len(truth.Items), differ(e.Items, truth.Items)))
 			}
 		}
 	}
 	return wrong
+}
+
+// differ is the first pair of items that is none.
+func differ(a, b []Item) []Item {
+	for i := range max(len(a), len(b)) {
+		pair := append(slices.Clone(a[min(i, len(a)):min(i+1, len(a))]), b[min(i, len(b)):min(i+1, len(b))]...)
+		if len(pair) < 2 || pair[0] != pair[1] {
+			return pair
+		}
+	}
+	return nil
 }
 
 // fold is the states that an item may be in after its marks, all of one caller, one after the other. One that got no answer, or is unknown, was carried out
@@ -97,7 +108,7 @@ func resetsOnlyForLoss(v *view) (wrong []string) {
 			if f.What == reset && was == nil {
 				was = f
 			}
-			saw = saw || at != nil && f.What == got && f.At < at.At && offset(f.Pos) > offset(at.Pos)
+			saw = saw || at != nil && f.What == got && epoch(f.Pos) == epoch(at.Pos) && offset(f.Pos) > offset(at.Pos) // it may be handled after the loss
 		}
 		switch {
 		case was != nil && v.allowed.resets == noResets:

@@ -114,7 +114,7 @@ func (w *world) keeps(s *testkit.RedisServer, streams map[string]standing) (lost
 		if _, ok := streams[c.stream()]; !ok {
 			continue
 		}
-		at := "nothing.0"
+		at := epoch(streams[c.stream()].top) + ".0"
 		if st, ok := has[c.stream()]; ok {
 			at = st.top
 		}

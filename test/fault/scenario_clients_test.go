@@ -39,21 +39,21 @@ func readersStopped(start start) {
 	}
 	w.pause(most(4*time.Second, time.Second)) // to compare with
 	stopped, lagging := w.log.now(), 0
+	closed4408 := func() int { return w.metric(w.gateways, "allim_session_closes_total", "code", "4408") }
 	for _, r := range append(away[:len(away):len(away)], gone...) {
 		r.stop()
 		w.tb.Cleanup(r.resume) // whatever happens: who waits for the end of its connection waits for it
 	}
 	w.say("%d of %d readers stop", len(away)+len(gone), len(w.readers))
 	w.log.add(Event{What: faultOn, Text: "readers stopped"})
-	w.eventually(most(30*time.Second, 20*time.Second), "all of them lag", func() bool {
-		lagging = w.metric(w.gateways, "allim_feed_subscriptions_lagging")
-		return lagging >= len(away)+len(gone)
+	w.eventually(time.Minute, "all of them lag", func() bool { // how soon depends on what the kernel takes for them; the first may have been given up
+		lagging = max(lagging, w.metric(w.gateways, "allim_feed_subscriptions_lagging"))
+		return w.metric(w.gateways, "allim_feed_subscriptions_lagging")+closed4408() >= len(away)+len(gone)
 	})
 	for _, r := range away {
 		r.resume()
 	}
 	w.say("%d subscriptions lag; half of the readers go on", lagging)
-	closed4408 := func() int { return w.metric(w.gateways, "allim_session_closes_total", "code", "4408") }
 	if !short {
 		w.eventually(time.Minute, "the others are given up", func() bool { return w.metric(w.gateways, "allim_sessions") <= len(w.readers)-len(gone) })
 	} else {
@@ -80,7 +80,7 @@ func (w *world) others(readers []*reader, at time.Duration) {
 	for _, r := range readers {
 		fast[r.name] = true
 	}
-	v := newView(w.log.all(), allowed{late: 250 * time.Millisecond})
+	v := newView(w.log.all(), allowed{late: 2 * atOnce})
 	var before, after []time.Duration
 	for _, d := range v.deliveries() {
 		switch {
@@ -175,7 +175,7 @@ func halfOpen(start start) {
 			left = now
 			return now == 0
 		})
-		if took := w.log.now() - since; took > halfOpenWithin {
+		if took := w.log.now() - since; took > halfOpenWithin+4*w.slack() {
 			w.tb.Errorf("half-open connections were given up after %v, want at most %v", took, halfOpenWithin)
 		}
 		if bytes := g.now().Metric("process_resident_memory_bytes"); bytes > 200<<20 {
@@ -192,7 +192,7 @@ func halfOpen(start start) {
 
 // storm kills one of two gateways that many clients are on: all of them come to the other at once.
 func storm(start start) {
-	w := start(options{settings: most("limits: {upgrades: 500}\n", "limits: {upgrades: 120}\n")})
+	w := start(options{settings: most("limits: {upgrades: 500}\n", "limits: {upgrades: 60}\n")})
 	w.begin(load{users: most(1250, 125), notified: 3, seldom: true, topics: 1, every: time.Second})
 	steady, at := w.on(w.gateways[1]), w.log.now()
 	w.fault("reconnect storm", func() {

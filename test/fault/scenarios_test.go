@@ -10,6 +10,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"allim/test/pods"
 )
 
 // A scenario is one kind of fault. It builds its world, lets people write and read there, breaks something, proves that it was broken, and ends with
@@ -70,6 +72,9 @@ var scenarios = []scenario{
 func TestNothingIsLostAndNothingComesTwice(t *testing.T) {
 	var rows []*row
 	defer func() { writeTable(t, rows) }()
+	began := time.Now()
+	pods.Program(t, "gateway")
+	t.Logf("built in %v", time.Since(began).Round(time.Second))
 	for _, s := range scenarios {
 		if short && !s.short {
 			continue
@@ -78,7 +83,10 @@ func TestNothingIsLostAndNothingComesTwice(t *testing.T) {
 			r := &row{name: s.name}
 			rows = append(rows, r)
 			began := time.Now()
-			defer func() { r.took, r.failed = time.Since(began), t.Failed() }()
+			defer func() {
+				r.took, r.failed = time.Since(began), t.Failed()
+				t.Logf("took %v", r.took.Round(time.Second))
+			}()
 			s.run(func(o options) *world { return newWorld(t, r, "", o) })
 		})
 	}

@@ -140,6 +140,12 @@ func (v *view) stands(o *op) bool {
 
 func key(a, b string) string { return a + " " + b }
 
+// epoch is the other half of a position.
+func epoch(pos string) string {
+	e, _, _ := strings.Cut(pos, ".")
+	return e
+}
+
 // offset is the number of a position, -1 where it has none.
 func offset(pos string) int {
 	_, n, _ := strings.Cut(pos, ".")

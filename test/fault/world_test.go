@@ -300,7 +300,12 @@ func (w *world) end() {
 	w.slackOf.Wait()
 	w.log.close()
 	if w.tb.Failed() {
-		w.tb.Logf("the log of all that happened: %s", w.log.path)
+		selection := ""
+		if short {
+			selection = "ALLIM_FAULT=short "
+		}
+		w.tb.Logf("the log of all that happened: %s\nagain: ALLIM_SEED=%d %sgo test -tags fault -vet=off -count=1 -v -run '^%s$' ./test/fault", w.log.path, w.seed, selection,
+			strings.ReplaceAll(w.tb.Name(), "/", "$/^"))
 	}
 }
 
