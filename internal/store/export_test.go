@@ -19,8 +19,8 @@ func (s *Store) Waiting() int {
 func (s *Store) Busy() (n int) {
 	s.writer.mu.Lock()
 	defer s.writer.mu.Unlock()
-	for _, b := range s.writer.busy {
-		n += b
+	for _, g := range s.writer.groups {
+		n += g.busy[0] + g.busy[1]
 	}
 	return n
 }
@@ -44,6 +44,8 @@ const (
 	WaitingMost = waitingMost
 	BatchWrites = batchWrites
 	Flushers    = flushers
+
+	ClusterGroups = clusterGroups
 )
 
 // Again makes a write again that was acknowledged with a position, by a Redis whose clock was far ahead, and returns what the script says; -100: it

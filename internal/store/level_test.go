@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -158,13 +159,48 @@ func TestAWriteThatWaitsForAReplicaHoldsUpNoOther(t *testing.T) {
 	rdb, hook := connect(t, b.as("publisher")), &slow{until: make(chan struct{})}
 	rdb.AddHook(hook)
 	b.publisher = open(b, rdb, store.Options{Keys: b.keys})
-	end := later(t, func() error {
-		return b.publisher.Write(b.ctx, []notify.Stream{stream("a")}, message("m"), store.Replicated)[0].Err
-	})
-	testkit.Eventually(t, soon, func() bool { return b.publisher.Busy() > 0 }, "be at work")
+	var ends []<-chan error
+	for i := range 2 * store.Flushers { // each its pipeline, while there are any
+		ends = append(ends, later(t, func() error {
+			return b.publisher.Write(b.ctx, []notify.Stream{stream(fmt.Sprint("a/", i))}, message("m"), store.Replicated)[0].Err
+		}))
+		testkit.Eventually(t, soon, func() bool { return b.publisher.Waiting() == i+1 && b.publisher.Busy() > 0 }, "be at work")
+	}
 	b.publish(stream("b"), "m1", "m2")
 	close(hook.until)
-	if err := testkit.Receive(t, soon, end, "the wait's end"); !errors.Is(err, store.ErrNotReplicated) {
+	for _, end := range ends {
+		if err := testkit.Receive(t, soon, end, "the wait's end"); !errors.Is(err, store.ErrNotReplicated) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// The first of a stream that waits for a level leaves, and what is behind it waits for none.
+func TestAStreamGoesOnAsItsNextWriteAsks(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{})
+	srv.Stop()
+	ctx, cancel := context.WithCancel(b.ctx)
+	gone := later(t, func() error {
+		return b.publisher.Write(ctx, []notify.Stream{stream("a")}, message("m1"), store.Replicated)[0].Err
+	})
+	testkit.Eventually(t, soon, func() bool { return b.publisher.Waiting() == 1 }, "have the first wait")
+	second := later(t, func() error { return b.Publish(b.ctx, []notify.Stream{stream("a")}, message("m2"))[0].Err })
+	testkit.Eventually(t, soon, func() bool { return b.publisher.Waiting() == 2 }, "have the second wait")
+	third := later(t, func() error {
+		return b.publisher.Write(b.ctx, []notify.Stream{stream("a")}, message("m3"), store.Replicated)[0].Err
+	})
+	testkit.Eventually(t, soon, func() bool { return b.publisher.Waiting() == 3 }, "have the third wait")
+	cancel()
+	if err := testkit.Receive(t, soon, gone, "the first one's end"); !errors.Is(err, notify.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	srv.Restart()
+	if err := testkit.Receive(t, soon, second, "the second one's end"); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if err := testkit.Receive(t, soon, third, "the third one's end"); !errors.Is(err, store.ErrNotReplicated) {
 		t.Errorf("got %v", err)
 	}
 }

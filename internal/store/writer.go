@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,9 +17,10 @@ const (
 	waitingBytes = 32 << 20 // that they hold
 	opBytes      = 1 << 10  // of a write besides its body and ids: keys and arguments
 
-	flushers      = 8  // pipelines at once on one Redis
-	nodeFlushers  = 2  // in each group of a cluster's partitions
+	flushers      = 8  // pipelines at once on one Redis, and half as many that wait for a level
+	nodeFlushers  = 2  // the same in each group of a cluster's partitions
 	clusterGroups = 16 // of neighbouring partitions, most of which one node has: a node that is away holds up no other's
+	clusterShare  = 8  // a group may have this part of what may wait: one of three nodes, with its five or six groups, leaves room for the others
 
 	retryFirst = 20 * time.Millisecond // pauses between attempts: full jitter up to this, doubled each time
 	retryMost  = time.Second
@@ -30,30 +30,21 @@ const (
 // streams share a pipeline. A stream has a lane while something of it waits or is at work, and no goroutine: there are as many as pipelines
 // at work, and none when there is nothing to do.
 type writer struct {
-	s      *Store
-	groups int // of lanes; constant
-	most   int // flushers of a group; constant
+	s     *Store
+	most  int // flushers of a group; constant
+	share int // see clusterShare; constant
 
 	mu         sync.Mutex // guards the fields below and those of lanes; nothing is locked while it is held
 	lanes      map[notify.Stream]*lane
-	ready      [][]*lane // by group, in order: those that no flusher has and that do not pause
-	busy       []int     // flushers by group
+	groups     []group
 	ops, bytes int
 	empty      chan struct{} // closed when there are no lanes; nil: nobody waits for that
-}
-
-// A lane is what waits of one stream. The first of the queue is at work where a flusher has the lane.
-type lane struct {
-	stream notify.Stream
-	group  int
-	queue  []*op
-	tries  int  // of the first
-	look   bool // Run wants the ring to be looked at, too
 }
 
 // An op is one write on its way. Flushers own it until it is finished.
 type op struct {
 	stream notify.Stream
+	part   int // set by enqueue
 	write  *write
 	call   call
 	level  Level
@@ -73,13 +64,6 @@ type op struct {
 	why      error // the last attempt's
 }
 
-// A turn is a lane that a flusher has, and what it works at.
-type turn struct {
-	lane *lane
-	op   *op  // nil: it only looks
-	look bool // at the ring, too
-}
-
 // A batch is the ops of one call.
 type batch struct {
 	waiting int           // guarded by writer.mu
@@ -87,11 +71,10 @@ type batch struct {
 }
 
 func newWriter(s *Store, cluster bool) *writer {
-	w := &writer{s: s, groups: 1, most: flushers, lanes: map[notify.Stream]*lane{}}
+	w := &writer{s: s, groups: make([]group, 1), most: flushers, share: 1, lanes: map[notify.Stream]*lane{}}
 	if cluster {
-		w.groups, w.most = clusterGroups, nodeFlushers
+		w.groups, w.most, w.share = make([]group, clusterGroups), nodeFlushers, clusterShare
 	}
-	w.ready, w.busy = make([][]*lane, w.groups), make([]int, w.groups)
 	return w
 }
 
@@ -104,12 +87,7 @@ func (w *writer) do(ctx context.Context, ops []*op) {
 	for _, o := range ops {
 		o.batch, o.left, o.until = b, ctx.Done(), until
 	}
-	if !w.enqueue(ops) {
-		for _, o := range ops {
-			o.err = busyFor("too many writes wait")
-		}
-		return
-	}
+	w.enqueue(ops)
 	select {
 	case <-b.done:
 	case <-ctx.Done():
@@ -117,24 +95,36 @@ func (w *writer) do(ctx context.Context, ops []*op) {
 	}
 }
 
-// enqueue takes all ops, or none where that would be too many.
-func (w *writer) enqueue(ops []*op) bool {
-	size := 0
+// enqueue takes ops, and refuses those that would be too many.
+func (w *writer) enqueue(ops []*op) (all bool) {
 	for _, o := range ops {
-		size += o.size()
+		o.part = w.s.keys.Partition(o.stream)
 	}
+	all = true
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ops+len(ops) > waitingMost || w.bytes+size > waitingBytes {
-		return false
-	}
-	w.ops += len(ops)
-	w.bytes += size
 	for _, o := range ops {
-		l := w.laneLocked(o.stream)
-		l.queue = append(l.queue, o)
+		if !w.countLocked(o) {
+			o.err, all = busyFor("too many writes wait"), false
+			w.finishLocked(o)
+			continue
+		}
+		w.joinLocked(o.stream, o.part, func(l *lane) { l.queue = append(l.queue, o) })
 	}
 	w.kickLocked()
+	return all
+}
+
+// countLocked counts an op among those that wait, if there is room for it.
+func (w *writer) countLocked(o *op) bool {
+	g, size := w.groupOf(o.part), o.size()
+	if w.ops >= waitingMost || w.bytes+size > waitingBytes || g.ops >= waitingMost/w.share || g.bytes+size > waitingBytes/w.share {
+		return false
+	}
+	w.ops++
+	g.ops++
+	w.bytes += size
+	g.bytes += size
 	return true
 }
 
@@ -150,100 +140,34 @@ func (w *writer) look(streams []notify.Stream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, st := range streams {
-		w.laneLocked(st).look = true
+		w.joinLocked(st, w.s.keys.Partition(st), func(l *lane) { l.look = true })
 	}
 	w.kickLocked()
 }
 
-func (w *writer) laneLocked(st notify.Stream) *lane {
-	l := w.lanes[st]
-	if l == nil {
-		l = &lane{stream: st, group: w.s.keys.Partition(st) * w.groups / w.s.keys.Partitions()}
-		w.lanes[st] = l
-		w.ready[l.group] = append(w.ready[l.group], l)
+func (w *writer) kickLocked() {
+	for i := range w.groups {
+		w.kickGroupLocked(&w.groups[i])
 	}
-	return l
 }
 
-// kickLocked starts a flusher in each group that has lanes ready and may have one more. They end by themselves.
-func (w *writer) kickLocked() {
-	for g, lanes := range w.ready {
-		if len(lanes) > 0 && w.busy[g] < w.most {
-			w.busy[g]++
-			go w.flush(g)
+// kickGroupLocked starts a flusher for lanes that are ready, where there may be one more. They end by themselves.
+func (w *writer) kickGroupLocked(g *group) {
+	for kind, ready := range g.ready {
+		if len(ready) > 0 && g.busy[kind] < max(w.most>>kind, 1) {
+			g.busy[kind]++
+			go w.flush(g, kind)
 		}
 	}
 }
 
-func (w *writer) flush(g int) {
+func (w *writer) flush(g *group, kind int) {
 	for {
-		turns := w.take(g)
+		turns := w.take(g, kind)
 		if len(turns) == 0 {
 			return
 		}
 		w.s.attempt(turns)
-	}
-}
-
-// take takes the lanes of the next pipeline; none ends the flusher. All first ops are of one level and, above Committed, of one server,
-// on a cluster of one partition: they wait together for that level.
-func (w *writer) take(g int) (turns []turn) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var others []*lane
-	queue, bytes := w.ready[g], 0
-	for len(queue) > 0 && len(turns) < batchWrites && bytes < batchBytes {
-		l := queue[0]
-		queue = queue[1:]
-		w.dropLeftLocked(l)
-		t := turn{lane: l, look: l.look}
-		switch {
-		case len(l.queue) > 0:
-			t.op = l.queue[0]
-		case !l.look:
-			w.closeLocked(l)
-			continue
-		}
-		if len(turns) > 0 && !w.together(turns[0], t) {
-			others = append(others, l)
-			continue
-		}
-		l.look = false
-		turns = append(turns, t)
-		if t.op != nil {
-			bytes += len(t.op.write.body)
-		}
-	}
-	if len(others) > 0 {
-		queue = slices.Concat(others, queue)
-	}
-	w.ready[g] = queue
-	if len(turns) == 0 {
-		w.busy[g]--
-	}
-	return turns
-}
-
-func (w *writer) together(a, b turn) bool {
-	return a.level() == b.level() && (a.level() == Committed || !w.s.cluster || w.s.keys.Partition(a.lane.stream) == w.s.keys.Partition(b.lane.stream))
-}
-
-func (t turn) level() Level {
-	if t.op == nil {
-		return Committed
-	}
-	return t.op.level
-}
-
-// dropLeftLocked takes ops away that nobody waits for.
-func (w *writer) dropLeftLocked(l *lane) {
-	for len(l.queue) > 0 && l.queue[0].gone() {
-		o := l.queue[0]
-		if o.err == nil {
-			o.err = fmt.Errorf("redis: not tried in time: %w", notify.ErrUnavailable)
-		}
-		w.finishLocked(o)
-		w.popLocked(l)
 	}
 }
 
@@ -275,36 +199,6 @@ func (w *writer) finishLocked(o *op) {
 		if o.batch.waiting--; o.batch.waiting == 0 {
 			close(o.batch.done)
 		}
-	}
-}
-
-func (w *writer) popLocked(l *lane) {
-	w.ops--
-	w.bytes -= l.queue[0].size()
-	l.queue[0] = nil
-	l.queue, l.tries = l.queue[1:], 0
-}
-
-// release gives a lane back that has nothing finished.
-func (w *writer) release(l *lane) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.releaseLocked(l)
-}
-
-func (w *writer) releaseLocked(l *lane) {
-	if len(l.queue) == 0 && !l.look {
-		w.closeLocked(l)
-		return
-	}
-	w.ready[l.group] = append(w.ready[l.group], l)
-}
-
-func (w *writer) closeLocked(l *lane) {
-	delete(w.lanes, l.stream)
-	if len(w.lanes) == 0 && w.empty != nil {
-		close(w.empty)
-		w.empty = nil
 	}
 }
 
