@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 )
 
@@ -27,8 +28,30 @@ func Address(t testing.TB) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
-// freePort returns a loopback port that nobody listened on a moment ago. Whoever
-// uses it must be ready to lose it to a parallel test and ask again.
+// given are the ports that this process has had: one that is between two servers, or
+// not yet used, must not go to another.
+var given struct {
+	mu    sync.Mutex
+	ports map[int]bool
+}
+
+// mine tells whether nobody here was given a port yet, and takes it.
+func mine(port int) bool {
+	given.mu.Lock()
+	defer given.mu.Unlock()
+	if given.ports[port] {
+		return false
+	}
+	if given.ports == nil || len(given.ports) > (lastPort-firstPort)/2 { // a fuzz target that runs for long
+		given.ports = map[int]bool{}
+	}
+	given.ports[port] = true
+	return true
+}
+
+// freePort returns a loopback port that nobody listened on a moment ago, and nobody
+// here had before. Whoever uses it must be ready to lose it to a parallel test process
+// and ask again.
 func freePort() (int, error) {
 	var last error
 	for range 100 {
@@ -36,6 +59,11 @@ func freePort() (int, error) {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			last = err
+			continue
+		}
+		if !mine(port) {
+			_ = l.Close()
+			last = fmt.Errorf("port %d was given before", port)
 			continue
 		}
 		if err := l.Close(); err != nil {
