@@ -18,7 +18,7 @@ const (
 type Pulse struct {
 	Ping func(context.Context) error // asks Redis, and may fail as well for what else is not ready
 
-	answered atomic.Int64 // when the last ping came back, Unix nanoseconds; 0: never
+	answered atomic.Pointer[time.Time] // when the last ping came back; nil: never
 	stopping atomic.Bool
 }
 
@@ -34,7 +34,8 @@ func (p *Pulse) Run(ctx context.Context) error {
 		}
 		one, cancel := context.WithTimeout(ctx, pingTimeout)
 		if p.Ping(one) == nil {
-			p.answered.Store(time.Now().UnixNano())
+			now := time.Now()
+			p.answered.Store(&now)
 			next = pingEvery
 		}
 		cancel()
@@ -49,7 +50,7 @@ func (p *Pulse) Ready() error {
 	if p.stopping.Load() {
 		return errors.New("stopping")
 	}
-	if time.Since(time.Unix(0, p.answered.Load())) > pingFresh {
+	if at := p.answered.Load(); at == nil || time.Since(*at) > pingFresh {
 		return errors.New("no fresh answer from Redis")
 	}
 	return nil

@@ -27,14 +27,14 @@ func (s *Session) Handle(frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.await(func() bool { // the welcome comes first, and one list at a time
-		return s.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.rejoins && needsPlace[c.Type] || s.listing && c.Type == "inbox"
+		return s.full() || s.batch != nil && (s.batch.welcome || needsPlace[c.Type]) || s.listing && c.Type == "inbox"
 	})
 	if s.end != nil {
 		return
 	}
 	s.shared.metrics.command(c.Type)
 	switch {
-	case !s.bucket.take(cost(&c), frameRate, frameBurst):
+	case !s.bucket.take(s.age(), cost(&c), frameRate, frameBurst):
 		s.refuse(c.Ref, s.tooFast())
 	case s.identity == nil && c.Type != "auth":
 		s.refuse(c.Ref, notify.ErrUnauthorized)
@@ -117,7 +117,7 @@ func (s *Session) refuse(ref wire.Ref, err error) {
 
 // strike counts a frame that could not be done; who does nothing else is sent away.
 func (s *Session) strike() {
-	if !s.abuse.take(1, abuseRate, abuseBurst) {
+	if !s.abuse.take(s.age(), 1, abuseRate, abuseBurst) {
 		s.shared.metrics.limit("abuse")
 		s.finish(wire.CloseTooMany, "too many bad frames")
 	}
@@ -206,7 +206,7 @@ func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *noti
 		b.known[t] = here.queued.String()
 	case here == nil && len(s.subs) >= s.shared.opt.Limits.Topics:
 		return s.limit("topics")
-	case !s.bucket.take(1, frameRate, frameBurst): // each costs Redis a subscription and a look at history
+	case !s.bucket.take(s.age(), 1, frameRate, frameBurst): // each costs Redis a subscription and a look at history
 		return s.tooFast()
 	case here != nil:
 		b.move(here, from)
@@ -345,13 +345,12 @@ func (s *Session) sendUp(c *wire.Command) {
 // A bucket is a token bucket in 16 bytes. The zero value is full.
 type bucket struct {
 	used float64
-	at   int64 // nanoseconds
+	at   time.Duration
 }
 
-// take takes n, if there are as many.
-func (b *bucket) take(n, perSecond, burst float64) bool {
-	now := time.Now().UnixNano()
-	b.used = max(0, b.used-float64(now-b.at)/float64(time.Second)*perSecond)
+// take takes n, if there are as many. now is of a clock that never goes back.
+func (b *bucket) take(now time.Duration, n, perSecond, burst float64) bool {
+	b.used = max(0, b.used-(now-b.at).Seconds()*perSecond)
 	b.at = now
 	if b.used+n > burst {
 		return false

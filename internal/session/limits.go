@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
+	"allim/internal/wire"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
 )
@@ -63,8 +65,27 @@ func WhyRefused(err error) string { return cmp.Or(auth.Why(err), err.Error()) }
 // full tells whether messages must wait elsewhere.
 func (s *Session) full() bool { return s.out.full(&s.shared.opt.Limits) }
 
+// room makes room for another message, if it can: what is of its moment gives way. It counts each time that the bound is met, not what meets it then.
+func (s *Session) room() bool {
+	if !s.full() {
+		return true
+	}
+	if !s.met {
+		s.met = true
+		s.shared.metrics.limit("queue")
+	}
+	s.shared.metrics.dropped(s.out.yield(&s.shared.opt.Limits))
+	return !s.full()
+}
+
 // low tells whether those that wait elsewhere can come again.
 func (s *Session) low() bool { return s.out.low(&s.shared.opt.Limits) }
+
+// noPlace tells who found none when to come again: spread over ten seconds, as the front door does.
+func noPlace() *wire.Error {
+	f, _ := wire.ErrorOf(&notify.RetryError{Err: notify.ErrUnavailable, After: time.Second + rand.N(10*time.Second)})
+	return f
+}
 
 // namesWithin tells whether a frame names no more topics than a connection may hear.
 func (s *Session) namesWithin(n int) error {

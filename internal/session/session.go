@@ -30,7 +30,7 @@ type Session struct {
 	batch    *batch        // the welcome or subscribed under way
 	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
 	relist   bool          // and must be listed once more
-	rejoins  bool          // the own stream begins anew: no command may move it meanwhile
+	met      bool          // the outbox was full, and not low since
 	waiting  chan struct{} // closed when the outbox is low, the batch is done or the session ends; nil: nobody waits
 	due      time.Time     // of the next look of the sweep
 	ping     time.Time     // of the next ping
@@ -57,8 +57,13 @@ func (ss *Sessions) Open(conn Conn, h Hello, identity *auth.Identity) *Session {
 	s.ping = now.Add(jitter(ss.opt.Limits.Ping))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !ss.add(s) {
+	switch ss.add(s) {
+	case refusedClosing:
 		s.finish(wire.CloseRestart, "shutting down")
+		return s
+	case refusedFull: // others came while this one shook hands: else it would have been told so before
+		s.sendErrors([]*wire.Error{noPlace()})
+		s.finish(wire.CloseOverload, "full")
 		return s
 	}
 	if identity != nil {
@@ -67,6 +72,9 @@ func (ss *Sessions) Open(conn Conn, h Hello, identity *auth.Identity) *Session {
 	s.plan()
 	return s
 }
+
+// age is how long there has been the session, by a clock that nobody can set.
+func (s *Session) age() time.Duration { return time.Since(s.begun) }
 
 // ID names the session.
 func (s *Session) ID() string { return s.id }
@@ -125,7 +133,7 @@ func (s *Session) leave(c *sub) {
 		}
 	}
 	if c == s.own {
-		s.own, s.rejoins = nil, false
+		s.own = nil
 	}
 	if c.feed != nil {
 		c.feed.Detach()
@@ -191,6 +199,7 @@ func (s *Session) Pull() (frame []byte, end *End) {
 		cursor = s.cursorAfter(&i)
 	}
 	if s.low() {
+		s.met = false
 		s.wakeWaiting()
 		for _, c := range s.subs {
 			c.resume()

@@ -117,7 +117,7 @@ func (ss *Sessions) Len() int {
 	return len(ss.all)
 }
 
-// Full tells whether there is no place for another session.
+// Full tells whether there is no place for another session now. Open refuses it all the same if there is none when it comes.
 func (ss *Sessions) Full() bool { return ss.Len() >= ss.opt.Limits.Sessions }
 
 func (ss *Sessions) has(s *Session) bool {
@@ -137,15 +137,28 @@ func (ss *Sessions) snapshot() []*Session {
 	return all
 }
 
-func (ss *Sessions) add(s *Session) bool {
+// A refusal is why a session was not added.
+type refusal uint8
+
+const (
+	added refusal = iota
+	refusedClosing
+	refusedFull
+)
+
+func (ss *Sessions) add(s *Session) refusal {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if ss.closing {
-		return false
+	switch {
+	case ss.closing:
+		return refusedClosing
+	case len(ss.all) >= ss.opt.Limits.Sessions:
+		ss.metrics.limit("sessions")
+		return refusedFull
 	}
 	ss.all[s] = struct{}{}
 	ss.metrics.sessions.Inc()
-	return true
+	return added
 }
 
 func (ss *Sessions) remove(s *Session, code int) {
@@ -224,10 +237,11 @@ func (s *Session) plan() {
 		if s.identity.Anonymous {
 			return
 		}
-		at = s.expiry()
+		left := time.Until(s.expiry()) // what a clock that is set does to it is seen at the next ping
 		if !s.expiring {
-			at = at.Add(-Warn)
+			left -= Warn
 		}
+		at = time.Now().Add(left)
 	}
 	if at.Before(s.due) {
 		s.due = at

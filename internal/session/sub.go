@@ -25,11 +25,7 @@ type sub struct {
 func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if c.gone {
-		return
-	}
-	if c.batch == nil {
-		c.rejoined(b)
+	if c.gone || c.batch == nil {
 		return
 	}
 	batch := c.batch
@@ -37,7 +33,7 @@ func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
 	batch.begun(c, b)
 }
 
-// Deliver takes a message into the outbox, or refuses it when that is full. An ephemeral one takes the place of those that have waited longer.
+// Deliver takes a message into the outbox, or refuses it when that is full. Ephemeral ones that have waited longer give it their place.
 func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool) bool {
 	s, m := c.s, d.Message
 	s.mu.Lock()
@@ -45,18 +41,13 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	if c.gone || s.end != nil {
 		return true // nobody is there to miss it
 	}
-	if s.full() {
-		s.shared.metrics.limit("queue")
-		if m.Change == notify.ChangeEphemeral {
-			s.shared.metrics.dropped(s.out.yield(&s.shared.opt.Limits))
-		}
-	}
-	if s.full() || c.held() && m.Change != notify.ChangeEphemeral {
-		c.lags = c.lags || m.Change != notify.ChangeEphemeral
+	brief := m.Change == notify.ChangeEphemeral
+	if !brief && c.held() || !s.room() {
+		c.lags = c.lags || !brief
 		return false
 	}
 	i := item{d: d, mine: m.Origin != "" && m.Origin == s.origin}
-	if m.Change != notify.ChangeEphemeral {
+	if !brief {
 		i.sub, i.pos = c, m.Position
 		c.queued = m.Position
 	}
@@ -102,38 +93,18 @@ func (c *sub) reset(pos notify.Position, why notify.Why) {
 	}
 }
 
-// TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was. Who only waits for a list of its inbox, and so
-// for Redis, begins anew where it is.
+// TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was. So does who only waits for a list of its inbox,
+// and so for Redis, but it is told that this is not its fault.
 func (c *sub) TooSlow(_ *fanout.Subscription, again time.Duration) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	switch {
 	case c.gone || c.s.end != nil:
 	case c.held():
-		c.lags, c.s.rejoins = false, true
-		c.feed.Move(fanout.From{Position: c.queued})
+		c.s.finish(wire.CloseOverload, "unavailable")
 	default:
 		c.s.tooSlow(again)
 	}
-}
-
-// rejoined goes on where the topic begins again, with a reset where that is elsewhere.
-func (c *sub) rejoined(b fanout.Begin) {
-	if c != c.s.own || !c.s.rejoins {
-		return
-	}
-	c.s.rejoins = false
-	c.s.wakeWaiting()
-	switch {
-	case b.Err != nil:
-		c.s.finish(wire.CloseOverload, "unavailable")
-		return
-	case b.Reset:
-		c.reset(b.Position, b.Why)
-	default:
-		c.queued = b.Position
-	}
-	c.feed.Go()
 }
 
 // CaughtUp sends the counts that recovered messages did not carry.

@@ -119,14 +119,15 @@ func (x *shard) pulled(a answer) {
 		c.pos = later(r.Position, c.pos)
 	default:
 		x.regressed(c.pos, r.Top)
-		if x.resetAgain(c) {
+		why := whyOf(r)
+		if x.resetAgain(c, why) {
 			return
 		}
 		badge := r.Badge
 		if badge == nil {
 			badge = t.badge
 		}
-		x.resetOne(t, c, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset}, whyOf(r), badge)
+		x.resetOne(t, c, notify.Position{Epoch: t.intern(r.Position.Epoch), Offset: r.Position.Offset}, why, badge)
 	}
 	if t.mode == live && c.pos.Epoch != t.pos.Epoch && !(empty(c.pos.Epoch) && empty(t.pos.Epoch)) {
 		x.startSync(t, byEpoch) // t itself is behind a change of epoch

@@ -81,7 +81,6 @@ func (x *shard) resetJoined(t *topic, pos notify.Position, why notify.Why) {
 }
 
 func (x *shard) resetOne(t *topic, c *Subscription, pos notify.Position, why notify.Why, badge *notify.Badge) {
-	x.count.reset(why)
 	c.pos = pos
 	x.stage(c, pending)
 	if !c.gone.Load() {

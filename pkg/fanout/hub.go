@@ -66,7 +66,8 @@ type Options struct {
 	RecoverRate  int   // most recovers per second after a generation change; 2,000
 	MaxTopics    int   // 1,048,576
 	Mailbox      int   // frames that wait in one loop; 8,192
-	MailboxBytes int   // the same in bytes; 8 MiB
+	MailboxBytes int   // the same in bytes, and again of those that are being handed on; 8 MiB
+	AllMailboxes int64 // bytes of all that waits in loops; 64 MiB
 	RingSize     int   // messages kept per topic for those who come back; 64
 	RingBytes    int   // the same in bytes; 256 KiB
 	AllRings     int64 // bytes of all rings; 64 MiB
@@ -107,8 +108,10 @@ func (o Options) withDefaults() Options {
 	num(&o.RingBytes, 256<<10)
 	num(&o.SyncBuffer, 1024)
 	num(&o.SyncBytes, 1<<20)
-	if o.AllRings == 0 {
-		o.AllRings = 64 << 20
+	for _, p := range []*int64{&o.AllMailboxes, &o.AllRings} {
+		if *p == 0 {
+			*p = 64 << 20
+		}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -147,6 +150,7 @@ type Hub struct {
 	recover *recoverer
 	topics  atomic.Int64 // of all loops
 	rings   atomic.Int64 // bytes of all rings
+	frames  atomic.Int64 // bytes of all that waits in loops
 }
 
 // New makes a hub. It starts nothing.

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"allim/pkg/notify"
 )
 
 // lagAgain is how long a subscriber stays away at least that history is trimmed faster than it reads; up to twice as long, so that those who
@@ -15,7 +17,7 @@ const lagAgain = 10 * time.Second
 type lag struct {
 	best  uint64        // its shortest distance to the top of the topic, in messages
 	stood time.Duration // how long it has taken nothing since it was there. Waiting for history is not its fault and does not count
-	reset time.Duration // when it was last reset
+	reset time.Duration // when it was last reset since history did not reach back to it
 	slot  int32         // in shard.laggards
 }
 
@@ -69,19 +71,22 @@ func (x *shard) hurry(now time.Duration) {
 	x.count.lag.Store(worst)
 }
 
-// resetAgain notes that c is reset while it catches up. True: it was only just before, history goes faster than it reads, and it has to go.
-func (x *shard) resetAgain(c *Subscription) bool {
+// resetAgain notes that c is reset while it catches up. True: it was only just before, history goes faster than it reads, and it has to go. What Redis
+// lost or forgot says nothing of how it reads.
+func (x *shard) resetAgain(c *Subscription, why notify.Why) bool {
 	k, now := x.lagOf(c), x.env.now()
-	if now-k.reset < x.opt.LagTimeout {
-		x.tooSlow(c, lagAgain+rand.N(lagAgain))
-		return true
+	if why == notify.WhyGone {
+		if now-k.reset < x.opt.LagTimeout {
+			x.tooSlow(c, lagAgain+rand.N(lagAgain))
+			return true
+		}
+		k.reset = now
 	}
-	k.best, k.stood, k.reset = math.MaxUint64, 0, now // its way is another one from here
+	k.best, k.stood = math.MaxUint64, 0 // its way is another one from here
 	return false
 }
 
 func (x *shard) tooSlow(c *Subscription, again time.Duration) {
-	x.count.tooSlow.Add(1)
 	x.detach(c)
 	if !c.gone.Load() {
 		c.sink.TooSlow(c, again)

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -139,11 +140,14 @@ func TestWhoWaitsForHistoryIsNotSlow(t *testing.T) {
 	wantSlow(t, s, 1, "31 s after it got nearer")
 }
 
+// What Redis lost is not its fault, however often.
 func TestWhoIsResetTwiceWhileItCatchesUpIsTooSlow(t *testing.T) {
 	for _, c := range []struct {
-		between int // seconds
-		slow    int
-	}{{29, 1}, {30, 0}} {
+		between       int // seconds
+		first, second notify.Why
+		slow          int
+	}{{29, notify.WhyGone, notify.WhyGone, 1}, {30, notify.WhyGone, notify.WhyGone, 0}, {0, notify.WhyLost, notify.WhyLost, 0}, {0, notify.WhyLost, notify.WhyGone, 0},
+		{0, notify.WhyGone, notify.WhyLost, 0}, {0, notify.WhyUnknown, notify.WhyUnknown, 0}} {
 		e, sub, s := aLaggard(t)
 		e.shard.free(sub.topic)
 		hear(e.world, 3, 9, 0)
@@ -153,14 +157,14 @@ func TestWhoIsResetTwiceWhileItCatchesUpIsTooSlow(t *testing.T) {
 			e.called(sub, opResume, From{})
 			q := e.take(t, pulling)
 			at := notify.Position{Epoch: "abcdef", Offset: from}
-			e.shard.answered(answer{query: q, recovery: notify.Recovery{Outcome: notify.Reset, Position: at, Top: notify.Position{Epoch: "abcdef", Offset: 9}, Why: notify.WhyGone}})
+			e.shard.answered(answer{query: q, recovery: notify.Recovery{Outcome: notify.Reset, Position: at, Top: notify.Position{Epoch: "abcdef", Offset: 9}, Why: c.first}})
 		}
 		reset(4)
 		q := e.take(t, pulling)
 		e.seconds(c.between)
 		e.shard.answered(answer{query: q, recovery: notify.Recovery{Outcome: notify.Reset, Position: notify.Position{Epoch: "abcdef", Offset: 6},
-			Top: notify.Position{Epoch: "abcdef", Offset: 9}, Why: notify.WhyGone}})
-		wantSlow(t, s, c.slow, "after two resets")
+			Top: notify.Position{Epoch: "abcdef", Offset: 9}, Why: c.second}})
+		wantSlow(t, s, c.slow, fmt.Sprint("after resets for ", c.first, " and ", c.second))
 		if c.slow == 1 && (s.slow[0] < lagAgain || s.slow[0] > 2*lagAgain || s.resets != 1 || sub.topic != nil) {
 			t.Errorf("again after %v, %d resets", s.slow[0], s.resets)
 		}
@@ -196,4 +200,34 @@ func TestWhoWasResetHasTimeFromThere(t *testing.T) {
 		e.called(sub, opResume, From{})
 		q = e.take(t, pulling)
 	}
+}
+
+// Ephemeral messages never come later: who catches up gets none, and that can be seen. Who did not begin, or left, lost nothing.
+func TestWhatIsOfItsMomentIsCountedForWhoCatchesUp(t *testing.T) {
+	e, sub, s := aLaggard(t)
+	drops := func() uint64 { return e.shard.count.dropped[dropEphemeralSlow].Load() }
+	wave := func(want uint64, when string) {
+		t.Helper()
+		before := drops()
+		e.shard.heard(e.shard.topics[e.channel], &notify.Message{Change: notify.ChangeEphemeral})
+		if got := drops() - before; got != want {
+			t.Errorf("%s: counted %d, want %d", when, got, want)
+		}
+	}
+	wave(1, "while it lags")
+	e.shard.free(sub.topic)
+	s.room = 1
+	e.called(sub, opResume, From{})
+	e.take(t, pulling)
+	wave(1, "while history is asked")
+	s.room = 100
+	e.called(sub, opMove, From{Live: true})
+	wave(0, "before it goes on")
+	e.called(sub, opGo, From{})
+	if wave(0, "when it hears what is live"); s.got != 1 {
+		t.Errorf("got %d messages, want 1", s.got)
+	}
+	sub.at = lagging
+	sub.gone.Store(true)
+	wave(0, "when it is gone")
 }

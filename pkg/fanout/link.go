@@ -65,8 +65,19 @@ type link struct {
 	feed   *feed
 	gen    uint32
 	pubsub *redis.PubSub // made by run
-	heard  atomic.Int64  // Unix nanoseconds of the last byte received, or of the start
+	heard  beat          // the last byte received, or the start
 }
+
+// A beat is when something last happened, by a clock that nobody can set.
+type beat struct {
+	begun time.Time    // constant
+	last  atomic.Int64 // nanoseconds since begun
+}
+
+func (b *beat) now() { b.last.Store(int64(time.Since(b.begun))) }
+
+// age is how long ago it was.
+func (b *beat) age() time.Duration { return time.Since(b.begun) - time.Duration(b.last.Load()) }
 
 // run connects and serves until something breaks or ctx ends; it returns when its goroutines have.
 func (k *link) run(ctx context.Context) error {
@@ -83,7 +94,7 @@ func (k *link) run(ctx context.Context) error {
 	defer k.pubsub.Close() // frees receive
 	defer close(done)      // frees write
 
-	k.heard.Store(time.Now().UnixNano())
+	k.heard.now()
 	failed := make(chan error, 2) // one from each goroutine
 	up := make(chan struct{})     // closed by receive
 	wg.Go(func() { failed <- k.receive(up) })
@@ -142,7 +153,7 @@ func (k *link) leave(ctx context.Context, channels ...string) error {
 // alive is the watchdog.
 func (k *link) alive() error {
 	opt := k.feed.opt
-	if time.Since(time.Unix(0, k.heard.Load())) > opt.silence() {
+	if k.heard.age() > opt.silence() {
 		return errSilent
 	}
 	if k.feed.overdue() > lostProbe*opt.ProbeTimeout {

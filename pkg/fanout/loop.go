@@ -19,6 +19,7 @@ type loop struct {
 
 	batch []frame // taken from the mailbox, not yet handed on; owned by run
 	next  int     // in batch
+	taken int     // bytes of payloads in batch, until all of it is handed on
 
 	mu      sync.Mutex // a leaf; guards the fields below and those of Subscription that say so
 	frames  []frame
@@ -69,7 +70,7 @@ func (l *loop) step() bool {
 	l.links, l.answers, l.asked, l.dropped, l.first, l.last = nil, nil, nil, nil, nil, nil
 	if l.next == len(l.batch) {
 		clear(l.batch)
-		l.batch, l.frames, l.bytes, l.next = l.frames, l.batch[:0], 0, 0
+		l.batch, l.frames, l.taken, l.bytes, l.next = l.frames, l.batch[:0], l.bytes, 0, 0
 	}
 	l.mu.Unlock()
 
@@ -99,6 +100,10 @@ func (l *loop) step() bool {
 		l.receive(l.batch[l.next])
 	}
 	more := l.next < len(l.batch)
+	if !more && l.taken > 0 {
+		l.hub.frames.Add(-int64(l.taken))
+		l.taken = 0
+	}
 	if !more || len(l.comparing) >= batchSize {
 		l.flush()
 	}
@@ -107,8 +112,9 @@ func (l *loop) step() bool {
 
 // put is a frame from the link. What does not fit makes its topic resync.
 func (l *loop) put(f frame) {
+	n := len(f.payload)
 	l.mu.Lock()
-	if len(l.frames) >= l.opt.Mailbox || l.bytes+len(f.payload) > l.opt.MailboxBytes {
+	if len(l.frames) >= l.opt.Mailbox || l.bytes+n > l.opt.MailboxBytes || !l.hub.fits(n) {
 		if l.dropped == nil {
 			l.dropped = map[string]uint32{}
 		}
@@ -117,10 +123,19 @@ func (l *loop) put(f frame) {
 		l.count.drop(dropMailbox)
 	} else {
 		l.frames = append(l.frames, f)
-		l.bytes += len(f.payload)
+		l.bytes += n
 		l.mu.Unlock()
 	}
 	l.rouse()
+}
+
+// fits takes room for n bytes in the mailboxes, if there is as much.
+func (h *Hub) fits(n int) bool {
+	if h.frames.Add(int64(n)) <= h.opt.AllMailboxes {
+		return true
+	}
+	h.frames.Add(-int64(n))
+	return false
 }
 
 // call leaves a call of a session for the loop. Calls of one subscription that the loop has not seen are folded into what they come to.

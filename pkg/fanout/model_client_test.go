@@ -62,10 +62,14 @@ func (c *modelConn) Deliver(_ *Subscription, d *Delivery, recovered bool) bool {
 }
 
 func (c *modelConn) Reset(_ *Subscription, pos notify.Position, _ notify.Why, badge *notify.Badge) {
+	c.cl.w.resets++
 	c.queue = append(c.queue, frameReset{pos, badge})
 }
 
-func (c *modelConn) TooSlow(*Subscription, time.Duration) { c.close() }
+func (c *modelConn) TooSlow(*Subscription, time.Duration) {
+	c.cl.w.slow++
+	c.close()
+}
 
 func (c *modelConn) CaughtUp(_ *Subscription, badge *notify.Badge) {
 	c.queue = append(c.queue, frameCaughtUp{badge})

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -42,9 +40,9 @@ func relocate(c redis.UniversalClient) {
 	}
 }
 
-// listener is a client for one link, made as a node's connections are; heard is set to the time, in Unix nanoseconds, whenever a byte comes. A link
+// listener is a client for one link, made as a node's connections are; heard is told whenever a byte comes. A link
 // per partition has small buffers: a hundred links at 64 KiB would be a gateway's whole memory. The caller closes it.
-func listener(node *redis.Options, small bool, heard *atomic.Int64) *redis.Client {
+func listener(node *redis.Options, small bool, heard *beat) *redis.Client {
 	opt := *node
 	dial := opt.Dialer
 	if dial == nil {
@@ -70,13 +68,13 @@ func listener(node *redis.Options, small bool, heard *atomic.Int64) *redis.Clien
 // A heardConn notes when bytes come: a large message on a slow line is no silence.
 type heardConn struct {
 	net.Conn
-	at *atomic.Int64
+	heard *beat
 }
 
 func (c *heardConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.at.Store(time.Now().UnixNano())
+		c.heard.now()
 	}
 	return n, err
 }

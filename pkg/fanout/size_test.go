@@ -41,6 +41,7 @@ type countSink struct {
 	begins int
 	got    int
 	others int
+	whys   []notify.Why // of the resets
 }
 
 func (s *countSink) Begin(sub *Subscription, _ Begin) {
@@ -52,8 +53,9 @@ func (s *countSink) Begin(sub *Subscription, _ Begin) {
 func (s *countSink) Deliver(*Subscription, *Delivery, bool) bool { s.got++; return true }
 func (s *countSink) CaughtUp(*Subscription, *notify.Badge)       { s.others++ }
 func (s *countSink) TooSlow(*Subscription, time.Duration)        { s.others++ }
-func (s *countSink) Reset(*Subscription, notify.Position, notify.Why, *notify.Badge) {
+func (s *countSink) Reset(_ *Subscription, _ notify.Position, why notify.Why, _ *notify.Badge) {
 	s.others++
+	s.whys = append(s.whys, why)
 }
 
 func (s *countSink) begun() int { s.mu.Lock(); defer s.mu.Unlock(); return s.begins }

@@ -1,11 +1,8 @@
 package fanout
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
-
-	"allim/pkg/notify"
 )
 
 // Stats are a hub's counters at one moment. Those without "now" only grow.
@@ -22,10 +19,8 @@ type Stats struct {
 	Offered       uint64            // to sinks
 	Dropped       map[string]uint64 // by reason
 	Resyncs       map[string]uint64 // by reason
-	Resets        map[string]uint64 // told to sinks, by notify.Why
 	Epochs        map[string]uint64 // topics whose epoch in Redis is another one, by what became of theirs
 	Regressions   uint64            // tops of the same epoch below what was heard of it: 0, or epochs do not do what they are for
-	TooSlow       uint64            // told to sinks
 	Unanswered    uint64            // Attach and Move that ended in ErrUnavailable
 	HistoryErrors uint64
 
@@ -53,7 +48,7 @@ const (
 	dropRefused                     // by a sink that lags now; it comes from history
 	dropRing                        // the rings' common bound: comes from history when needed
 	dropEphemeralEarly              // ephemeral, while its topic was not live
-	dropEphemeralSlow               // ephemeral, refused by a sink
+	dropEphemeralSlow               // ephemeral, refused by a sink, or while it catches up
 	numCauses
 )
 
@@ -72,11 +67,6 @@ const (
 
 var turnNames = [numTurns]string{"continued", "lost", "wiped"}
 
-// numWhys is how many reasons of a reset there are: the length of notify.Whys.
-const numWhys = 4
-
-func (c *counters) reset(why notify.Why) { c.resets[max(slices.Index(notify.Whys, why), 0)].Add(1) }
-
 // counters are a shard's. Its loop writes; anyone reads.
 type counters struct {
 	subs, lagging             atomic.Int64
@@ -84,9 +74,8 @@ type counters struct {
 	held                      []atomic.Int64 // topics by partition
 	messages, offered         atomic.Uint64
 	regressions               atomic.Uint64
-	resets                    [numWhys]atomic.Uint64
 	epochs                    [numTurns]atomic.Uint64
-	lag, tooSlow              atomic.Uint64
+	lag                       atomic.Uint64
 	unanswered, historyErrors atomic.Uint64
 	dropped                   [numCauses]atomic.Uint64
 	resyncs                   [numReasons]atomic.Uint64
@@ -98,7 +87,7 @@ func (c *counters) drop(why cause) { c.dropped[why].Add(1) }
 func (h *Hub) Stats() Stats {
 	s := Stats{Topics: int(h.topics.Load()), RingBytes: int(h.rings.Load()), HistoryQueued: h.recover.waiting(),
 		Dropped: make(map[string]uint64, numCauses), Resyncs: make(map[string]uint64, numReasons),
-		Resets: make(map[string]uint64, numWhys), Epochs: make(map[string]uint64, numTurns)}
+		Epochs: make(map[string]uint64, numTurns)}
 	for _, l := range h.loops {
 		c := l.count
 		for lane := range c.waiting {
@@ -109,13 +98,9 @@ func (h *Hub) Stats() Stats {
 		s.Messages += c.messages.Load()
 		s.Offered += c.offered.Load()
 		s.Regressions += c.regressions.Load()
-		for i, why := range notify.Whys {
-			s.Resets[string(why)] += c.resets[i].Load()
-		}
 		for i := range c.epochs {
 			s.Epochs[turnNames[i]] += c.epochs[i].Load()
 		}
-		s.TooSlow += c.tooSlow.Load()
 		s.Lag = max(s.Lag, c.lag.Load())
 		s.Unanswered += c.unanswered.Load()
 		s.HistoryErrors += c.historyErrors.Load()

@@ -1,33 +1,11 @@
 package fanout
 
 import (
+	"slices"
 	"testing"
 
 	"allim/pkg/notify"
 )
-
-func TestEveryWhyIsCountedAndAnUnknownOneIsGone(t *testing.T) {
-	if len(notify.Whys) != numWhys {
-		t.Fatalf("%d reasons, room for %d", len(notify.Whys), numWhys)
-	}
-	h, _, l := stillHub(t, Options{})
-	for i, why := range notify.Whys {
-		for range i + 1 {
-			l.count.reset(why)
-		}
-	}
-	l.count.reset("news")
-	got := h.Stats().Resets
-	for i, why := range notify.Whys {
-		want := uint64(i + 1)
-		if why == notify.WhyGone {
-			want++
-		}
-		if got[string(why)] != want {
-			t.Errorf("%s: got %d, want %d", why, got[string(why)], want)
-		}
-	}
-}
 
 func TestWhatBecameOfAnEpochIsCounted(t *testing.T) {
 	at := func(epoch string, o uint64) notify.Position { return notify.Position{Epoch: epoch, Offset: o} }
@@ -58,13 +36,12 @@ func TestWhatBecameOfAnEpochIsCounted(t *testing.T) {
 		if got != c.want || w.shard.count.regressions.Load() != c.regression {
 			t.Errorf("%s: got %v and %d regressions, want %v and %d", c.name, got, w.shard.count.regressions.Load(), c.want, c.regression)
 		}
-		if resets := s.others; (resets == 1) != (c.why != "") {
-			t.Errorf("%s: %d resets", c.name, resets)
+		var want []notify.Why
+		if c.why != "" {
+			want = append(want, c.why)
 		}
-		for i, why := range notify.Whys {
-			if n := w.shard.count.resets[i].Load(); (n == 1) != (why == c.why) {
-				t.Errorf("%s: %d resets for %s", c.name, n, why)
-			}
+		if !slices.Equal(s.whys, want) {
+			t.Errorf("%s: resets for %v, want %v", c.name, s.whys, want)
 		}
 	}
 }

@@ -123,11 +123,14 @@ func (x *shard) ephemeral(t *topic, m *notify.Message) {
 	}
 	d := &Delivery{Stream: x.streamOf(t), Message: m}
 	for _, c := range t.subs {
-		if c.at != joined || c.gone.Load() {
-			continue
-		}
-		x.count.offered.Add(1)
-		if !c.sink.Deliver(c, d, false) {
+		switch {
+		case c.gone.Load():
+		case c.at == joined:
+			x.count.offered.Add(1)
+			if !c.sink.Deliver(c, d, false) {
+				x.count.drop(dropEphemeralSlow)
+			}
+		case c.at > held: // it catches up
 			x.count.drop(dropEphemeralSlow)
 		}
 	}
