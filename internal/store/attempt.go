@@ -122,7 +122,7 @@ func (s *Store) keep(o *op) {
 			return
 		}
 	}
-	s.ring.add(s.keys.Partition(o.stream), o.stream, w, o.was, o.reply, o.share, time.Now())
+	s.ring.add(s.keys.Partition(o.stream), o.stream, w, o.was, o.reply, time.Now())
 }
 
 // without returns those of ids that are not in some.

@@ -36,6 +36,11 @@ func (s *Store) Age(by time.Duration) {
 		for e := s.ring.parts[i].entries.Front(); e != nil; e = e.Next() {
 			e.Value.(*entry).since = e.Value.(*entry).since.Add(-by)
 		}
+		for _, k := range s.ring.parts[i].streams {
+			if !k.behind.IsZero() {
+				k.behind = k.behind.Add(-by)
+			}
+		}
 	}
 }
 

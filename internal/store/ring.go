@@ -12,6 +12,7 @@ import (
 const (
 	ringBytes  = 64 << 20
 	ringLife   = 120 * time.Second // of a write, where no replica says that it has it
+	ringStuck  = 10 * time.Minute  // of a stream of which Redis may have lost something, and which cannot be compared with it all that time
 	entryBytes = 512               // of an entry besides its body and ids: names, list, map
 	pollMost   = 64                // polls that replicas have yet to reach
 )
@@ -22,9 +23,10 @@ type ring struct {
 	most    int // bytes; constant
 	metrics *Metrics
 
-	mu    sync.Mutex // guards the fields below; nothing is locked while it is held
-	bytes int
-	parts []ringPart // by partition
+	mu     sync.Mutex // guards the fields below; nothing is locked while it is held
+	bytes  int
+	bodies map[*byte]int // entries by their body: it is held, and counted, as long as any of them is
+	parts  []ringPart    // by partition
 }
 
 type ringPart struct {
@@ -48,6 +50,7 @@ type poll struct {
 type kept struct {
 	history string // of the Redis that has all of it; "": of several, or it is not sure
 	entries []*entry
+	behind  time.Time // since when it is known that it is another history than Redis'; zero: it is the same, or nobody has looked
 }
 
 // An entry is one acknowledged write.
@@ -61,11 +64,11 @@ type entry struct {
 }
 
 func newRing(partitions int, m *Metrics) *ring {
-	return &ring{most: ringBytes, metrics: m, parts: make([]ringPart, partitions)}
+	return &ring{most: ringBytes, metrics: m, bodies: map[*byte]int{}, parts: make([]ringPart, partitions)}
 }
 
 // add takes a write that Redis has answered. A mark of many ids is several entries, so that each can be made again by one call.
-func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, share int, now time.Time) {
+func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &r.parts[part]
@@ -87,11 +90,10 @@ func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, 
 	for {
 		w.ids = ids[:min(maxMarkIDs, len(ids))]
 		ids = ids[len(w.ids):]
-		e := &entry{write: w, ackedAs: was, stream: st, since: now, size: entryBytes + len(w.body)/share + idsBytes(w.ids)}
+		e := &entry{write: w, ackedAs: was, stream: st, since: now, size: entryBytes + idsBytes(w.ids)}
 		e.place = p.entries.PushBack(e)
 		k.entries = append(k.entries, e)
-		r.bytes += e.size
-		r.metrics.ringHolds(1, e.size)
+		r.countLocked(e, 1)
 		if len(ids) == 0 {
 			break
 		}
@@ -100,6 +102,24 @@ func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, 
 	for r.bytes > r.most && !r.replicatedLocked() { // with replicas, what was on its way when it was full has its place, too
 		r.dropOldestLocked()
 	}
+}
+
+// countLocked counts an entry that comes, 1, or goes, -1.
+func (r *ring) countLocked(e *entry, one int) {
+	size := one * e.size
+	if len(e.body) > 0 {
+		body := &e.body[0]
+		r.bodies[body] += one
+		switch n := r.bodies[body]; {
+		case n == 0:
+			delete(r.bodies, body)
+			size -= len(e.body)
+		case n == 1 && one == 1:
+			size += len(e.body)
+		}
+	}
+	r.bytes += size
+	r.metrics.ringHolds(one, size)
 }
 
 // full tells whether a write must wait: there is no room, and replicas that are behind will make some.
@@ -156,8 +176,9 @@ func (r *ring) confirm(part int, st notify.Stream, history string, ats map[*entr
 	}
 }
 
-// polled takes what a poll found. It returns the streams of which the partition's Redis may have lost something.
-func (r *ring) polled(part int, got poll) (behind []notify.Stream) {
+// polled takes what a poll found. It returns the streams of which the partition's Redis may have lost something, and how many writes it has let go of
+// streams that are stuck.
+func (r *ring) polled(part int, got poll) (behind []notify.Stream, stuck int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &r.parts[part]
@@ -166,7 +187,7 @@ func (r *ring) polled(part int, got poll) (behind []notify.Stream) {
 	}
 	p.replicas = got.replicas
 	if got.history == "" {
-		return nil
+		return nil, 0
 	}
 	if got.replicas > 0 {
 		for len(p.polls) > 0 && p.polls[0].offset <= got.lowest {
@@ -179,11 +200,22 @@ func (r *ring) polled(part int, got poll) (behind []notify.Stream) {
 	}
 	r.trimLocked(part, got.history, got.at.Add(-ringLife), leftByAge)
 	for st, k := range p.streams {
-		if k.history != got.history {
-			behind = append(behind, st)
+		switch {
+		case k.history == got.history:
+			k.behind = time.Time{}
+			continue
+		case k.behind.IsZero():
+			k.behind = got.at
+		case got.at.Sub(k.behind) > ringStuck:
+			for range len(k.entries) {
+				r.dropLocked(p, k.entries[0], leftStuck)
+				stuck++
+			}
+			continue
 		}
+		behind = append(behind, st)
 	}
-	return behind
+	return behind, stuck
 }
 
 // held lists the partitions of which something is held.
@@ -223,7 +255,7 @@ func (r *ring) dropOldestLocked() {
 	r.dropLocked(of, oldest, leftFull)
 }
 
-// dropLocked lets the first entry of a part go, which is its stream's first.
+// dropLocked lets the first entry of a stream go.
 func (r *ring) dropLocked(p *ringPart, e *entry, why ringLeft) {
 	p.entries.Remove(e.place)
 	e.place = nil
@@ -232,8 +264,7 @@ func (r *ring) dropLocked(p *ringPart, e *entry, why ringLeft) {
 	if k.entries = k.entries[1:]; len(k.entries) == 0 {
 		delete(p.streams, e.stream)
 	}
-	r.bytes -= e.size
-	r.metrics.ringHolds(-1, -e.size)
+	r.countLocked(e, -1)
 	r.metrics.ringLeft(why)
 }
 

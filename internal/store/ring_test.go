@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,24 @@ import (
 	"allim/internal/testkit"
 	"allim/pkg/notify"
 )
+
+// A safeBuffer is a log that is read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
 
 func holds(t *testing.T, r *prometheus.Registry) float64 {
 	t.Helper()
@@ -122,6 +141,85 @@ func TestAFullRingIsBusyWhileReplicasAreBehind(t *testing.T) {
 	}
 	replica.Resume()
 	testkit.EventuallyNil(t, soon, func() error { return b.Publish(b.ctx, []notify.Stream{stream("a")}, message("last"))[0].Err }, "take writes again")
+}
+
+func TestABodyIsHeldAsLongAsAnyOfItsStreams(t *testing.T) {
+	t.Parallel()
+	o, r := counted()
+	b := newBench(t, testkit.Redis(t).As, o)
+	m := message("m")
+	m.Data = bytes.Repeat([]byte("x"), 50_000)
+	first := stream("t/0")
+	to := []notify.Stream{first}
+	for i := 1; i < 100; i++ {
+		if st := stream(fmt.Sprint("t/", i)); b.keys.Partition(st) != b.keys.Partition(first) { // what leaves by age leaves partition by partition
+			to = append(to, st)
+		}
+	}
+	for _, got := range b.Publish(b.ctx, to, m) {
+		if got.Err != nil {
+			t.Fatal(got.Err)
+		}
+	}
+	size := func() float64 { return value(t, r, "allim_redis_ring_bytes", "") }
+	if n := size(); n < 50_000 || n > 2*50_000+100*1024 {
+		t.Errorf("%d streams of one body of 50,000 bytes take %v", len(to), n)
+	}
+	b.publisher.Age(3 * time.Minute)
+	for _, got := range b.Publish(b.ctx, to[1:], message("next")) {
+		if got.Err != nil {
+			t.Fatal(got.Err)
+		}
+	}
+	if n := size(); n < 50_000 {
+		t.Errorf("one of them still holds it, and %v bytes are counted", n)
+	}
+	b.publish(first, "next")
+	if n := size(); n > 100*1024 {
+		t.Errorf("nobody holds it any more, and %v bytes are counted", n)
+	}
+}
+
+// One stream that cannot be written again must not keep what is behind it for ever: with replicas the ring would be full one day, and all writes refused.
+func TestAStreamThatIsStuckLeavesTheRing(t *testing.T) {
+	t.Parallel()
+	b, _ := countedBench(t, store.Options{})
+	rdb, hook := connect(t, b.as("publisher")), &sick{}
+	hook.over.Store(true)
+	rdb.AddHook(hook)
+	o, r := counted()
+	var said safeBuffer
+	o.Keys, o.Log = b.keys, slog.New(slog.NewTextHandler(&said, nil))
+	b.publisher = open(b, rdb, o)
+	stuck, well := stream("a"), stream("b")
+	for i := 0; b.keys.Partition(well) != b.keys.Partition(stuck); i++ {
+		well = stream(fmt.Sprint("b/", i))
+	}
+	hook.key = b.keys.Event(stuck).Dedupe // it can be looked at, and not be written
+	b.publish(stuck, "kept")
+	behind := b.snapshot(b.keys.Event(stuck).All()...)
+	b.publish(stuck, "lost")
+	b.publish(well, "m")
+	behind()
+	b.newHistory()
+	hook.over.Store(false)
+	run(b, b.publisher)
+	found := func() { // by a poll and what follows
+		t.Helper()
+		before := polls(t, r)
+		testkit.Eventually(t, soon, func() bool { return polls(t, r) >= before+2 }, "ask twice")
+	}
+	found()
+	b.publisher.Age(9 * time.Minute)
+	found()
+	if holds(t, r) != 3 {
+		t.Errorf("%v are held: two that wait, and one behind them", holds(t, r))
+	}
+	b.publisher.Age(2 * time.Minute)
+	testkit.Eventually(t, soon, func() bool { return holds(t, r) == 0 }, "let all go")
+	if left(t, r, "stuck") != 2 || left(t, r, "age") != 1 || !strings.Contains(said.String(), "ring_stuck writes=2") {
+		t.Errorf("%v were stuck, %v too old; the log: %s", left(t, r, "stuck"), left(t, r, "age"), said.String())
+	}
 }
 
 func TestTheEndWaitsForReplicas(t *testing.T) {

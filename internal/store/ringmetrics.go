@@ -9,9 +9,10 @@ const (
 	leftReplicated ringLeft = iota
 	leftByAge
 	leftFull
+	leftStuck
 )
 
-var ringLefts = [...]string{leftReplicated: "replicated", leftByAge: "age", leftFull: "full"}
+var ringLefts = [...]string{leftReplicated: "replicated", leftByAge: "age", leftFull: "full", leftStuck: "stuck"}
 
 // When replicas did not have a write in time: at a write's level, or when the program stopped.
 const (
@@ -42,7 +43,7 @@ func newRingMetrics(r prometheus.Registerer) (m ringMetrics) {
 		Help: "Writes that were compared with Redis after its history had changed and were not lost."})
 	m.history = prometheus.NewGauge(prometheus.GaugeOpts{Name: "allim_redis_history_id_available",
 		Help: "1 where Redis tells the id of its history (INFO replication); 0: what a failover loses is not noticed."})
-	left := vec("allim_redis_ring_left_total", "Writes that left the ring, by why: every replica has them, their age, or no room for more.", "why")
+	left := vec("allim_redis_ring_left_total", "Writes that left the ring, by why: every replica has them, their age, no room for more, or that Redis cannot be compared with them.", "why")
 	replayed := vec("allim_redis_replayed_total", "Acknowledged writes that Redis had lost and that were written again.", "kind")
 	givenUp := vec("allim_redis_replay_given_up_total", "Acknowledged writes that Redis had lost and that could not be written again.", "kind")
 	short := vec("allim_redis_not_replicated_total", "Waits for replicas that ended too early: for a write's level, or when the program stopped.", "when")

@@ -9,6 +9,7 @@ import (
 
 const (
 	pollEvery   = 2 * time.Second        // the replication of servers that hold something of the ring
+	pollWait    = 2 * time.Second        // for their answers: one that stands still holds up the others' polls no longer
 	remarkEvery = 500 * time.Millisecond // marks that wait for their items are looked at
 	finishWait  = 2 * time.Second        // for replicas, at the end
 
@@ -45,7 +46,7 @@ func (s *Store) Run(ctx context.Context) error {
 
 // poll asks the servers of what the ring holds about their replication; one of them at least, to know whether it tells its history.
 func (s *Store) poll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pollWait)
 	defer cancel()
 	parts := s.ring.held()
 	if len(parts) == 0 {
@@ -61,8 +62,12 @@ func (s *Store) poll(ctx context.Context) {
 		if got.at.IsZero() {
 			continue // it did not answer
 		}
-		if behind := s.ring.polled(part, got); len(behind) > 0 {
+		behind, stuck := s.ring.polled(part, got)
+		if len(behind) > 0 {
 			s.writer.look(behind)
+		}
+		if stuck > 0 {
+			s.log.Error("ring_stuck", "writes", stuck)
 		}
 	}
 }
