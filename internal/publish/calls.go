@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"allim/internal/store"
@@ -14,6 +16,7 @@ import (
 
 const (
 	notifyChunk = 128                    // users written at once: one pipeline
+	patience    = 50 * time.Millisecond  // for them, until the next are begun all the same
 	reserve     = 100 * time.Millisecond // kept of the caller's deadline for the way back of an answer
 )
 
@@ -74,7 +77,7 @@ func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRe
 }
 
 // notify writes user after user, some at a time, until the caller's deadline is near; those left get ErrUnavailable. It fails only
-// where it is bad or partly forbidden, before anything is written, or where not one user could be written.
+// where it is bad or partly forbidden, before anything is written, or, with all results, where not one user has a good one.
 func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequest) (*pb.NotifyResponse, error) {
 	topics, err := s.Limits.checkNotify(r)
 	if err != nil {
@@ -91,7 +94,7 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := s.notifyAll(ctx, s.Store.Write, streams, m, store.Level(r.Level))
+	results := notifyAll(ctx, s.Store.Write, streams, m, store.Level(r.Level))
 	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
 	var failed error
 	written := 0
@@ -108,7 +111,7 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 		s.Metrics.wrote("NOTIFICATION", code)
 	}
 	if written == 0 {
-		return nil, failed
+		return nil, &failedReply{failed, reply}
 	}
 	return reply, nil
 }
@@ -116,17 +119,29 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 // writer is Store.Write, which tries again what Redis did not take, until ctx ends.
 type writer func(context.Context, []notify.Stream, *notify.Message, store.Level) []store.Result
 
-func (s *Server) notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message, level store.Level) []store.Result {
-	results := make([]store.Result, 0, len(streams))
-	for len(results) < len(streams) {
-		chunk := streams[len(results):min(len(results)+notifyChunk, len(streams))]
-		results = append(results, do(ctx, chunk, m, level)...)
+// notifyAll writes a chunk of users after the other. One that takes long, since the part of Redis that has some of them is away, holds up none behind it.
+func notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message, level store.Level) []store.Result {
+	results := make([]store.Result, len(streams))
+	var all sync.WaitGroup
+	from := 0
+	for at := range slices.Chunk(streams, notifyChunk) {
 		if ctx.Err() != nil {
 			break
 		}
+		into, done := results[from:from+len(at)], make(chan struct{})
+		from += len(at)
+		all.Go(func() {
+			copy(into, do(ctx, at, m, level))
+			close(done)
+		})
+		select {
+		case <-done:
+		case <-time.After(patience):
+		}
 	}
-	for len(results) < len(streams) {
-		results = append(results, store.Result{Err: fmt.Errorf("notify: not tried: %w", notify.ErrUnavailable)})
+	all.Wait()
+	for ; from < len(results); from++ {
+		results[from].Err = fmt.Errorf("notify: not tried: %w", notify.ErrUnavailable)
 	}
 	return results
 }

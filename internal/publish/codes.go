@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -13,11 +14,11 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"allim/internal/store"
 	"allim/pkg/notify"
-	pb "allim/proto/allim/v1"
 )
 
 // Domain is the domain of every ErrorInfo.
@@ -63,20 +64,39 @@ type fault struct {
 	message string
 	fields  []*notify.FieldError // bad input, at most maxViolations
 	retry   time.Duration        // a pause after which a retry may help; 0: none
-	reply   *pb.PublishResponse  // of a Publish that failed on some topics; nil else
+	reply   failing              // of a Publish that failed on some topics, or a Notify that failed on all users; nil else
 	limit   string               // the setting that was met, where no field says it
 }
 
 func (f *fault) Error() string { return f.cause.Error() }
 func (f *fault) Unwrap() error { return f.cause }
 
-// A failedReply is a Publish that failed on a topic: the error of the first one, with the results of all.
+// A failedReply is a Publish that failed on a topic, or a Notify that failed on all users: the error of the first one, with the results of all.
 type failedReply struct {
 	error
-	reply *pb.PublishResponse
+	reply failing
 }
 
 func (f *failedReply) Unwrap() error { return f.error }
+
+// A failing is a PublishResponse or a NotifyResponse.
+type failing interface {
+	proto.Message
+	GetId() string
+}
+
+// resultsOf are its results.
+func resultsOf(reply failing) iter.Seq[protoreflect.Message] {
+	return func(yield func(protoreflect.Message) bool) {
+		m := reply.ProtoReflect()
+		all := m.Get(m.Descriptor().Fields().ByName("results")).List()
+		for i := range all.Len() {
+			if !yield(all.Get(i).Message()) {
+				return
+			}
+		}
+	}
+}
 
 // faultOf translates an error. What is not in the table is ours, and no caller's business.
 func faultOf(err error) *fault {
@@ -151,8 +171,8 @@ func (f *fault) status() *status.Status {
 	if f.retry > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.retry)})
 	}
-	if f.reply != nil {
-		details = append(details, fit(f.reply))
+	if small := fit(f.reply); small != nil {
+		details = append(details, protoadapt.MessageV1Of(small))
 	}
 	s := status.New(f.code, strings.ToValidUTF8(f.message, "�"))
 	if with, err := s.WithDetails(details...); err == nil { // it fails only for OK
@@ -161,22 +181,24 @@ func (f *fault) status() *status.Status {
 	return s
 }
 
-// fit makes a reply small enough for a trailer: without the results' messages, then without the topics, whose order says which
-// is which.
-func fit(reply *pb.PublishResponse) *pb.PublishResponse {
-	if proto.Size(reply) <= maxReplyDetail {
+// fit makes a reply small enough for a trailer: without the results' messages, then without the topics or users, whose order says which
+// is which. nil: it is none, or too large even so, as that of many users is.
+func fit(reply failing) failing {
+	if reply == nil || proto.Size(reply) <= maxReplyDetail {
 		return reply
 	}
 	small := proto.CloneOf(reply)
-	for _, r := range small.Results {
-		r.Message = nil
-	}
-	if proto.Size(small) > maxReplyDetail {
-		for _, r := range small.Results {
-			r.Topic = ""
+	for _, field := range []protoreflect.Name{"message", "topic", "user"} {
+		for r := range resultsOf(small) {
+			if f := r.Descriptor().Fields().ByName(field); f != nil {
+				r.Clear(f)
+			}
+		}
+		if proto.Size(small) <= maxReplyDetail {
+			return small
 		}
 	}
-	return small
+	return nil
 }
 
 // resultOf is what a result says of err: OK and no message where there is none.

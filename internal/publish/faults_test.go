@@ -3,11 +3,13 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,12 +119,22 @@ func TestTheResultsOfAFailingPublishFitIntoATrailer(t *testing.T) {
 		reply.Results = append(reply.Results, &pb.PublishResult{Topic: strings.Repeat("t", 255), Code: code.Code_UNAVAILABLE,
 			Message: proto.String(strings.Repeat("m", 60)), Pos: "abcdef.9007199254740991", Duplicate: true, Receivers: 1000})
 	}
-	small := fit(reply)
+	small := fit(reply).(*pb.PublishResponse)
 	if proto.Size(small) > maxReplyDetail || len(small.Results) != DefaultTopics || small.Results[99].Code != code.Code_UNAVAILABLE {
 		t.Errorf("got %d bytes", proto.Size(small))
 	}
 	if reply.Results[0].Topic == "" {
 		t.Error("the reply itself was changed")
+	}
+	many := &pb.NotifyResponse{Id: "n"}
+	for i := range 600 {
+		many.Results = append(many.Results, &pb.NotifyResult{User: fmt.Sprint("u", i), Code: code.Code_UNAVAILABLE, Message: proto.String("m"), Pos: "abcdef.1"})
+		if small := fit(many); i < 300 && small == nil || small != nil && (proto.Size(small) > maxReplyDetail || small.(*pb.NotifyResponse).Results[i].Pos == "") {
+			t.Fatalf("of %d users: got %d bytes", i+1, proto.Size(small))
+		}
+	}
+	if fit(many) != nil {
+		t.Error("the results of 600 users are no trailer")
 	}
 }
 
@@ -151,24 +163,49 @@ func TestNotifyGivesEachUserItsOwnResult(t *testing.T) {
 
 func TestNotifyStopsBeforeTheDeadlineAndSaysWhoIsLeft(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
 	streams, _ := distinct("default", topicsOf(t, names(1000, "u%d")))
-	ctx, cancel := context.WithCancel(b.as("all"))
-	written := 0
+	ctx, cancel := context.WithCancel(t.Context())
+	var written atomic.Int64
 	slow := func(_ context.Context, to []notify.Stream, _ *notify.Message, _ store.Level) []store.Result {
-		if written += len(to); written >= 3*notifyChunk {
+		if written.Add(int64(len(to))) >= 3*notifyChunk {
 			cancel() // the time is over while the third chunk is at work
 		}
 		return make([]store.Result, len(to))
 	}
-	results := b.srv.notifyAll(ctx, slow, streams, &notify.Message{}, store.Committed)
+	results := notifyAll(ctx, slow, streams, &notify.Message{}, store.Committed)
 	for i, r := range results {
 		if tried := i < 3*notifyChunk; (r.Err == nil) != tried || !tried && !errors.Is(r.Err, notify.ErrUnavailable) {
 			t.Fatalf("result %d: got %v", i, r.Err)
 		}
 	}
-	if len(results) != 1000 || written != 3*notifyChunk {
-		t.Errorf("got %d results of %d written", len(results), written)
+	if len(results) != 1000 || written.Load() != 3*notifyChunk {
+		t.Errorf("got %d results of %d written", len(results), written.Load())
+	}
+}
+
+func TestUsersOfARedisThatIsAwayHoldUpNoOthers(t *testing.T) {
+	t.Parallel()
+	streams, _ := distinct("default", topicsOf(t, names(1000, "u%d")))
+	away := func(i int) bool { return i%notifyChunk == 7 } // some of each chunk
+	ctx, cancel := context.WithCancel(t.Context())
+	var chunks atomic.Int64
+	do := func(ctx context.Context, to []notify.Stream, _ *notify.Message, _ store.Level) []store.Result {
+		results := make([]store.Result, len(to))
+		for i := range to {
+			if away(i) {
+				results[i].Err = notify.ErrUnavailable
+			}
+		}
+		if chunks.Add(1) == 1000/notifyChunk+1 {
+			cancel() // all were begun: nobody waits for those who are away any more
+		}
+		<-ctx.Done()
+		return results
+	}
+	for i, r := range notifyAll(ctx, do, streams, &notify.Message{}, store.Committed) {
+		if (r.Err != nil) != away(i) {
+			t.Fatalf("result %d: got %v", i, r.Err)
+		}
 	}
 }
 

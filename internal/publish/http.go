@@ -17,7 +17,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"allim/pkg/auth"
-	pb "allim/proto/allim/v1"
 )
 
 // A route is one call of the HTTP form: the same implementation, behind the same guard, as the gRPC method.
@@ -147,7 +146,7 @@ type problem struct {
 	Violations   []violation       `json:"violations,omitempty"`     // of the BadRequest
 	RetryAfterMS int64             `json:"retry_after_ms,omitempty"` // of the RetryInfo
 	ID           string            `json:"id,omitempty"`             // with results: repeat the call with it
-	Results      []json.RawMessage `json:"results,omitempty"`        // of a Publish that failed on some topics
+	Results      []json.RawMessage `json:"results,omitempty"`        // of a Publish that failed on some topics, or a Notify that failed on all users
 }
 
 type violation struct {
@@ -165,7 +164,7 @@ func (f *fault) problem(status int) problem {
 		p.Violations = append(p.Violations, violation{fe.Field, "expected " + fe.Want})
 	}
 	if f.reply != nil {
-		p.ID = f.reply.Id
+		p.ID = f.reply.GetId()
 		p.Results = resultsJSON(f.reply)
 	}
 	return p
@@ -180,9 +179,9 @@ func (p problem) text() ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-func resultsJSON(reply *pb.PublishResponse) (all []json.RawMessage) {
-	for _, r := range reply.Results {
-		text, err := encodeJSON(nil, r.ProtoReflect())
+func resultsJSON(reply failing) (all []json.RawMessage) {
+	for r := range resultsOf(reply) {
+		text, err := encodeJSON(nil, r)
 		if err != nil { // a kind that encodeJSON does not know: its test would have found it
 			return nil
 		}

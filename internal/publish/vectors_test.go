@@ -130,7 +130,7 @@ func asProblem(b *bench, err error) (int, string) {
 	b.Helper()
 	s := status.Convert(err)
 	f := &fault{code: s.Code(), message: s.Message(), reason: detail[*errdetails.ErrorInfo](err).GetReason(),
-		retry: detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration(), reply: detail[*pb.PublishResponse](err)}
+		retry: detail[*errdetails.RetryInfo](err).GetRetryDelay().AsDuration(), reply: detail[failing](err)}
 	for _, v := range detail[*errdetails.BadRequest](err).GetFieldViolations() {
 		f.fields = append(f.fields, &notify.FieldError{Field: v.Field, Want: strings.TrimPrefix(v.Description, "expected ")})
 	}
