@@ -34,7 +34,7 @@ func failoverLoses(start start) {
 		w.acknowledges(40, w.publishers...)
 		lost = w.failOver(replication)
 	})
-	w.pause(6 * time.Second)
+	w.pause(most(6*time.Second, 3*time.Second))
 	w.finish(allowed{resets: lossResets, late: time.Second})
 	w.proves("messages lost", lost.messages)
 	w.proves("marks lost", lost.marks)
@@ -62,7 +62,7 @@ func holderKilled(start start) {
 		w.acknowledges(20, w.publishers[1])
 		lost = w.failOver(replication)
 	})
-	w.pause(6 * time.Second)
+	w.pause(most(6*time.Second, 3*time.Second))
 	w.finish(allowed{resets: lossResets, late: time.Second})
 	w.proves("operations whose only holder was killed", lost.unknown)
 	w.proves("of these unknown", w.row.sum.unknown)
@@ -110,7 +110,7 @@ func failoverKeeps(start start) {
 			w.tb.Fatal("another server was promoted")
 		}
 	})
-	w.pause(6 * time.Second)
+	w.pause(most(6*time.Second, 3*time.Second))
 	w.finish(allowed{late: time.Second})
 	if again := w.metric(w.nodes(), "allim_redis_replayed_total"); again != 0 || w.row.sum.replays != 0 {
 		w.tb.Errorf("%d operations were written again, and %d frames said so, where nothing was lost", again, w.row.sum.replays)
@@ -172,7 +172,7 @@ func slotsMoved(start start) {
 		}
 		w.cluster.Promoted(old, slot, failoverWithin)
 	})
-	w.pause(6 * time.Second)
+	w.pause(most(6*time.Second, 3*time.Second))
 	w.finish(allowed{resets: lossResets, late: time.Second})
 	w.proves("slots moved", moved)
 	w.proves("links that moved", w.metric(w.gateways, "allim_feed_link_ends_total", "cause", "moved"))

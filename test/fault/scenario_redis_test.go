@@ -74,7 +74,7 @@ func redisWiped(start start) {
 		size = w.redis.Client().DBSize(w.ctx).Val()
 	})
 	w.say("it came back with %d keys", size)
-	w.pause(6 * time.Second)
+	w.pause(most(6*time.Second, 3*time.Second))
 	w.finish(allowed{resets: lossResets, late: time.Second})
 	w.proves("resets", w.row.sum.resets)
 	w.proves("operations written again", w.metric(w.nodes(), "allim_redis_replayed_total"))
