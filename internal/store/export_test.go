@@ -44,6 +44,12 @@ func (s *Store) Age(by time.Duration) {
 	}
 }
 
+// Primary is who counts as the primary after all Sentinels have answered with addr and epoch, when known was known at the end and asked at the beginning.
+func Primary(addr string, epoch, known, asked int64) string {
+	s := &sentinels{watched: true, at: answer{addr: "known", epoch: known}}
+	return s.heard(answer{addr: addr, epoch: epoch}, true, asked)
+}
+
 // The bounds, for tests.
 const (
 	WaitingMost = waitingMost

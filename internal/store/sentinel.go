@@ -138,9 +138,15 @@ func (s *sentinels) find(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return s.heard(best, all, last), nil
+}
+
+// heard takes the best answer to a question that was asked when the last one that counted was of epoch last, and says who the primary is.
+func (s *sentinels) heard(best answer, all bool, last int64) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if best.epoch < s.at.epoch && !all { // who answered has not heard of the last failover. Where all agree, they were set up anew
+	// Who answered has not heard of the last failover. Where all who were asked since then agree, they were set up anew.
+	if best.epoch < s.at.epoch && (!all || last < s.at.epoch) {
 		best = s.at
 	}
 	if best.addr != s.at.addr {
@@ -155,7 +161,7 @@ func (s *sentinels) find(ctx context.Context) (string, error) {
 		s.watched = true
 		s.busy.Go(s.look)
 	}
-	return best.addr, nil
+	return best.addr
 }
 
 // look asks again and again until closed, and learns who else can be asked.

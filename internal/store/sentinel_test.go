@@ -34,6 +34,22 @@ func connected(t *testing.T, c store.Connection) redis.UniversalClient {
 	return rdb
 }
 
+// An answer that was on its way while a failover was heard of from another question must not set the former primary back.
+func TestAnAnswerFromBeforeAFailoverDoesNotCountAfterIt(t *testing.T) {
+	for _, c := range []struct {
+		epoch, known, asked int64
+		want                string
+	}{
+		{epoch: 2, known: 1, asked: 1, want: "new"},
+		{epoch: 1, known: 2, asked: 1, want: "known"},
+		{epoch: 1, known: 2, asked: 2, want: "new"}, // they were set up anew, since all say so now
+	} {
+		if got := store.Primary("new", c.epoch, c.known, c.asked); got != c.want {
+			t.Errorf("%+v: got %s", c, got)
+		}
+	}
+}
+
 func TestAFailoverMovesWritesReadsAndLinks(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*testkit.RedisServer){"killed": (*testkit.RedisServer).Stop, "frozen": (*testkit.RedisServer).Pause} {
