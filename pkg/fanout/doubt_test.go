@@ -217,3 +217,52 @@ func TestOneTopThatCannotBeReadHoldsNobodyElse(t *testing.T) {
 		t.Errorf("%d topics are in question again, want the one that could not be read", len(q.batch))
 	}
 }
+
+// What is asked again is asked lane by lane, and so in doubt with its lane; the first time everything is asked at once.
+func TestABatchThatWentWrongIsAskedLaneByLane(t *testing.T) {
+	h, _, l := stillHub(t, Options{Sharded: true})
+	x, e := &l.shard, &keptEnv{world: &world{}}
+	x.env = e
+	var batch []mark
+	for i := range 3 * batchSize {
+		batch = append(batch, mark{topic: &topic{lane: uint16(i % 2)}})
+	}
+	x.askBatch(renewing, batch, 0)
+	x.askBatch(verifying, batch, 0)
+	if len(e.asked) != 3 {
+		t.Fatalf("%d questions for three full batches", len(e.asked))
+	}
+	for _, q := range e.asked {
+		if q.oneLane() {
+			t.Error("a first question is taken for one of a single lane")
+		}
+	}
+	e.asked = nil
+	x.askBatch(verifying, batch, 1)
+	asked := [2]int{}
+	for _, q := range e.asked {
+		for _, m := range q.batch {
+			if m.topic.lane != q.lane || !q.oneLane() {
+				t.Fatalf("a topic of lane %d is asked for with lane %d", m.topic.lane, q.lane)
+			}
+			asked[q.lane]++
+		}
+	}
+	if want := 3 * batchSize / 2; asked != [2]int{want, want} || len(e.asked) != 4 {
+		t.Errorf("asked for %v topics in %d questions, want %d of each in 4", asked, len(e.asked), want)
+	}
+	// In doubt they have no more places than others of their lane.
+	h.recover.doubted[1], h.recover.doubts = true, h.recover.doubtful
+	for _, q := range e.asked {
+		q.attempt = 1
+		h.recover.ready.push(&ticket{query: q, state: isReady})
+	}
+	for range 2 {
+		if k := h.recover.pickLocked(); k == nil || k.query.lane != 0 {
+			t.Fatalf("picked %+v, want one of lane 0", k)
+		}
+	}
+	if k := h.recover.pickLocked(); k != nil || h.recover.slow.len() != 2 {
+		t.Errorf("picked %+v, and %d have no place; want nothing, and 2", k, h.recover.slow.len())
+	}
+}

@@ -218,7 +218,7 @@ func (r *recoverer) pickLocked() *ticket {
 			r.pending--
 			continue
 		}
-		k.doubt = q.doubtful || q.batch == nil && r.doubted[q.lane]
+		k.doubt = q.oneLane() && r.doubted[q.lane]
 		if k.doubt && !place {
 			r.slow.push(k)
 			continue
@@ -237,7 +237,7 @@ func (r *recoverer) endedLocked(k *ticket, inTime bool) {
 		k.doubt = false
 		r.doubts--
 	}
-	if k.query.batch != nil { // of many lanes
+	if !k.query.oneLane() {
 		return
 	}
 	was := &r.doubted[k.query.lane]

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -48,20 +49,22 @@ type env interface {
 
 // A query is a question to history.
 type query struct {
-	why      purpose
-	shard    *loop // where the answer goes; set by env
-	topic    *topic
-	sub      *Subscription
-	token    uint32
-	from     notify.Position
-	limit    int
-	attempt  int  // calls that went wrong before
-	paced    bool // one of very many: in its turn
-	lane     uint16
-	batch    []mark  // of any lanes
-	doubtful bool    // went wrong before, and would again where a node stands still
-	ticket   *ticket // nil: a question of its own
+	why     purpose
+	shard   *loop // where the answer goes; set by env
+	topic   *topic
+	sub     *Subscription
+	token   uint32
+	from    notify.Position
+	limit   int
+	attempt int    // calls that went wrong before
+	paced   bool   // one of very many: in its turn
+	lane    uint16 // of what is asked for; see oneLane
+	batch   []mark
+	ticket  *ticket // nil: a question of its own
 }
+
+// oneLane tells whether lane is that of all that is asked for.
+func (q *query) oneLane() bool { return q.batch == nil || q.attempt > 0 }
 
 type purpose uint8
 
@@ -189,8 +192,7 @@ func (x *shard) answered(a answer) {
 		x.verified(a)
 	case renewing:
 		if a.err != nil && a.attempt < 5 { // then the sweep of the next period
-			a.attempt, a.doubtful = a.attempt+1, true
-			x.env.ask(a.query)
+			x.askBatch(renewing, a.batch, a.attempt+1)
 		}
 	}
 }
@@ -212,7 +214,7 @@ func (x *shard) compared(a answer) {
 		}
 	}
 	if len(again) > 0 {
-		x.env.ask(query{why: comparing, batch: again, attempt: a.attempt + 1, doubtful: true})
+		x.askBatch(comparing, again, a.attempt+1)
 	}
 }
 
@@ -224,15 +226,25 @@ func same(p, top notify.Position) bool {
 // flush asks for the tops that were collected.
 func (x *shard) flush() {
 	if len(x.comparing) > 0 {
-		x.askBatch(comparing, x.comparing, false)
+		x.askBatch(comparing, x.comparing, 0)
 		x.comparing = nil
 	}
 }
 
-func (x *shard) askBatch(why purpose, batch []mark, doubtful bool) {
+// askBatch asks for many topics at once, at the first time whatever their lanes are. What went wrong is asked lane by lane: the others are not to wait
+// again for one that does not answer.
+func (x *shard) askBatch(why purpose, batch []mark, attempt int) {
+	if attempt > 0 {
+		slices.SortStableFunc(batch, func(a, b mark) int { return cmp.Compare(a.topic.lane, b.topic.lane) })
+	}
 	for len(batch) > 0 {
-		n := min(len(batch), batchSize)
-		x.env.ask(query{why: why, batch: batch[:n:n], doubtful: doubtful})
+		n, lane := min(len(batch), batchSize), batch[0].topic.lane
+		if attempt > 0 {
+			if i := slices.IndexFunc(batch[:n], func(m mark) bool { return m.topic.lane != lane }); i > 0 {
+				n = i
+			}
+		}
+		x.env.ask(query{why: why, lane: lane, batch: batch[:n:n], attempt: attempt})
 		batch = batch[n:]
 	}
 }

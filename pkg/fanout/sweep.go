@@ -116,5 +116,5 @@ func (x *shard) tend(now time.Duration) {
 			renew = append(renew, mark{topic: t})
 		}
 	}
-	x.askBatch(renewing, renew, false)
+	x.askBatch(renewing, renew, 0)
 }

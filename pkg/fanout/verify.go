@@ -30,7 +30,7 @@ func (x *shard) verify(channels []string, all map[int]bool) {
 			}
 		}
 	}
-	x.askBatch(verifying, batch, false)
+	x.askBatch(verifying, batch, 0)
 }
 
 // question adds t to what is to be compared. One that waits will ask history later than now; one that syncs has asked, perhaps before what is
@@ -93,5 +93,5 @@ func (x *shard) settle(now time.Duration) {
 		t.unsure = false
 		batch = x.question(batch, t)
 	}
-	x.askBatch(verifying, batch, true)
+	x.askBatch(verifying, batch, 1)
 }
