@@ -38,7 +38,7 @@ func (s *Store) append(ctx context.Context, to []notify.Stream, w *write, level 
 	for i, st := range to {
 		k := st.Topic.Kind()
 		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.change != notify.ChangeMessage) {
-			return failAll(to, fmt.Errorf("write to %q: %w", st.Topic, notify.ErrInvalid))
+			return failAll(to, fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
 		}
 		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, ackedAs{}), level: level, share: len(to)}
 	}

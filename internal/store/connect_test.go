@@ -247,3 +247,28 @@ func TestAHandshakeThatNobodyAnswersEnds(t *testing.T) {
 		t.Errorf("gave up after %v", took)
 	}
 }
+
+// Errors go into logs, and a user's name is none of theirs.
+func TestErrorsNameNobody(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{})
+	b.notify(ann, "", "n1")
+	at := b.mark(ann, "read", store.Mark{IDs: []string{"n1"}}).Position
+	at.Epoch = "other2"
+	_, stale := b.Mark(b.ctx, ann, store.Mark{Change: notify.ChangeRead, Upto: &at})
+	srv.Stop()
+	ctx := testkit.Context(t, 100*time.Millisecond)
+	errs := map[string]error{"a stale mark": stale, "a write": b.Publish(ctx, []notify.Stream{ann}, message("m"))[0].Err,
+		"a page for a topic": b.publisher.Write(ctx, []notify.Stream{stream("page:ann")}, message("m"), store.Committed)[0].Err, "a renewal": b.Renew(ctx, []notify.Stream{ann})}
+	_, errs["a mark"] = b.Mark(ctx, ann, store.Mark{Change: notify.ChangeRead, All: true})
+	_, errs["a list"] = b.List(ctx, ann, store.Query{})
+	_, errs["counts"] = b.Counts(ctx, ann)
+	_, errs["a recovery"] = b.Recover(ctx, ann, notify.Position{}, 1)
+	_, errs["tops"] = b.Tops(ctx, []notify.Stream{ann})
+	for what, err := range errs {
+		if err == nil || strings.Contains(err.Error(), "ann") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -23,11 +23,11 @@ func (s *Store) Recover(ctx context.Context, st notify.Stream, from notify.Posit
 	c.args = []any{from.Epoch, from.Offset, limit, pageBytes, newEpoch(), life.Milliseconds()}
 	v, err := s.one(ctx, opRecover, c, 5)
 	if err != nil {
-		return notify.Recovery{}, fmt.Errorf("recover %q: %w", st.Topic, err)
+		return notify.Recovery{}, fmt.Errorf("recover: %w", err)
 	}
 	r, err := recovery(st, v)
 	if err != nil {
-		return notify.Recovery{}, fmt.Errorf("recover %q: %w", st.Topic, err)
+		return notify.Recovery{}, fmt.Errorf("recover: %w", err)
 	}
 	return r, nil
 }
@@ -125,9 +125,9 @@ func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
 			calls[i] = call{script: renewScript, keys: []string{s.keys.Event(st).Meta}, args: []any{metaLife(s.history(st.Topic)).Milliseconds()}}
 		}
 	}
-	for i, c := range s.run(ctx, opRenew, calls) {
+	for _, c := range s.run(ctx, opRenew, calls) {
 		if err := c.Err(); err != nil {
-			return fmt.Errorf("renew %q: %w", streams[i].Topic, classify(err))
+			return fmt.Errorf("renew: %w", classify(err))
 		}
 	}
 	return nil

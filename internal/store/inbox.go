@@ -52,14 +52,14 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	ops := []*op{{stream: st, write: w, call: s.markCall(st, w, how, upto, ackedAs{}), share: 1}}
 	s.writer.do(ctx, ops)
 	if err := ops[0].err; err != nil {
-		return Marked{}, fmt.Errorf("mark %q: %w", st.Topic, err)
+		return Marked{}, fmt.Errorf("mark: %w", err)
 	}
 	got := ops[0].reply
 	switch got.code {
 	case codeStaleMark:
-		return Marked{}, fmt.Errorf("mark %q up to %s: %w", st.Topic, upto, notify.ErrStalePosition)
+		return Marked{}, fmt.Errorf("mark up to %s: %w", upto, notify.ErrStalePosition)
 	case codeLateMark:
-		return Marked{}, fmt.Errorf("mark %q: too late: %w", st.Topic, notify.ErrUnavailable)
+		return Marked{}, fmt.Errorf("mark: too late: %w", notify.ErrUnavailable)
 	}
 	out := Marked{Changed: got.code}
 	out.Unknown, _ = got.ids()
@@ -119,26 +119,26 @@ func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Quer
 	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).All(),
 		args: []any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
 	if err != nil {
-		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+		return Page{}, fmt.Errorf("list: %w", err)
 	}
 	at, err := placeOf(text(v[0]), text(v[1]), text(v[2]))
 	if err != nil {
-		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+		return Page{}, fmt.Errorf("list: %w", err)
 	}
 	badge, err := keyspace.DecodeBadge(at.Epoch, strconv.FormatUint(at.Offset, 10), text(v[3]), text(v[4]), text(v[5]))
 	if err != nil {
-		return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+		return Page{}, fmt.Errorf("list: %w", err)
 	}
 	p := Page{At: at, Badge: *badge}
 	const fields = 7
 	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
 		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])))
 		if err != nil {
-			return Page{}, fmt.Errorf("list %q: %w", st.Topic, err)
+			return Page{}, fmt.Errorf("list: %w", err)
 		}
 		o, err := strconv.ParseUint(text(rest[1]), 10, 53)
 		if err != nil {
-			return Page{}, fmt.Errorf("list %q: item %q: %w", st.Topic, item.ID, err)
+			return Page{}, fmt.Errorf("list: offset of an item: %w", err)
 		}
 		item.Topic, item.Position = st.Topic, notify.Position{Epoch: at.Epoch, Offset: o}
 		item.Seen, item.Read, item.Archived = number(rest[2]) == 1, number(rest[3]) == 1, number(rest[4]) == 1
