@@ -193,7 +193,7 @@ func halfOpen(start start) {
 // storm kills one of two gateways that many clients are on: all of them come to the other at once.
 func storm(start start) {
 	w := start(options{settings: most("limits: {upgrades: 500}\n", "limits: {upgrades: 40}\n")})
-	w.begin(load{users: most(1250, 75), notified: 3, seldom: true, topics: 1, every: time.Second})
+	w.begin(load{users: most(1250, 75), notified: 3, seldom: true, topics: 1, every: time.Second, apart: most(2*time.Millisecond, 15*time.Millisecond)}) // else they wait to be let in
 	steady, at := w.on(w.gateways[1]), w.log.now()
 	w.fault("reconnect storm", func() {
 		w.gateways[0].drain(true)

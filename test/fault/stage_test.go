@@ -36,6 +36,7 @@ type load struct {
 	lists    bool          // readers hold all of their inbox, and that is to be the server's
 	data     int           // bytes more in each message
 	reader   func(*reader) // changes each before it comes
+	apart    time.Duration // readers come one after the other, that they all come at once is a scenario of its own; 0: some milliseconds
 }
 
 var tenants = pods.Tenants[:2]
@@ -61,7 +62,7 @@ func (w *world) begin(l load) {
 			}
 		}
 	}
-	w.hear(w.readers)
+	w.hear(w.readers, cmp.Or(l.apart, most(2*time.Millisecond, 5*time.Millisecond)))
 	pace := 700 * time.Millisecond
 	if l.seldom {
 		pace = 3 * time.Second
@@ -91,8 +92,8 @@ func (w *world) reader(tenant, user string, device int, topics []string) *reader
 	return r
 }
 
-// hear lets readers come and returns when each was welcomed.
-func (w *world) hear(readers []*reader) {
+// hear lets readers come, apart from each other, and returns when each was welcomed.
+func (w *world) hear(readers []*reader, apart time.Duration) {
 	w.tb.Helper()
 	if w.leave == nil {
 		w.reading, w.leave = context.WithCancel(w.ctx)
@@ -100,7 +101,7 @@ func (w *world) hear(readers []*reader) {
 	before := w.opened()
 	for _, r := range readers {
 		w.hearing.Go(func() { r.run(w.reading) })
-		w.pause(most(2*time.Millisecond, 5*time.Millisecond)) // that all come at once is a scenario of its own
+		w.pause(apart)
 	}
 	w.eventually(time.Minute, fmt.Sprintf("%d readers are in", len(readers)), func() bool { return w.opened() >= before+len(readers) })
 }
