@@ -218,6 +218,20 @@ func (r *ring) polled(part int, got poll) (behind []notify.Stream, stuck int) {
 	return behind, stuck
 }
 
+// unsettled is the number of writes that Redis may have lost, as the last polls found.
+func (r *ring) unsettled() (writes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.parts {
+		for _, k := range r.parts[i].streams {
+			if h := r.parts[i].history; h != "" && k.history != h {
+				writes += len(k.entries)
+			}
+		}
+	}
+	return writes
+}
+
 // held lists the partitions of which something is held.
 func (r *ring) held() (parts []int) {
 	r.mu.Lock()

@@ -264,6 +264,30 @@ func TestTheEndWaitsForReplicas(t *testing.T) {
 	}
 }
 
+func TestTheEndSaysWhatItCouldNotWriteAgain(t *testing.T) {
+	t.Parallel()
+	b, _ := countedBench(t, store.Options{})
+	rdb, hook := connect(t, b.as("publisher")), &sick{key: b.keys.Event(stream("a")).Dedupe}
+	hook.over.Store(true)
+	rdb.AddHook(hook)
+	o, r := counted()
+	var said safeBuffer
+	o.Keys, o.Log = b.keys, slog.New(slog.NewTextHandler(&said, nil))
+	b.publisher = open(b, rdb, o)
+	stop := run(b, b.publisher)
+	behind := b.snapshot(b.keys.Event(stream("a")).All()...)
+	b.publish(stream("a"), "lost1", "lost2")
+	b.publish(stream("b"), "m")
+	testkit.Eventually(t, soon, func() bool { return polls(t, r) > 0 }, "be as it was")
+	behind()
+	b.newHistory()
+	hook.over.Store(false)
+	stop()
+	if !strings.Contains(said.String(), "ring_unsettled writes=2") {
+		t.Errorf("the log: %s", said.String())
+	}
+}
+
 // What delivery.md calls split into "acknowledged" and "lost": a replica that got nothing for a while is promoted.
 func TestAFailoverToAReplicaThatWasCutOffLosesNothing(t *testing.T) {
 	t.Parallel()
