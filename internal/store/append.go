@@ -62,7 +62,7 @@ func (s *Store) ephemeral(ctx context.Context, to []notify.Stream, payload []byt
 			cmds[i] = pipe.Publish(ctx, s.keys.Channel(st), payload)
 		}
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	s.metrics.doneAll(opEphemeral, start, len(cmds), func(i int) error { return cmds[i].Err() })
 	results := make([]Result, len(to))
 	for i, c := range cmds {

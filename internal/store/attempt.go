@@ -27,17 +27,18 @@ func (s *Store) attempt(turns []turn) {
 		return
 	}
 	s.writer.kick() // for the lanes that were let go: this one is not free yet
-	failed := s.replay(behind)
-	for i, t := range behind {
+	s.replay(behind, func(t turn, err error) {
 		switch {
 		case t.op == nil:
 			s.writer.release(t.lane) // Run looks again
-			continue
-		case failed[i] != nil:
-			t.op.err = failed[i]
+		case err != nil:
+			t.op.err = err
+			s.settle(t)
+		default:
+			s.settle(t)
 		}
-		s.settle(t)
-	}
+		s.writer.kick()
+	})
 }
 
 func (s *Store) behind(t turn) bool {

@@ -80,3 +80,10 @@ func (s *Store) Remark(ctx context.Context) {
 	s.remarkDue(time.Now().Add(time.Hour))
 	s.writer.idle(ctx)
 }
+
+// Remarks is the number of marks that wait for their items.
+func (s *Store) Remarks() int {
+	s.remarksMu.Lock()
+	defer s.remarksMu.Unlock()
+	return len(s.remarks)
+}

@@ -87,7 +87,7 @@ func (s *Store) Tops(ctx context.Context, streams []notify.Stream) ([]notify.Pos
 	for i, st := range streams {
 		cmds[i] = pipe.HMGet(ctx, s.keys.Event(st).Meta, "e", "s")
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	s.metrics.doneAll(opTops, start, len(cmds), func(i int) error { return cmds[i].Err() })
 	tops, errs, failed := make([]notify.Position, len(streams)), make(notify.EachError, len(streams)), false
 	for i, c := range cmds {

@@ -142,7 +142,7 @@ func (s *Store) diskCommand(ctx context.Context, n redis.Cmdable, part int) ([]a
 func (s *Store) diskWay(ctx context.Context, n redis.Cmdable) (int32, error) {
 	pipe := n.Pipeline()
 	wait, info := pipe.Do(ctx, "WAITAOF", 1, 0, 1), pipe.Info(ctx, "persistence")
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	var refused redis.Error
 	switch err := wait.Err(); {
 	case err == nil:
@@ -218,6 +218,6 @@ func (s *Store) await(ctx context.Context, part, n int, most time.Duration) int 
 	}
 	pipe := c.Pipeline()
 	w := s.wait(ctx, pipe, part, []any{"WAIT", n, max(most.Milliseconds(), 1)}) // 0 would wait for ever
-	_, _ = pipe.Exec(ctx)                                                       // each command has its own error
+	execute(ctx, pipe)
 	return w.reached()
 }

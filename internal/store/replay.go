@@ -1,8 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,157 +14,182 @@ import (
 	"allim/pkg/notify"
 )
 
-// remarkAfter are the pauses after which a mark is made again whose items are not there: another program's ring may bring them.
-var remarkAfter = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second}
-
 const lookMost = 256 // streams in one call
 
 // A standing is what Redis has of a stream.
 type standing struct {
 	history string
-	epoch   string
-	top     uint64
-	bases   string // of older epochs, as the scripts keep them
+	tops    map[string]uint64 // by epoch, as far as it remembers them: up to where it has what was acknowledged there
 }
 
-// A rerun is an entry on its way to Redis again.
+// A rerun is a stream of which Redis lost something, on its way back.
 type rerun struct {
-	turn int
+	turn
+	standing
+	lost []*entry                   // what is left of it
+	ats  map[*entry]notify.Position // where those stand that were written
+	err  error                      // it is not complete, and behind as before
+}
+
+// A step is one entry of it.
+type step struct {
+	*rerun
 	*entry
 }
 
-// replay writes again what the ring holds of the turns' streams and Redis has lost, in order. A look, which writes nothing, finds what that is;
-// the scripts decide again. Its errors are by turn: such a stream was not finished, and is behind as before.
-func (s *Store) replay(turns []turn) []error {
+// replay writes again what the ring holds of the turns' streams and Redis has lost, in order; streams that lost little come first. A look, which
+// writes nothing, finds what that is; the scripts decide again. done hears of each turn as soon as its stream is complete, or cannot be completed now.
+func (s *Store) replay(turns []turn, done func(turn, error)) {
 	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
 	defer cancel()
-	found, errs := s.standings(ctx, turns)
-	var lost []rerun
-	for i, t := range turns {
-		if errs[i] != nil {
+	left := s.standings(ctx, turns)
+	for _, r := range left {
+		if r.err != nil {
 			continue
 		}
-		for _, e := range s.ring.of(s.keys.Partition(t.lane.stream), t.lane.stream) {
-			if found[i].holds(e.at) {
+		for _, e := range s.ring.of(s.keys.Partition(r.lane.stream), r.lane.stream) {
+			if top, ok := r.tops[e.at.Epoch]; ok && e.at.Offset <= top {
 				s.metrics.replayHeld()
-			} else {
-				lost = append(lost, rerun{i, e})
+			} else if !e.gone {
+				r.lost = append(r.lost, e)
 			}
 		}
 	}
-	ats := make(map[*entry]notify.Position, len(lost))
-	for len(lost) > 0 {
-		var batch []rerun
-		size := 0
-		for len(lost) > 0 && len(batch) < batchWrites && size < batchBytes {
-			if one := lost[0]; errs[one.turn] == nil {
-				batch, size = append(batch, one), size+len(one.body)
+	slices.SortStableFunc(left, func(a, b *rerun) int { return cmp.Compare(len(a.lost), len(b.lost)) })
+	for {
+		left = slices.DeleteFunc(left, func(r *rerun) bool {
+			if r.err == nil && len(r.lost) > 0 {
+				return false
 			}
-			lost = lost[1:]
+			if r.err != nil {
+				r.history = ""
+			}
+			s.ring.confirm(s.keys.Partition(r.lane.stream), r.lane.stream, r.history, r.ats, time.Now())
+			done(r.turn, r.err)
+			return true
+		})
+		if len(left) == 0 {
+			return
 		}
-		s.rerun(batch, found, errs, ats)
-	}
-	for i, t := range turns {
-		if errs[i] == nil {
-			s.ring.confirm(s.keys.Partition(t.lane.stream), t.lane.stream, found[i].history, ats, time.Now())
+		if err := s.rerun(nextSteps(left)); err != nil { // it stands still: not once more for each of them
+			for _, r := range left {
+				r.err = err
+			}
 		}
 	}
-	return errs
 }
 
 // standings looks at the turns' streams, many of a partition at once.
-func (s *Store) standings(ctx context.Context, turns []turn) ([]standing, []error) {
-	found, errs := make([]standing, len(turns)), make([]error, len(turns))
-	byPart := map[int][]int{}
+func (s *Store) standings(ctx context.Context, turns []turn) []*rerun {
+	found := make([]*rerun, len(turns))
+	byPart := map[int][]*rerun{}
 	for i, t := range turns {
 		p := s.keys.Partition(t.lane.stream)
-		byPart[p] = append(byPart[p], i)
+		found[i] = &rerun{turn: t, ats: map[*entry]notify.Position{}}
+		byPart[p] = append(byPart[p], found[i])
 	}
 	var calls []call
-	var of [][]int
+	var of [][]*rerun
 	for _, all := range byPart {
-		for len(all) > 0 {
-			some := all[:min(lookMost, len(all))]
-			all = all[len(some):]
+		for some := range slices.Chunk(all, lookMost) {
 			c := call{script: lookScript}
-			for _, i := range some {
-				c.keys = append(c.keys, s.keys.Event(turns[i].lane.stream).Meta)
+			for _, r := range some {
+				c.keys = append(c.keys, s.keys.Event(r.lane.stream).Meta)
 			}
 			calls, of = append(calls, c), append(of, some)
 		}
 	}
 	for n, cmd := range s.run(ctx, opReplay, calls) {
-		v, err := slice(cmd)
-		if err == nil && len(v) < 1+3*len(of[n]) {
-			err = notify.ErrUnavailable
-		}
-		for at, i := range of[n] {
-			if errs[i] = err; err == nil {
-				found[i], errs[i] = standingOf(v[0], v[1+3*at:])
+		v, err := replyOf(cmd, 1+len(of[n]))
+		for i, r := range of[n] {
+			if r.err = unfinished(err); err == nil {
+				r.standing = standingOf(v[0], v[1+i])
 			}
 		}
 	}
-	return found, errs
+	return found
 }
 
-func standingOf(history any, v []any) (p standing, err error) {
-	p = standing{history: strings.Clone(text(history)), epoch: text(v[0]), bases: text(v[2])}
-	if p.epoch != "" {
-		p.top, err = strconv.ParseUint(text(v[1]), 10, 53)
+// unfinished is the error of a stream that is not complete: it passes, for those who write there.
+func unfinished(err error) error {
+	if err == nil || errors.Is(err, notify.ErrUnavailable) || errors.Is(err, notify.ErrBusy) {
+		return err
 	}
-	return p, err
+	return fmt.Errorf("redis: write again what was lost: %w: %w", notify.ErrUnavailable, err)
 }
 
-// holds tells whether what was acknowledged at a position is still there (lua/lib.lua, held).
-func (p standing) holds(at notify.Position) bool {
-	if at.Epoch == p.epoch {
-		return at.Offset <= p.top
-	}
-	for _, base := range strings.Fields(p.bases) {
-		epoch, top, _ := strings.Cut(base, ":")
-		if n, err := strconv.ParseUint(top, 10, 53); err == nil && epoch == at.Epoch && at.Offset <= n {
-			return true
+func standingOf(history, tops any) standing {
+	p := standing{strings.Clone(text(history)), map[string]uint64{}}
+	for _, top := range strings.Fields(text(tops)) {
+		epoch, offset, _ := strings.Cut(top, ":")
+		if n, err := strconv.ParseUint(offset, 10, 53); err == nil {
+			p.tops[epoch] = n
 		}
 	}
-	return false
+	return p
 }
 
-// rerun makes one pipeline of entries.
-func (s *Store) rerun(batch []rerun, found []standing, errs []error, ats map[*entry]notify.Position) {
+// nextSteps are those of the next pipeline. Those of a stream use one script: one that Redis does not know yet runs after the pipeline, and then
+// a mark would come before its item.
+func nextSteps(left []*rerun) (steps []step) {
+	size := 0
+	for _, r := range left {
+		for _, e := range r.lost {
+			if (e.kind() == opMark) != (r.lost[0].kind() == opMark) {
+				break
+			}
+			if len(steps) == batchWrites || size >= batchBytes {
+				return steps
+			}
+			steps, size = append(steps, step{r, e}), size+len(e.body)
+		}
+	}
+	return steps
+}
+
+// rerun makes one pipeline. Its error is that Redis did not answer in time.
+func (s *Store) rerun(steps []step) error {
 	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
 	defer cancel()
-	calls := make([]call, len(batch))
-	for i, e := range batch {
-		calls[i] = s.againCall(e.stream, e.write, e.ackedAs)
+	calls := make([]call, len(steps))
+	for i, e := range steps {
+		calls[i] = s.againCall(e.entry.stream, e.write, e.ackedAs)
+		e.lost = e.lost[1:]
 	}
+	var refused error
+	given := 0
 	for i, cmd := range s.run(ctx, opReplay, calls) {
-		e := batch[i]
+		e := steps[i]
 		v, err := slice(cmd)
 		var got reply
 		if err == nil {
 			got, err = parseReply(v)
 		}
-		switch {
-		case errors.Is(err, notify.ErrUnavailable), errors.Is(err, notify.ErrBusy):
-			errs[e.turn] = err
+		switch again := unfinished(err); {
+		case again == nil:
+		case again == err || time.Since(e.since) < ringLife: // Redis may take tomorrow what it refuses today: rights, a disk
+			e.err = again
 			continue
-		case err != nil: // what this Redis does not take now, it never will
-			s.giveUp(e.kind(), err)
+		default:
+			refused, e.gone = err, true
+			given++
+			s.metrics.replayGivenUp(e.kind())
 			continue
 		}
-		if got.history != found[e.turn].history {
-			found[e.turn].history = "" // another server than the one that was looked at: again
+		if got.history != e.history {
+			e.history = "" // another server than the one that was looked at: again
 		}
 		if at, ok := s.rewritten(e.entry, got); ok {
-			ats[e.entry] = at
+			e.ats[e.entry] = at
 		}
 	}
-}
-
-// giveUp says that an acknowledged write is lost for good.
-func (s *Store) giveUp(kind operation, why error) {
-	s.metrics.replayGivenUp(kind)
-	s.log.Error("replay_failed", "kind", operations[kind], "error", why)
+	if refused != nil {
+		s.log.Error("replay_failed", "writes", given, "error", refused)
+	}
+	if ctx.Err() != nil {
+		return classify(ctx.Err())
+	}
+	return nil
 }
 
 func (s *Store) againCall(st notify.Stream, w write, was ackedAs) call {
@@ -179,7 +207,7 @@ func (s *Store) rewritten(e *entry, got reply) (notify.Position, bool) {
 		if unknown, _ := got.ids(); len(unknown) > 0 {
 			w := e.write
 			w.ids = unknown
-			s.remark(remark{stream: e.stream, write: w, ackedAs: e.ackedAs})
+			s.remark(remark{of: e, stream: e.stream, write: w, ackedAs: e.ackedAs})
 		}
 		if got.code > 0 {
 			s.metrics.replayed(opMark)
@@ -188,57 +216,4 @@ func (s *Store) rewritten(e *entry, got reply) (notify.Position, bool) {
 		s.metrics.replayed(e.kind())
 	}
 	return got.proof(&e.write), got.at.Epoch != ""
-}
-
-// A remark is a mark that waits for its items.
-type remark struct {
-	stream notify.Stream
-	write
-	ackedAs
-	tries int
-	due   time.Time
-}
-
-// remark has Run make a mark again after the next pause; after the last one its items are taken to be gone for good.
-func (s *Store) remark(m remark) {
-	if m.tries == len(remarkAfter) {
-		return
-	}
-	m.due = time.Now().Add(remarkAfter[m.tries])
-	m.tries++
-	s.remarksMu.Lock()
-	defer s.remarksMu.Unlock()
-	s.remarks = append(s.remarks, m)
-}
-
-// remarkDue makes the marks again whose pause is over.
-func (s *Store) remarkDue(now time.Time) {
-	s.remarksMu.Lock()
-	var due, later []remark
-	for _, m := range s.remarks {
-		if m.due.After(now) {
-			later = append(later, m)
-		} else {
-			due = append(due, m)
-		}
-	}
-	s.remarks = later
-	s.remarksMu.Unlock()
-	for _, m := range due {
-		o := &op{stream: m.stream, write: &m.write, call: s.againCall(m.stream, m.write, m.ackedAs), was: m.ackedAs, share: 1}
-		o.then = func(got reply, err error) {
-			if err == nil {
-				m.ids, _ = got.ids()
-				if got.code > 0 {
-					s.metrics.replayed(opMark)
-				}
-			}
-			if err != nil || len(m.ids) > 0 && got.code >= 0 {
-				s.remark(m)
-			}
-		}
-		if !s.writer.enqueue([]*op{o}) {
-			s.remark(m)
-		}
-	}
 }

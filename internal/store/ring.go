@@ -59,6 +59,7 @@ type entry struct {
 	ackedAs
 	stream notify.Stream
 	since  time.Time // when Redis was last known to have it
+	gone   bool      // Redis lost it, and has refused it since
 	size   int
 	place  *list.Element // in its part; nil: it has left
 }
@@ -157,7 +158,7 @@ func (r *ring) of(part int, st notify.Stream) []*entry {
 	return nil
 }
 
-// confirm says that the Redis of that history has all that is held of a stream, where ats has what was written anew.
+// confirm says that the Redis of that history has all that is held of a stream, where ats has what was written anew; "": only some of that.
 func (r *ring) confirm(part int, st notify.Stream, history string, ats map[*entry]notify.Position, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,8 +172,10 @@ func (r *ring) confirm(part int, st notify.Stream, history string, ats map[*entr
 		if at, ok := ats[e]; ok {
 			e.at = at
 		}
-		e.since = now
-		p.entries.MoveToBack(e.place)
+		if history != "" {
+			e.since = now
+			p.entries.MoveToBack(e.place)
+		}
 	}
 }
 

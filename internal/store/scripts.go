@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,8 +92,19 @@ func pipeline(ctx context.Context, c redis.Cmdable, calls []call, run runner, af
 	if after != nil {
 		after(pipe)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	execute(ctx, pipe)
 	return cmds
+}
+
+// execute runs a pipeline. Each command has its own error then: go-redis gives them none where Redis refused the handshake.
+func execute(ctx context.Context, pipe redis.Pipeliner) {
+	cmds, err := pipe.Exec(ctx)
+	if err == nil || slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+		return
+	}
+	for _, c := range cmds {
+		c.SetErr(err)
+	}
 }
 
 // one runs one script and returns its reply as a list of at least n values.

@@ -116,7 +116,7 @@ func New(o Options) (*Store, error) {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
 	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways,
-		program: rand.Text()[:programLen]}
+		program: rand.Text()[:programLen], remarks: map[*entry]remark{}}
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
 		s.publishCmd = "SPUBLISH"
 	}
@@ -159,8 +159,9 @@ type Store struct {
 	disk   []atomic.Int32 // what is known of how Disk is reached, in a cluster by partition
 	hidden atomic.Bool    // it was said that Redis does not tell its history
 
-	remarksMu sync.Mutex // guards remarks; nothing is locked while it is held
-	remarks   []remark   // fewer than the ring had marks
+	remarksMu   sync.Mutex        // guards the fields below; nothing is locked while it is held
+	remarks     map[*entry]remark // no more than the ring had marks
+	remarksGone int               // those that came to their end since that was logged
 }
 
 // Open checks that Redis answers and that its schema and partition count are this Store's; the first one to open an empty Redis writes them.

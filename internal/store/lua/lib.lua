@@ -48,14 +48,16 @@ local function position(new_epoch, now)
   return new_epoch, s, r
 end
 
--- Is what was acknowledged at a position still here? The base list knows it of older epochs. A new write has no such position.
-local function held(e, s, epoch, offset)
-  if epoch == e then return tonumber(offset) <= s end
-  if epoch == '' then return false end
-  for old, base in string.gmatch(redis.call('HGET', META, 'p') or '', '(%S+):(%d+)') do
-    if old == epoch and tonumber(offset) <= tonumber(base) then return true end
-  end
-  return false
+-- Up to where a stream has what was acknowledged in each epoch that it remembers: '<epoch>:<offset> …', '' where there is none.
+local function tops(meta)
+  local m = redis.call('HMGET', meta, 'e', 's', 'p')
+  return m[1] and m[1] .. ':' .. m[2] .. ' ' .. (m[3] or '') or ''
+end
+
+-- Is what was acknowledged at a position still here? A new write has no such position.
+local function held(epoch, offset)
+  local top = epoch ~= '' and string.match(' ' .. tops(META), ' ' .. epoch .. ':(%d+)')
+  return top and tonumber(offset) <= tonumber(top)
 end
 
 -- lives at least ttl from now on, touched at most once per quarter of it

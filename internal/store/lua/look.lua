@@ -1,8 +1,5 @@
 -- lib. What do these streams stand at? KEYS: their metas, all of one partition. It writes nothing.
--- Answers {history id, epoch, top, base list of each …}; '' where there is none.
+-- Answers {history id, tops of each …}.
 local out = { history_id() }
-for _, key in ipairs(KEYS) do
-  local m = redis.call('HMGET', key, 'e', 's', 'p')
-  for i = 1, 3 do out[#out + 1] = m[i] or '' end
-end
+for i, key in ipairs(KEYS) do out[i + 1] = tops(key) end
 return out

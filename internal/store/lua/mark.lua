@@ -12,7 +12,7 @@ for i = 18, #ARGV do ids[#ids + 1] = ARGV[i] end
 if redis.call('EXISTS', META) == 0 then return { 0, '0', '', history_id(), us, #ids, unpack(ids) } end
 local change, again = ARGV[1], ARGV[11] ~= ''
 local e, s, r = position(ARGV[6], now)
-if held(e, s, ARGV[11], ARGV[12]) then return { -2, ARGV[12], ARGV[11], r, us, 0 } end
+if held(ARGV[11], ARGV[12]) then return { -2, ARGV[12], ARGV[11], r, us, 0 } end
 
 local function answer(n, off, epoch, at, meant)
   local out = { n, off, epoch, r, at, #unknown }

@@ -5,7 +5,7 @@
 -- Answers {0 written | 1 a duplicate | 2 held, offset, epoch, history id, receivers, unread}.
 local now, id = now_ms(), ARGV[1]
 local e, s, r = position(ARGV[3], now)
-if held(e, s, ARGV[13], ARGV[14]) then return { 2, ARGV[14], ARGV[13], r, 0, 0 } end
+if held(ARGV[13], ARGV[14]) then return { 2, ARGV[14], ARGV[13], r, 0, 0 } end
 local dup = redis.call('ZSCORE', DEDUPE, id) or redis.call('ZSCORE', INDEX, id)
 if dup then return { 1, int(dup), e, r, 0, redis.call('ZCARD', CATEGORIES) } end
 local off = int(s + 1)

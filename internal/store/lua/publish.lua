@@ -4,7 +4,7 @@
 -- Answers {0 written | 1 a duplicate | 2 held, offset, epoch, history id, receivers}.
 local now = now_ms()
 local e, s, r = position(ARGV[3], now)
-if held(e, s, ARGV[10], ARGV[11]) then return { 2, ARGV[11], ARGV[10], r, 0 } end
+if held(ARGV[10], ARGV[11]) then return { 2, ARGV[11], ARGV[10], r, 0 } end
 local dup = redis.call('ZSCORE', DEDUPE, ARGV[1])
 if dup then return { 1, int(dup), e, r, 0 } end
 local off = int(s + 1)
