@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"allim/test/pods"
 )
 
 // An oplog only grows. It stands in a file, for who looks for a fault afterwards, and in memory for the rules.
@@ -39,10 +41,14 @@ func openLog(name string) (*oplog, error) {
 	return l, nil
 }
 
-// logs is the directory of all logs: ALLIM_FAULT_LOGS, or one for temporary files.
+// logs is the directory of all logs: ALLIM_FAULT_LOGS, or one that git does not see.
 func logs() (dir string, err error) {
 	if dir = os.Getenv("ALLIM_FAULT_LOGS"); dir == "" {
-		dir = filepath.Join(os.TempDir(), "allim-fault")
+		root, err := pods.Root()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(root, "dist", "fault")
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make directory of logs: %w", err)

@@ -4,6 +4,7 @@ package fault
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,11 +39,12 @@ func most[T any](full, brief T) T {
 
 // A row is what the table at the end says of a scenario.
 type row struct {
-	name   string
-	took   time.Duration
-	failed bool
-	sum    summary
-	proofs []string
+	name    string
+	took    time.Duration
+	failed  bool
+	sum     summary
+	proofs  []string
+	picture string // of its timeline, beside the log
 }
 
 var scenarios = []scenario{
@@ -108,7 +110,28 @@ func writeTable(t *testing.T, rows []*row) {
 	}
 	_ = tab.Flush()
 	t.Logf("no answer: attempts; p99: of deliveries no fault was near; slowest: after the acknowledgement, or the end of the fault\n%s", b.String())
-	if dir, err := logs(); err == nil {
-		_ = os.WriteFile(filepath.Join(dir, "table.txt"), []byte(b.String()), 0o600)
+	dir, err := logs()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "table.md"), []byte(markdown(rows)), 0o600)
 	}
+	if err != nil {
+		t.Errorf("write table: %v", err)
+	}
+	t.Logf("the same with a picture of each, and all logs: %s", dir)
+}
+
+// markdown is the table for who reads it later, with a picture of each scenario.
+func markdown(rows []*row) string {
+	var b strings.Builder
+	b.WriteString("| scenario | | took | operations | deliveries | no answer | resets | came again | unknown | p99 | slowest | what bit |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, r := range rows {
+		result := "ok"
+		if r.failed {
+			result = "**FAILED**"
+		}
+		s := r.sum
+		fmt.Fprintf(&b, "| [%s](%s) | %s | %.0f s | %d | %d | %d | %d | %d | %d | %d ms | %d ms | %s |\n", r.name, url.PathEscape(r.picture), result, r.took.Seconds(), s.operations, s.deliveries,
+			s.tried, s.resets, s.replays, s.unknown, s.p99.Milliseconds(), s.slowestEver.Milliseconds(), strings.Join(r.proofs, ", "))
+	}
+	return b.String()
 }

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -150,6 +152,10 @@ func (w *world) finish(a allowed) {
 		w.tb.Error(b)
 	}
 	w.row.sum = summarize(events)
+	w.row.picture = strings.TrimSuffix(filepath.Base(w.log.path), ".jsonl") + ".svg"
+	if err := os.WriteFile(filepath.Join(filepath.Dir(w.log.path), w.row.picture), []byte(timeline(w.row.name, events)), 0o600); err != nil {
+		w.tb.Errorf("write timeline: %v", err)
+	}
 }
 
 // settle waits until every reader was shown what it is owed and shows the counts of the server, or until that is late: the rules tell what is missing.
