@@ -22,7 +22,7 @@ func countsAgree(v *view) (wrong []string) {
 			if !it.Archived && !it.Seen {
 				unseen++
 			}
-			if may := v.fold(v.marks[key(stream, it.ID)]); !may[Item{Seen: it.Seen, Read: it.Read, Archived: it.Archived}] {
+			if !v.mayBe(stream, it) {
 				wrong = append(wrong, fmt.Sprintf("%s of %s: got seen %t read %t archived %t, which its marks do not make it", it.ID, stream, it.Seen, it.Read, it.Archived))
 			}
 		}
@@ -67,6 +67,11 @@ func (v *view) fold(marks []*op) map[Item]bool {
 		may = next
 	}
 	return may
+}
+
+// mayBe tells whether the marks of an item may have left it so.
+func (v *view) mayBe(stream string, it Item) bool {
+	return v.fold(v.marks[key(stream, it.ID)])[Item{Seen: it.Seen, Read: it.Read, Archived: it.Archived}]
 }
 
 // marked is an item after a mark.

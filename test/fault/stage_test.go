@@ -158,7 +158,8 @@ func (w *world) finish(a allowed) {
 	}
 }
 
-// settle waits until every reader was shown what it is owed and shows the counts of the server, or until that is late: the rules tell what is missing.
+// settle waits until the server has every item as its marks leave it (one that is done again waits for its item, which somebody else may have to write
+// again), and every reader was shown what it is owed and shows the counts of the server, or until that is late: the rules tell what is missing.
 func (w *world) settle() {
 	owed := map[string][]*op{} // by reader
 	v := newView(w.log.all(), allowed{})
@@ -169,8 +170,12 @@ func (w *world) settle() {
 			}
 		}
 	}
+	deadline := time.Now().Add(w.patience.settled)
+	for writing := slices.Clone(w.callers); len(writing) > 0 && time.Now().Before(deadline); w.pause(100 * time.Millisecond) {
+		writing = slices.DeleteFunc(writing, func(c *caller) bool { return c.user == "" || w.isMarked(v, c) })
+	}
 	waiting := slices.Clone(w.readers)
-	for deadline := time.Now().Add(w.patience.settled); len(waiting) > 0 && time.Now().Before(deadline); w.pause(100 * time.Millisecond) {
+	for ; len(waiting) > 0 && time.Now().Before(deadline); w.pause(100 * time.Millisecond) {
 		counts := map[string]*pb.Badge{}
 		waiting = slices.DeleteFunc(waiting, func(r *reader) bool { return r.hasAll(owed[r.name]) && w.shows(r, counts) })
 	}
@@ -183,6 +188,12 @@ func (w *world) settle() {
 		w.log.add(e)
 		r.mu.Unlock()
 	}
+}
+
+// isMarked tells whether all items of a user are as their marks leave them.
+func (w *world) isMarked(v *view, c *caller) bool {
+	var e Event
+	return w.list(c, &e) == nil && !slices.ContainsFunc(e.Items, func(it Item) bool { return !v.mayBe(c.stream(), it) })
 }
 
 // shows tells whether a reader shows the counts of the server, which are asked for once.
