@@ -72,12 +72,19 @@ func timeline(title string, events []Event) string {
 		text(x(w.from), laneTop-18, "#b4513d", "start", fmt.Sprintf("fault, %.1f s", (min(w.to, to)-w.from).Seconds()))
 		if after := back[i] - w.to; back[i] > 0 {
 			fmt.Fprintf(&b, `<line class="back" x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#2e5d2d" stroke-dasharray="4 3"/>`+"\n", x(back[i]), x(back[i]), laneTop-14, bottom)
-			text(x(back[i])+4, laneTop-4, "#2e5d2d", "start", fmt.Sprintf("all is there, %.1f s after", max(after, 0).Seconds()))
+			at, anchor := x(back[i])+4, "start"
+			if at > timelineWide*3/4 {
+				at, anchor = at-8, "end"
+			}
+			text(at, laneTop-4, "#2e5d2d", anchor, fmt.Sprintf("all is there, %.1f s after", max(after, 0).Seconds()))
 		}
 	}
+	peril := ""
 	for _, e := range v.perils {
-		if e.What == killed {
-			fmt.Fprintf(&b, `<line class="kill" x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#b4513d"><title>%s killed</title></line>`+"\n", x(e.At), x(e.At), laneTop-14, bottom, html.EscapeString(e.Pod))
+		if what := e.What + " " + e.Pod; what != peril { // each stream says what is kept of it
+			peril = what
+			fmt.Fprintf(&b, `<line class="%s" x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#b4513d"/>`+"\n", e.What, x(e.At), x(e.At), laneTop-14, bottom)
+			text(x(e.At)+4, laneTop-4, "#b4513d", "start", map[string]string{killed: e.Pod + " killed", kept: "Redis has lost data"}[e.What])
 		}
 	}
 	step := max(1, int((to-from).Seconds())/10)
@@ -147,7 +154,7 @@ func TestATimelineIsAPictureOfTheLog(t *testing.T) {
 				}
 			}
 		}
-		want := map[string]int{"fault": 1, "back": 1, "kill": 1}
+		want := map[string]int{"fault": 1, "back": 1, killed: 1, kept: 1}
 		if log == nil {
 			want = map[string]int{}
 		}
