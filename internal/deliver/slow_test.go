@@ -134,7 +134,7 @@ func (r *running) flood(t *testing.T, p *store.Store, fast *reader) (n int) {
 	ctx := testkit.Context(t, time.Minute)
 	say := func() {
 		m := &notify.Message{Change: notify.ChangeMessage, ID: fmt.Sprint("m", n), Time: time.Now(), Data: []byte(`"` + strings.Repeat("x", 20<<10) + `"`)}
-		if got := p.Publish(ctx, []notify.Stream{{Tenant: "default", Topic: feed}}, m); got[0].Err != nil {
+		if got := p.Write(ctx, []notify.Stream{{Tenant: "default", Topic: feed}}, m, store.Committed); got[0].Err != nil {
 			t.Fatal(got[0].Err)
 		}
 		n++

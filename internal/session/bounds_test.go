@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"allim/internal/session"
+	"allim/internal/store"
 	"allim/internal/testkit"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
@@ -212,7 +213,7 @@ func TestASlowReaderGetsTheNewestEphemeralMessages(t *testing.T) {
 func (st *stage) publish(topic, id string) {
 	st.t.Helper()
 	m := &notify.Message{Change: notify.ChangeMessage, ID: id, Event: "e", Time: time.Now(), Data: []byte(`1`)}
-	for _, r := range st.writer.Publish(st.ctx, []notify.Stream{{Tenant: "default", Topic: notify.Topic(topic)}}, m) {
+	for _, r := range st.writer.Write(st.ctx, []notify.Stream{{Tenant: "default", Topic: notify.Topic(topic)}}, m, store.Committed) {
 		if r.Err != nil {
 			st.t.Fatal(r.Err)
 		}

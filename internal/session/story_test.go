@@ -183,7 +183,7 @@ func (st *stage) step(f []string, line string) {
 			m.Change = notify.ChangeEphemeral
 		}
 		before := st.hub.Stats().Messages
-		st.ok(st.writer.Publish(st.ctx, []notify.Stream{{Tenant: "default", Topic: notify.Topic(f[1])}}, m))
+		st.ok(st.writer.Write(st.ctx, []notify.Stream{{Tenant: "default", Topic: notify.Topic(f[1])}}, m, store.Committed))
 		if f[0] == "ephemeral" {
 			testkit.Eventually(st.t, 5*time.Second, func() bool { return st.hub.Stats().Messages > before }, "the gateway hears it")
 		}
@@ -193,7 +193,7 @@ func (st *stage) step(f []string, line string) {
 			st.t.Fatal(err)
 		}
 		m := &notify.Message{Change: notify.ChangeNotification, ID: f[2], Category: strings.Trim(f[3], "-"), Time: time.Now(), Data: []byte(f[4]), Origin: args["origin"]}
-		st.ok(st.writer.Notify(st.ctx, []notify.Stream{{Tenant: "default", Topic: topic}}, m))
+		st.ok(st.writer.Write(st.ctx, []notify.Stream{{Tenant: "default", Topic: topic}}, m, store.Committed))
 	case "many": // notifications
 		for i := range atoi(f[2]) {
 			st.step([]string{"notify", f[1], fmt.Sprint("x", i), "c", fmt.Sprint(i)}, "")

@@ -153,7 +153,7 @@ func TestWhatARoleMayNotDoIsAnErrorAndNoOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := s.Publish(t.Context(), []notify.Stream{stream("a")}, message("x"))[0]
+	r := s.Write(t.Context(), []notify.Stream{stream("a")}, message("x"), store.Committed)[0]
 	if r.Err == nil || !strings.Contains(r.Err.Error(), "can't access at least one of the keys") {
 		t.Fatalf("a gateway that publishes: %v", r.Err)
 	}

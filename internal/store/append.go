@@ -18,17 +18,6 @@ const (
 	dedupeIDs   = 1000 // ids remembered per stream
 )
 
-// Publish appends m to each stream (event topics and users' streams), or sends it on their channels alone if it is ephemeral. The
-// results are in the order of the streams; one failing does not stop the others. A write that cannot reach Redis is tried again until ctx ends.
-func (s *Store) Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []Result {
-	return s.Write(ctx, to, m, Committed)
-}
-
-// Notify puts m, a notification, into the inbox of each user's stream, as Publish does.
-func (s *Store) Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []Result {
-	return s.Write(ctx, to, m, Committed)
-}
-
 // append writes w to each stream.
 func (s *Store) append(ctx context.Context, to []notify.Stream, w *write, level Level) []Result {
 	if s.ring.full() {

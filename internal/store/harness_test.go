@@ -97,14 +97,9 @@ func connect(t *testing.T, url string, change ...func(*store.Connection)) redis.
 	return rdb
 }
 
-// Publish is the publisher's.
+// Publish is a write of the publisher's.
 func (b *bench) Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []store.Result {
-	return b.publisher.Publish(ctx, to, m)
-}
-
-// Notify is the publisher's.
-func (b *bench) Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []store.Result {
-	return b.publisher.Notify(ctx, to, m)
+	return b.publisher.Write(ctx, to, m, store.Committed)
 }
 
 // Counts is the publisher's: a gateway never asks.
@@ -144,7 +139,7 @@ func (b *bench) publish(s notify.Stream, ids ...string) (last store.Ack) {
 func (b *bench) notify(s notify.Stream, category string, ids ...string) (last store.Ack) {
 	b.Helper()
 	for _, id := range ids {
-		r := b.Notify(b.ctx, []notify.Stream{s}, notification(id, category))[0]
+		r := b.Publish(b.ctx, []notify.Stream{s}, notification(id, category))[0]
 		if r.Err != nil {
 			b.Fatalf("notify %s: %v", id, r.Err)
 		}

@@ -40,7 +40,7 @@ func (h *holders) say(format string, args ...any) {
 func (h *holders) notifyOne() {
 	h.made++
 	id, at := fmt.Sprint("n", h.made), h.rnd.IntN(len(h.publishers))
-	got := h.publishers[at].Notify(h.ctx, []notify.Stream{h.user}, notification(id, ""))[0]
+	got := h.publishers[at].Write(h.ctx, []notify.Stream{h.user}, notification(id, ""), store.Committed)[0]
 	if got.Err != nil {
 		h.Fatal(got.Err)
 	}

@@ -60,7 +60,7 @@ func TestAFailoverMovesWritesReadsAndLinks(t *testing.T) {
 			if err := publisher.Open(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if r := publisher.Publish(ctx, []notify.Stream{stream("a")}, message("before"))[0]; r.Err != nil {
+			if r := publisher.Write(ctx, []notify.Stream{stream("a")}, message("before"), store.Committed)[0]; r.Err != nil {
 				t.Fatal(r.Err)
 			}
 			link := gateway.Subscribe(ctx, "al:{0}:probe:x")
@@ -76,7 +76,7 @@ func TestAFailoverMovesWritesReadsAndLinks(t *testing.T) {
 			start := time.Now()
 			testkit.EventuallyNil(t, soonAfter, func() error {
 				call := testkit.Context(t, time.Second)
-				return publisher.Publish(call, []notify.Stream{stream("a")}, message("after"))[0].Err
+				return publisher.Write(call, []notify.Stream{stream("a")}, message("after"), store.Committed)[0].Err
 			}, "a write to the new primary")
 			t.Logf("the first write %v after the promotion", time.Since(start).Round(time.Millisecond))
 			var got notify.Recovery

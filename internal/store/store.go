@@ -204,18 +204,3 @@ func (s *Store) OpenWriter(ctx context.Context) error {
 	}
 	return nil
 }
-
-// writer is what publish needs of a Store; it stands here as the list of signatures, checked by the compiler.
-var _ interface {
-	Open(context.Context) error
-	Publish(ctx context.Context, to []notify.Stream, m *notify.Message) []Result
-	Notify(ctx context.Context, to []notify.Stream, m *notify.Message) []Result
-	Write(ctx context.Context, to []notify.Stream, m *notify.Message, level Level) []Result
-	Run(ctx context.Context) error
-	Mark(ctx context.Context, s notify.Stream, m Mark) (Marked, error)
-	List(ctx context.Context, s notify.Stream, q Query) (Page, error)
-	Counts(ctx context.Context, s notify.Stream) (notify.Badge, error)
-	Recover(ctx context.Context, s notify.Stream, from notify.Position, limit int) (notify.Recovery, error)
-	Tops(ctx context.Context, s []notify.Stream) ([]notify.Position, error)
-	Renew(ctx context.Context, s []notify.Stream) error
-} = (*Store)(nil)

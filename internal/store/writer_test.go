@@ -42,7 +42,7 @@ func TestWritesAreTriedAgainUntilRedisIsBack(t *testing.T) {
 	b := newBench(t, srv.As, o)
 	srv.Stop()
 	ends := later(t, func() error { return b.Publish(b.ctx, []notify.Stream{stream("a"), ann}, message("m"))[0].Err })
-	notified := later(t, func() error { return b.Notify(b.ctx, []notify.Stream{ann}, notification("n1", ""))[0].Err })
+	notified := later(t, func() error { return b.Publish(b.ctx, []notify.Stream{ann}, notification("n1", ""))[0].Err })
 	marked := later(t, func() error {
 		_, err := b.Mark(b.ctx, ann, store.Mark{Change: notify.ChangeRead, All: true})
 		return err

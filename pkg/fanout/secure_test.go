@@ -45,7 +45,7 @@ func TestTheFeedWorksOverTLSAndComesBackWithANewCertificate(t *testing.T) {
 	publish := func(id string) {
 		t.Helper()
 		m := &notify.Message{Change: notify.ChangeMessage, ID: id, Data: []byte(`1`)}
-		if r := publisher.Publish(testkit.Context(t, soon), []notify.Stream{topic("orders")}, m)[0]; r.Err != nil {
+		if r := publisher.Write(testkit.Context(t, soon), []notify.Stream{topic("orders")}, m, store.Committed)[0]; r.Err != nil {
 			t.Fatal(r.Err)
 		}
 	}

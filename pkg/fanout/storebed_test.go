@@ -70,7 +70,7 @@ func (b *storeBed) hub(t *testing.T, name string) *fanout.Hub {
 
 func (b *storeBed) publish(t *testing.T, s notify.Stream, id string) {
 	m := &notify.Message{Change: notify.ChangeMessage, ID: id, Data: []byte(`1`)}
-	if r := b.publisher.Publish(testkit.Context(t, settled), []notify.Stream{s}, m)[0]; r.Err != nil {
+	if r := b.publisher.Write(testkit.Context(t, settled), []notify.Stream{s}, m, store.Committed)[0]; r.Err != nil {
 		t.Errorf("publish %s: %v", id, r.Err)
 	}
 }
