@@ -155,8 +155,10 @@ func (s *Store) diskWay(ctx context.Context, n redis.Cmdable) (int32, error) {
 	return diskNever, nil
 }
 
-// Write does with m what its Change says (Publish, or Notify for a notification), and answers a stream when the write has reached level. One that was
-// committed without reaching it has ErrNotReplicated or ErrNotOnDisk beside its place. An ephemeral message knows no level.
+// Write does with m what its Change says: it appends a message to each stream (event topics and users' streams), puts a notification into the inbox of each
+// user's stream, or sends an ephemeral message on their channels alone. The results are in the order of the streams, and one that fails does not stop
+// the others. A write that cannot reach Redis is tried again until ctx ends. One that was committed without reaching level has ErrNotReplicated or ErrNotOnDisk
+// beside its place. An ephemeral message knows no level.
 func (s *Store) Write(ctx context.Context, to []notify.Stream, m *notify.Message, level Level) []Result {
 	body, err := keyspace.EncodeBody(m)
 	if err != nil {
