@@ -20,7 +20,7 @@ import (
 // A sabotage is a guard that is taken away, and the scenario that must fail without it, by a breach of one of these rules.
 type sabotage struct {
 	guard    string // its edits are those of guards, by this name
-	forgets  bool // the readers' own guard instead: they show what they know
+	forgets  bool   // the readers' own guard instead: they show what they know
 	scenario func(start)
 	rules    []int
 	model    bool // the model of the topic state must see it, too
