@@ -118,7 +118,7 @@ export class Connection {
    */
   #frame(link, frame) {
     const welcome = link === this.#next && frame.type === "welcome";
-    if (frame.retry_after > 0 && (frame.type === "close" || (frame.type === "error" && frame.ref === undefined))) {
+    if (frame.retry_after > 0 && (frame.type === "close" || (frame.type === "error" && frame.ref === undefined && frame.topic === undefined))) {
       this.#pauseUntil = this.#clock.now() + frame.retry_after * 1000;
     }
     if (welcome) this.#adopt(link);

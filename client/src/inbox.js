@@ -211,8 +211,9 @@ export class Inbox {
     this.#marks = this.#marks.filter((m) => !m.answered || !m.pos || (m.pos.epoch === pos.epoch && !covers(pos, m.pos)));
   }
 
-  /** What should have replaced the list was lost with the connection: the next one is asked for it. */
+  /** What should have replaced the list was lost with the connection: the next one is asked for it, where there was a list. */
   renew() {
+    if (!this.#loaded) return;
     this.#loaded = false;
     this.#before = this.#page = undefined;
     this.#round++;

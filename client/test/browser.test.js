@@ -67,6 +67,23 @@ test("the network that is back right after a dial failed is not left to the back
   assert.equal(client.state, "connecting");
 });
 
+test("a page that is shown while its token is fetched does not ask for another", async (t) => {
+  const { gateway, page } = await world(t);
+  const target = browser(t);
+  let asked = 0;
+  let fetched;
+  const { client, clock } = page({ token: () => new Promise((resolve) => ++asked && (fetched = resolve)) });
+  await until("asked", () => asked === 1);
+  for (const ms of [500, 5_000]) {
+    target.dispatchEvent(new Event("pageshow"));
+    clock.pass(ms);
+  }
+  fetched("t");
+  assert.equal((await gateway.welcome()).protocols[1], "bearer.t");
+  await until("open", () => client.state === "open");
+  assert.equal(asked, 1);
+});
+
 test("a page that was frozen asks its gateway when it is shown again, and leaves one that is gone", async (t) => {
   const { gateway, page } = await world(t);
   const target = browser(t);

@@ -100,6 +100,12 @@ test("every other code comes back, 4429 and 1013 after a pause, retry_after is k
     assert.equal(said.state.at(-1).retryInMs, wait, `after ${code}`);
     client.close();
   }
+  const topic = page();
+  const other = await gateway.welcome();
+  other.send({ type: "error", code: "busy", topic: "a", retry_after: 12 }); // that topic may wait, the page need not
+  other.close(4408);
+  await until("waiting", () => topic.client.state === "waiting");
+  assert.equal(topic.said.state.at(-1).retryInMs, 250);
   const { client, said } = page();
   const peer = await gateway.welcome();
   peer.send({ type: "error", code: "busy", retry_after: 12 });

@@ -366,6 +366,8 @@ test("a list holds at most 1,000 items", async (t) => {
 
 test("a list that was announced by a reset and lost with the connection is asked for on the next", async (t) => {
   const { gateway, peer, inbox, client, clock, said } = await loaded(t);
+  const page = inbox.more();
+  const older = await peer.take("inbox"); // of the list that is over
   peer.send({ type: "reset", topic: "user:42", pos: "u.80", reason: "history_gone" });
   await until("the reset", () => said.reset.length === 1);
   peer.socket.terminate(); // before the list
@@ -373,6 +375,9 @@ test("a list that was announced by a reset and lost with the connection is asked
   clock.pass(500);
   const next = await gateway.welcome({ topics: { "user:42": "u.80" } });
   await next.subscribed({}, { recovered: ["user:42"] });
+  assert.deepEqual(await next.take("inbox"), older);
+  next.send({ type: "inbox", ref: older.ref, items: [item(0)], at: {} });
+  assert.deepEqual(await page, []);
   const asked = await next.take("inbox");
   assert.ok(!("before" in asked));
   next.send({ type: "inbox", ref: asked.ref, items: [item(80), item(79)], at: { "user:42": "u.80" } });
@@ -401,4 +406,19 @@ test("a list that was announced by a reset and lost with the connection is asked
   third.socket.terminate();
   await until("waiting again", () => client.state === "waiting");
   assert.equal(inbox.hasMore, false);
+  client.close();
+
+  // nor is a list asked for that the page never had
+  const { client: plain, said: heard, clock: time } = (await world(t)).page({ url: gateway.url });
+  const fourth = await gateway.welcome();
+  fourth.send({ type: "reset", topic: "user:42", pos: "u.80", reason: "history_gone" });
+  await until("its reset", () => heard.reset.length === 1);
+  fourth.socket.terminate();
+  await until("it waits", () => plain.state === "waiting");
+  time.pass(500);
+  const fifth = await gateway.welcome();
+  await until("open", () => plain.state === "open");
+  await fifth.subscribed();
+  plain.inbox.seen("n1").catch(() => {});
+  await fifth.take("seen"); // and nothing before it
 });

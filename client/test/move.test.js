@@ -83,6 +83,10 @@ test("a gateway that is full is not dialled again before the time it names, by w
     await until("it was refused", () => log.some(({ event }) => event === "close"));
     assert.equal(client.state, "open", "the old connection holds");
     assert.ok([...clock.timers.values()].some(({ at }) => at - clock.time === wait), `dialled again ${wait} ms after ${code}`);
+    old.send({ type: "move", after_ms: 0 }, { type: "degraded" });
+    await until("it is asked once more", () => said.frame.at(-1).type === "degraded");
+    clock.pass(0);
+    assert.ok([...clock.timers.values()].some(({ at }) => at - clock.time === wait), "that changes nothing");
     assert.equal(said.error.length, 0, "what a connection says that is not ours is nothing to the page");
     if (wait > 5_250) {
       old.close(1012);
@@ -124,6 +128,51 @@ test("a move after a long life begins with the shortest wait, and one that succe
   assert.equal(said.state.at(-1).retryInMs, 250);
 });
 
+test("a move that is refused for good leaves the page where it is as long as that lasts", async (t) => {
+  const { gateway, page } = await world(t);
+  for (const code of [4503, 4401]) {
+    const { client, clock, log, said } = page({ token: "fixed" });
+    const old = await gateway.welcome();
+    await until("open", () => client.state === "open");
+    old.send({ type: "move", after_ms: 0 });
+    await until("the move", () => said.frame.some(({ type }) => type === "move"));
+    clock.pass(0);
+    (await gateway.accept()).close(code);
+    await until("it was refused", () => log.some(({ event }) => event === "close"));
+    assert.equal(client.state, "open");
+    const before = gateway.accepted;
+    clock.pass(40_000);
+    assert.equal(client.state, "open");
+    assert.equal(gateway.accepted, before, "nothing is dialled that would be refused again");
+    old.close(1012);
+    await until("waiting", () => client.state === "waiting");
+    client.close();
+  }
+});
+
+test("a token that ends in the middle of a move is replaced, on whichever connection that is seen", async (t) => {
+  const { gateway, page } = await world(t);
+  let n = 0;
+  const { client, clock, said } = page({ token: () => `t${++n}` });
+  const old = await gateway.welcome();
+  await until("open", () => client.state === "open");
+  old.send({ type: "move", after_ms: 0 });
+  await until("the move", () => said.frame.some(({ type }) => type === "move"));
+  clock.pass(0);
+  const next = await gateway.accept();
+  assert.equal(next.protocols[1], "bearer.t2");
+  old.send({ type: "expiring", in: 1 });
+  assert.equal((await old.take("auth")).token, "t3");
+  old.close(4401, "expired"); // the answer came too late
+  await until("the old one is gone", () => client.state === "connecting");
+  next.close(4401, "expired");
+  await until("waiting", () => client.state === "waiting");
+  clock.pass(said.state.at(-1).retryInMs);
+  const last = await gateway.welcome({ session: "s3" });
+  assert.equal(last.protocols[1], "bearer.t4");
+  await until("open again", () => client.session === "s3");
+});
+
 test("a token that auth brings while a dial is under way is the one that counts", async (t) => {
   const { gateway, page } = await world(t);
   const WebSocket = scripted();
@@ -133,15 +182,13 @@ test("a token that auth brings while a dial is under way is the one that counts"
   await first.client.auth("new");
   await until("another", () => all.length === 2);
   assert.deepEqual(all.map(({ protocols }) => protocols[1]), ["bearer.old", "bearer.new"]);
-  all[0].open(); // it was given up
-  all[0].receive({ type: "welcome", session: "s0", topics: {} });
-  assert.equal(first.client.state, "connecting");
+  assert.equal(all[0].readyState, 2, "the dial with the old one is given up");
   all[1].open();
   all[1].receive({ type: "welcome", session: "s1", topics: {} });
   assert.equal(first.client.session, "s1");
 
   // the same while it moves: the old connection is told, too
-  const { client, clock, said } = page({ token: "old" });
+  const { client, clock, log, said } = page({ token: "old" });
   const old = await gateway.welcome();
   await until("open", () => client.state === "open");
   old.send({ type: "move", after_ms: 0 });
@@ -149,6 +196,7 @@ test("a token that auth brings while a dial is under way is the one that counts"
   clock.pass(0);
   const stale = await gateway.accept();
   assert.equal(stale.protocols[1], "bearer.old");
+  await until("it is open, and has no welcome", () => log.filter(({ event }) => event === "open").length === 2);
   const done = client.auth("new");
   assert.equal((await old.take("auth")).token, "new");
   const next = await gateway.accept();
