@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"allim/pkg/notify"
@@ -50,6 +52,7 @@ func (s *Store) remarkDue(now time.Time) {
 	if gone > 0 {
 		s.log.Warn("items_missing", "marks", gone)
 	}
+	slices.SortFunc(due, func(a, b remark) int { return cmp.Compare(a.firstUS, b.firstUS) }) // or what is deleted has nothing left to be read
 	for _, m := range due {
 		o := &op{stream: m.stream, write: &m.write, call: s.againCall(m.stream, m.write, m.ackedAs), was: m.ackedAs, share: 1}
 		o.then = func(got reply, err error) { s.remarked(m, got, err) }

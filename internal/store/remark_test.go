@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -77,5 +78,29 @@ func TestAMarkWhoseItemIsGoneEnds(t *testing.T) {
 	b.Store.Remark(b.ctx) // it tells
 	if n := b.Store.Remarks(); n != 0 || givenUp(t, r, "mark") != 1 || strings.Count(said.String(), "msg=items_missing marks=1") != 1 {
 		t.Errorf("%d wait, %v were given up; the log:\n%s", n, givenUp(t, r, "mark"), said.String())
+	}
+}
+
+func TestMarksThatWaitForAnItemAreMadeInTheirOrder(t *testing.T) {
+	t.Parallel()
+	b := epochBench(t)
+	b.notify(ann, "", "n0")
+	b.lose(func() {
+		for i := range 10 {
+			id := []string{fmt.Sprint("n", i+1)}
+			b.notify(ann, "", id[0])
+			b.mark(ann, "read", store.Mark{IDs: id})
+			b.mark(ann, "delete", store.Mark{IDs: id})
+		}
+	})
+	b.touch(b.Store)
+	if n := b.Store.Remarks(); n != 20 {
+		t.Fatalf("%d wait", n)
+	}
+	b.touch(b.publisher) // it brings the items
+	b.Store.Remark(b.ctx)
+	b.wantList(ann, store.Query{Status: store.All}, "n0")
+	if n := b.Store.Remarks(); n != 0 {
+		t.Errorf("%d wait", n)
 	}
 }
