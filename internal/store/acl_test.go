@@ -56,6 +56,7 @@ func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 		{"HSET " + orders + ":m e x", "", ""}, {"PEXPIRE " + orders + ":m 60000", "", ""}, {"PEXPIRE " + orders + ":e 1", key, ""},
 		{"XADD " + inbox + ":e * d x", "", ""}, {"HDEL " + inbox + ":h x", "", ""}, {"DEL " + inbox + ":c", "", ""},
 		{"XRANGE " + orders + ":e - +", "", command}, {"ZADD al:{7}:chg 1 x", "", ""}, {"SET al:{7}:chgn 1", "", ""},
+		{"SET al:{7}:chgn 0 PX 600000 NX", "", ""}, {"PEXPIRE al:{7}:chgn 600000", "", ""}, // in front of a WAIT
 		{"SET " + inbox + ":m x", key, ""},
 
 		{"PUBLISH " + orders + " forged", channel, ""}, {"PUBLISH " + inbox + " x", "", ""}, {"PUBLISH al:{7}:probe:g1 x", "", ""},
