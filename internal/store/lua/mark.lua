@@ -23,9 +23,9 @@ local function answer(n, off, epoch, at, meant)
 end
 
 -- the items that upto and all mean; above a position there was none yet when they were made
-local function range(most)
+local function range(key, most)
   if ARGV[2] == 'upto' then most = math.min(most, tonumber(ARGV[4])) end
-  return redis.call('ZRANGEBYSCORE', INDEX, '-inf', int(most))
+  return redis.call('ZRANGEBYSCORE', key, '-inf', int(most))
 end
 
 -- The meta keeps the last mark of each of the eight programs that marked here last: '<program>:<number>:<changed>:<epoch>:<offset>:<us> …'. A program
@@ -49,7 +49,7 @@ if not again then
     for _, id in ipairs(ids) do
       if not known[id] and not redis.call('ZSCORE', INDEX, id) then unknown[#unknown + 1] = id end
     end
-    return answer(tonumber(n), off, epoch, tonumber(at), change == 'd' and deleted or range(tonumber(off)))
+    return answer(tonumber(n), off, epoch, tonumber(at), change == 'd' and deleted or range(INDEX, tonumber(off)))
   end
 end
 
@@ -110,9 +110,15 @@ local apply = {
   d = function(id) drop(id) return true end,
 }
 
+local wanting -- those that are not yet as they shall be; nil: any may be so
 if ARGV[2] ~= 'ids' then
   if ARGV[2] == 'upto' and ARGV[3] ~= e then return { -1, int(s), e, r, us, 0 } end
-  ids = range(s)
+  ids = range(INDEX, s)
+  local set = ({ s = UNSEEN, r = UNREAD, v = ARCHIVED })[change]
+  if set then
+    wanting = {}
+    for _, id in ipairs(range(set, s)) do wanting[id] = true end
+  end
 end
 
 local done, some = {}, {}
@@ -128,8 +134,11 @@ local function event(what, which)
 end
 local seen = {} -- of marks that were overtaken: what is read or archived was seen, and that is for good
 for _, id in ipairs(ids) do
-  local off = redis.call('ZSCORE', INDEX, id)
-  if not off then
+  local idle = wanting and not wanting[id]
+  local off = not idle and redis.call('ZSCORE', INDEX, id)
+  if idle then
+    remember(id, s)
+  elseif not off then
     unknown[#unknown + 1] = id
   elseif overtaken(id) then
     if (change == 'r' or change == 'a') and apply.s(id) then seen[#seen + 1] = id end
