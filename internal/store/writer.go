@@ -183,14 +183,14 @@ func (o *op) gone() bool {
 // finish says what became of the op and lets the next one go.
 func (w *writer) finish(t turn) {
 	l, o := t.lane, t.op
+	if o.then != nil { // before idle knows of it
+		o.then(o.reply, o.err)
+	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.finishLocked(o)
 	w.popLocked(l)
 	w.releaseLocked(l)
-	w.mu.Unlock()
-	if o.then != nil {
-		o.then(o.reply, o.err)
-	}
 }
 
 func (w *writer) finishLocked(o *op) {
