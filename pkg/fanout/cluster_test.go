@@ -175,14 +175,18 @@ func TestOnAClusterAFrozenMasterHoldsUpNoOtherPartition(t *testing.T) {
 	strange := fanout.From{Position: notify.Position{Epoch: "zzzzzz", Offset: 1}} // history must say
 	crowd, newcomer := newSink(), newSink()
 	crowd.mute = true
+	var waiting []*fanout.Subscription
 	for range 400 {
-		h.Attach(topics[0], strange, crowd)
+		waiting = append(waiting, h.Attach(topics[0], strange, crowd))
 	}
 	for i := range 20 {
 		h.Attach(topics[2+i%2], strange, newcomer)
 		if got := wantBegin(t, newcomer, i+1); got.Err != nil {
 			t.Fatalf("newcomer %d was told %v: its node is well, and 400 wait for another one", i, got.Err)
 		}
+	}
+	for _, sub := range waiting { // as sessions that get no answer do
+		sub.Detach()
 	}
 	b.Promoted(frozen, b.slot(there[0]), settled)
 	l.more(t, 20)

@@ -115,6 +115,7 @@ func (f *feed) down() uint32 {
 
 // raise opens a generation: every loop orders its channels.
 func (f *feed) raise(gen uint32) {
+	f.hub.recover.trust(f.lane)
 	f.mu.Lock()
 	f.up = true
 	f.mu.Unlock()

@@ -42,8 +42,13 @@ func TestALaneTouchesItsTopicsAlone(t *testing.T) {
 		l.step()
 		return gen
 	}
+	doubted := h.recover.doubted
+	doubted[feedA.lane], doubted[feedB.lane] = true, true
 	genA := up(feedA)
 	ordered(feedA, 1, "its own topic")
+	if doubted[feedA.lane] || !doubted[feedB.lane] {
+		t.Error("a link that came up ends the doubt in its own lane alone")
+	}
 	ordered(feedB, 0, "a lane that is down")
 	up(feedB)
 	genB := up(feedB) // lanes count by themselves

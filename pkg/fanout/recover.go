@@ -240,13 +240,29 @@ func (r *recoverer) endedLocked(k *ticket, inTime bool) {
 	if !k.query.oneLane() {
 		return
 	}
-	was := &r.doubted[k.query.lane]
-	if *was && inTime {
-		for r.slow.len() > 0 {
-			r.ready.push(r.slow.pop())
-		}
+	if inTime {
+		r.trustLocked(k.query.lane)
+	} else {
+		r.doubted[k.query.lane] = true
 	}
-	*was = !inTime
+}
+
+// trust ends the doubt in a lane: a node answers its new link.
+func (r *recoverer) trust(lane uint16) {
+	r.mu.Lock()
+	r.trustLocked(lane)
+	r.mu.Unlock()
+	r.rouse()
+}
+
+func (r *recoverer) trustLocked(lane uint16) {
+	if !r.doubted[lane] {
+		return
+	}
+	r.doubted[lane] = false
+	for r.slow.len() > 0 {
+		r.ready.push(r.slow.pop())
+	}
 }
 
 func (r *recoverer) work(ctx context.Context, k *ticket) {

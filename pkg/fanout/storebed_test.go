@@ -128,7 +128,7 @@ func (s *sink) wantAll(t *testing.T, name string, n int) (resets int) {
 		}
 		for i := range n {
 			if !have[fmt.Sprint(i)] {
-				return fmt.Errorf("%s: message %d of %d is missing", name, i, n)
+				return fmt.Errorf("%s: message %d of %d is missing; %d came, resets for %v", name, i, n, len(s.got), s.whys)
 			}
 		}
 		return nil
