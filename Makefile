@@ -63,6 +63,14 @@ fault: deps ## break a running Allim in every way of the list and see that it ke
 fault-short: ## a selection of it that meets each mechanism once (4 minutes); they measure time, so nothing runs beside it
 	ALLIM_FAULT=short go test -tags fault -vet=off -count=1 -v -timeout 12m -run TestNothingIsLost ./test/fault
 
+.PHONY: load
+load: ## measure it against a naive server, on a quiet machine (25 minutes; dist/load); LOAD="-only fanout -rounds 1" chooses
+	go run ./test/load $(LOAD)
+
+.PHONY: load-rivals
+load-rivals: ## the same with a Centrifugo, where one is on the PATH
+	go run ./test/load -rivals $(LOAD)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@scripts/fuzz "$(FUZZTIME)"

@@ -76,7 +76,7 @@ func TestTheTableKeepsTheBanksApart(t *testing.T) {
 		module string
 		rooms  []string
 	}{
-		{coderWS, []string{"internal/transport/ws", "test/pods", "test/e2e"}},
+		{coderWS, []string{"internal/transport/ws", "test/pods", "test/load/naive", "test/e2e"}},
 		{miniredis, []string{"internal/embedded"}},
 		{goleak, []string{"internal/testkit"}},
 	} {

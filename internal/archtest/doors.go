@@ -117,6 +117,8 @@ var rooms = []room{
 		outside: []string{coderWS, grpc, protobuf, rpcErrors, goRedis, goJWT}},
 	{path: "test/programs", ours: []string{"pkg/auth", "internal/testkit", "test/pods", protos}, outside: []string{grpc, protobuf, goRedis, yaml}},
 	{path: "test/manifests", ours: []string{"internal/testkit", "test/pods"}, outside: []string{yaml}},
+	{path: "test/load", ours: []string{"pkg/auth", protos}, outside: []string{grpc, goRedis, xsys}},
+	{path: "test/load/naive", outside: []string{coderWS, goRedis, goJWT}, standalone: true}, // the baseline, of others' libraries alone
 	{path: "test/fault", ours: []string{"internal/testkit", "test/pods", protos}, outside: []string{grpc, goRedis}},
 	{path: "test/e2e", ours: []string{"pkg/auth", "internal/wire", "internal/testkit", "test/pods", protos},
 		outside: []string{coderWS, grpc, protobuf, rpcErrors, goRedis, goJWT}},
@@ -126,6 +128,7 @@ var rooms = []room{
 // have no test that could find a leak, each with the reason.
 var withoutLeakCheck = map[string]string{
 	"examples/backend":   "a program of forty lines to read; what it opens ends with it",
+	"test/load/naive":    "the baseline, a program of the tests of test/load; what it opens ends with it",
 	"examples/inbox/cmd": "a main of a few lines around examples/inbox, which is tested",
 }
 
