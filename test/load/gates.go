@@ -78,10 +78,12 @@ func judged(rows []row) (gates []gate) {
 			gates = append(gates, gate{What: ofConnection, Most: mostMemory, Got: got, Passed: got <= mostMemory})
 		}
 	}
-	notified, ok := find(sInbox, perRedisCore)
-	scripted, too := find(sScript, perRedisCore)
-	if ours, bare := notified.Median[allim.name], scripted.Median["redis"]; ok && too && ours > 0 && bare > 0 {
-		gates = append(gates, gate{What: "notifications per Redis core against the bare script", Least: leastOfBare, Got: ours / bare, Passed: ours/bare >= leastOfBare})
+	for _, like := range []struct{ ours, bare string }{{sInbox, sScript}, {sFlat, sScriptOne}} {
+		notified, ok := find(like.ours, perRedisCore)
+		scripted, too := find(like.bare, perRedisCore)
+		if ours, bare := notified.Median[allim.name], scripted.Median[redisAlone]; ok && too && ours > 0 && bare > 0 {
+			gates = append(gates, gate{What: like.ours + " per Redis core against " + like.bare, Least: leastOfBare, Got: ours / bare, Passed: ours/bare >= leastOfBare})
+		}
 	}
 	for _, c := range curves {
 		if least, most := extremes(rows, c.scenario, c.value); least > 0 && most > least {

@@ -49,8 +49,8 @@ func TestAQuickRunLosesNothingAndItsReportIsWhole(t *testing.T) {
 	}
 	for _, scenario := range scenarios {
 		for _, p := range []string{allim.name, naive.name} {
-			if scenario == sScript {
-				p = "redis"
+			if scenario == sScript || scenario == sScriptOne {
+				p = redisAlone
 			}
 			f := played(scenario, p)
 			switch {

@@ -146,9 +146,11 @@ func (r *report) round(ctx context.Context, o options, s setup, round int, scene
 		if o.quick {
 			lasts /= 20
 		}
-		f, err := script(ctx, s.cores, lasts)
-		f.Round = round
-		r.add(f, err)
+		for _, form := range scripts {
+			f, err := script(ctx, s.cores, lasts, form.pipelined)
+			f.Scenario, f.Product, f.Round = form.name, redisAlone, round
+			r.add(f, err)
+		}
 	}
 }
 

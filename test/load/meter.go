@@ -37,6 +37,8 @@ const (
 	perRedisCore  = "writes_per_s_and_redis_core"
 	perPublish    = "publish_cpu_us" // of the publisher, for one acknowledged message
 	gatewayPerMsg = "gateway_cpu_us_per_message"
+	serversCore   = "servers_core_percent"   // how busy the core of gateways and publisher was with them
+	restCore      = "generator_core_percent" // and that of generator and Redis
 )
 
 // A sample is what everything used up to a moment.
@@ -100,6 +102,8 @@ func (s *stage) measure(load func() error) (f figure, err error) {
 		perPublish:    per(after.publishers-before.publishers, writes, 1e6),
 		gatewayPerMsg: per(after.gateways-before.gateways, writes, 1e6),
 	}
+	f.Values[serversCore] = 100 * (after.gateways + after.publishers - before.gateways - before.publishers).Seconds() / took
+	f.Values[restCore] = 100 * (after.redis + after.self - before.redis - before.self).Seconds() / took
 	if used := after.redis - before.redis; used > 0 {
 		f.Values[perRedisCore] = writes / used.Seconds()
 	}

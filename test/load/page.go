@@ -130,7 +130,7 @@ func (r *report) growthCharts(b *strings.Builder) {
 		{"Unicast: CPU of the gateway", "s per million deliveries", "connections", sGrowUnicast, gatewayCPU, conns},
 		{"Unicast: p99", "ms", "connections", sGrowUnicast, p99, conns},
 		{"One topic among others: CPU of the gateway", "s per million deliveries", "other topics", sGrowHot, gatewayCPU, topics},
-		{"All topics in turn: CPU of the gateway", "µs per message", "topics", sGrowSpread, gatewayPerMsg, topics},
+		{"All topics in turn: CPU of the gateway", "s per million deliveries", "topics", sGrowSpread, gatewayCPU, topics},
 		{"All topics in turn: CPU of the publisher", "µs per message", "topics", sGrowSpread, perPublish, topics},
 	} {
 		drawn := chart{title: c.title, y: c.unit, x: c.x, logX: true}

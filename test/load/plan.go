@@ -67,7 +67,8 @@ const (
 	sTwoFan     = "two-gateways-fanout"
 	sTwoUnicast = "two-gateways-unicast"
 	sCompressed = "compressed"
-	sScript     = "script"
+	sScript     = "script"            // in pipelines, as calls for many users are
+	sScriptOne  = "script-one-by-one" // as calls for one are, when few of them are under way
 
 	sGrowConnect = "growth-connect"
 	sGrowIdle    = "growth-idle"
@@ -161,10 +162,18 @@ func (o options) chosen(all []scene) (chosen []scene) {
 	return chosen
 }
 
-// wants tells whether the bare script is to be measured: by itself, and beside what is compared with it.
+// wantsScript tells whether the bare script is to be measured: by itself, and beside what is compared with it.
 func (o options) wantsScript() bool {
-	return len(o.only) == 0 || slices.ContainsFunc(o.only, func(p string) bool { return strings.HasPrefix(sScript, p) || strings.HasPrefix(sInbox, p) })
+	return len(o.only) == 0 || slices.ContainsFunc(o.only, func(p string) bool {
+		return strings.HasPrefix(sScript, p) || strings.HasPrefix(sInbox, p) || strings.HasPrefix(sFlat, p)
+	})
 }
+
+// scripts are the forms in which the bare script is measured.
+var scripts = []struct {
+	name      string
+	pipelined int
+}{{sScript, 64}, {sScriptOne, 1}}
 
 // starting is what a stage takes besides its steps.
 const starting = 1500 * time.Millisecond
@@ -182,7 +191,7 @@ func (o options) estimate(scenes []scene, products int) (sum time.Duration) {
 		sum += one * time.Duration(products)
 	}
 	if o.wantsScript() {
-		sum += time.Duration(o.rounds) * (scriptLasts + starting/3)
+		sum += time.Duration(o.rounds*len(scripts)) * (scriptLasts + starting/3)
 	}
 	return sum
 }

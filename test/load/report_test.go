@@ -22,7 +22,7 @@ func TestMediansAndGatesFollowFromTheRounds(t *testing.T) {
 	}
 	r.add(some(sIdle, allim.name, 4, memory, 1000), errors.New("broken"))
 	r.add(some(sInbox, allim.name, 1, perRedisCore, 50), nil)
-	r.add(some(sScript, "redis", 1, perRedisCore, 100), nil)
+	r.add(some(sScript, redisAlone, 1, perRedisCore, 100), nil)
 	for i, v := range []float64{2, 2.2, 3} {
 		f := some(sGrowFan, allim.name, 1, gatewayCPU, v)
 		f.Conns = 100 * (i + 1)
@@ -39,7 +39,7 @@ func TestMediansAndGatesFollowFromTheRounds(t *testing.T) {
 	want := []string{
 		"idle rss_kib_per_connection against naive: 0.1 ≤ 0.333 reached",
 		"idle rss_kib_per_connection of allim: 3.0 ≤ 12 reached",
-		"notifications per Redis core against the bare script: 0.5 ≥ 0.6 missed",
+		"inbox-batches per Redis core against script: 0.5 ≥ 0.6 missed",
 		"growth-fanout gateway_cpu_s_per_1m: most to least: 1.5 ≤ 1.2 missed",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

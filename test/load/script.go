@@ -15,14 +15,13 @@ import (
 const (
 	scriptLasts = 3 * time.Second
 	scriptUsers = 10_000
-	pipelined   = 64
 )
 
 // bare is the least that a stored notification needs of Redis: an entry in the user's stream, and a publication.
 var bare = redis.NewScript(`redis.call('XADD', KEYS[1], 'MAXLEN', '~', 200, '*', 'd', ARGV[1]) return redis.call('PUBLISH', KEYS[2], ARGV[1])`)
 
-// script measures how many of them a Redis of its own does in a second of its CPU, with one that listens.
-func script(ctx context.Context, c cores, lasts time.Duration) (f figure, err error) {
+// script measures how many of them a Redis of its own does in a second of its CPU, so many in a pipeline, with one that listens.
+func script(ctx context.Context, c cores, lasts time.Duration, pipelined int) (f figure, err error) {
 	dir, err := os.MkdirTemp("", "allim-load-")
 	if err != nil {
 		return f, fmt.Errorf("make directory: %w", err)
@@ -63,7 +62,7 @@ func script(ctx context.Context, c cores, lasts time.Duration) (f figure, err er
 	}
 	took := time.Since(start)
 	after, err := p.usage()
-	f = figure{Scenario: sScript, Product: "redis", Conns: 0, Values: map[string]float64{published: float64(n), "writes_per_s": float64(n) / took.Seconds()}}
+	f.Values = map[string]float64{published: float64(n), "writes_per_s": float64(n) / took.Seconds()}
 	if used := after - before; used > 0 {
 		f.Values[perRedisCore] = float64(n) / used.Seconds()
 	}

@@ -15,6 +15,7 @@ const (
 	large = 1024 // of one that is worth compressing
 
 	callLimit = 30 * time.Second
+	underWay  = 4096 // deliveries that nobody got yet, at most, of who publishes flat out
 )
 
 // next is the next message of a line, published now or when it was due.
@@ -74,12 +75,12 @@ func (*stage) owned(i, caller, callers, n int) int {
 	return caller + (i/callers)%mine*callers
 }
 
-// flatOut publishes on lines as fast as callers do that wait for each acknowledgement, for a time.
+// flatOut publishes on lines as fast as callers do that wait for each acknowledgement, and for room, for a time.
 func (s *stage) flatOut(lines []int, lasts time.Duration, callers int) error {
 	callers = min(callers, len(lines))
 	end := now() + lasts
 	return together(callers, func(caller int) error {
-		for i := caller; now() < end && s.Err() == nil; i += callers {
+		for i := caller; s.room(end); i += callers {
 			if err := s.put(lines[s.owned(i, caller, callers, len(lines))], true, now(), small); err != nil {
 				return err
 			}
@@ -118,7 +119,7 @@ func (s *stage) streamed(window int, lasts time.Duration) error {
 			}
 		}
 	}()
-	for i, end := 0, now()+lasts; now() < end; i++ {
+	for i, end := 0, now()+lasts; s.room(end); i++ {
 		line := s.inbox(i % s.users)
 		select {
 		case open <- struct{}{}: // one more than it can hold waits
@@ -133,6 +134,20 @@ func (s *stage) streamed(window int, lasts time.Duration) error {
 	}
 	close(open)
 	return errors.Join(<-fault, stream.close())
+}
+
+// room waits until few enough deliveries are under way, and is false when the end came first. Without it whoever acknowledges before it delivers would
+// be given more and more, until Redis ends the connection of who is behind: what is measured is what arrives.
+func (s *stage) room(end time.Duration) bool {
+	for now() < end && s.Err() == nil {
+		var under int
+		s.crowd.state(func() { under = s.crowd.judge.due - s.crowd.judge.got })
+		if under < underWay {
+			return true
+		}
+		time.Sleep(look / 5)
+	}
+	return false
 }
 
 // together runs so many callers and is their first error.

@@ -93,7 +93,7 @@ func (c chart) lines() string {
 			}
 			if label := number(p[0]); (few || i%(len(s.points)/5) == 0 && s.name == c.series[0].name) && !ticks[label] {
 				ticks[label] = true
-				text(&b, x, top+plotH+16, "middle", label)
+				text(&b, min(x, wide-right-12), top+plotH+16, "middle", label)
 			}
 		}
 	}

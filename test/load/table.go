@@ -13,11 +13,14 @@ import (
 
 // table prints medians, ratios, gates and notes.
 func (r *report) table(w io.Writer) {
+	if r.Quick {
+		fmt.Fprintln(w, "a tiny run: its figures say nothing")
+	}
 	names := r.products()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "scenario\tconns\ttopics\tvalue\t%s\n", strings.Join(heads(names), "\t"))
 	for _, row := range r.Rows {
-		if row.Value == generatorCPU || row.Value == perSecond && strings.HasPrefix(row.Scenario, "growth") {
+		if !row.brief() {
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\n", row.Scenario, row.Conns, row.Topics, row.Value, strings.Join(row.cells(names), "\t"))
@@ -33,6 +36,24 @@ func (r *report) table(w io.Writer) {
 	for _, note := range r.remarks() {
 		fmt.Fprintln(w, "note:", note)
 	}
+}
+
+// brief tells whether a row stands in the table, too, and not only in the report.
+func (r row) brief() bool {
+	growth, flatOut := strings.HasPrefix(r.Scenario, "growth"), slices.Contains([]string{sFlat, sInbox, sStream, sScript, sScriptOne}, r.Scenario)
+	switch r.Value {
+	case memory, idleCPU, connectCPU, gatewayCPU:
+		return true
+	case publisherCPU, redisCPU, median, p99:
+		return !growth
+	case perPublish:
+		return r.Scenario == sGrowSpread
+	case perRedisCore:
+		return flatOut
+	case perSecond:
+		return flatOut || r.Scenario == sBurst
+	}
+	return false
 }
 
 func verdict(passed bool) string {
@@ -67,7 +88,7 @@ func heads(names []string) (heads []string) {
 func (r row) cells(names []string) (cells []string) {
 	for _, name := range names {
 		v, ok := r.Median[name]
-		if bare, is := r.Median["redis"]; is && name == names[0] { // the script has no product
+		if bare, is := r.Median[redisAlone]; is && name == names[0] { // the script has no product
 			v, ok = bare, true
 		}
 		if !ok {
@@ -94,10 +115,16 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
+// busiest is how much of the core of generator and Redis may be used before they are what is measured, in percent.
+const busiest = 85
+
 // remarks are the notes of the run and of what could not be measured, each once.
 func (r *report) remarks() []string {
 	list := slices.Clone(r.Notes)
 	for _, f := range r.Figures {
+		if busy := f.Values[restCore]; busy > busiest {
+			list = append(list, fmt.Sprintf("%s, %s, round %d: the generator's core was busy to %.0f %%, so its latencies are the generator's", f.Scenario, f.Product, f.Round, busy))
+		}
 		if note := fmt.Sprintf("%s, %s: %s", f.Scenario, f.Product, f.Note); f.Note != "" && !slices.Contains(list, note) {
 			list = append(list, note)
 		}
