@@ -168,17 +168,15 @@ func (r *report) play(ctx context.Context, o setup, round int, sc scene, p produ
 		r.add(like, err)
 		return
 	}
-	for i, step := range sc.steps {
+	for _, step := range sc.steps {
 		f, err := step.do(s)
 		f.Product, f.Round, f.Conns, f.Topics, f.Gateways = like.Product, like.Round, like.Conns, like.Topics, like.Gateways
 		f.Scenario = step.name
 		if step.name != "" || err != nil {
 			r.add(f, err)
 		}
-		if lacks := errLacks(""); err != nil && !errors.As(err, &lacks) {
-			break // what follows would measure a crowd that is not whole
-		} else if i == 0 && err != nil {
-			break
+		if lacks := errLacks(""); len(f.Faults) > 0 || err != nil && !errors.As(err, &lacks) {
+			break // what follows would find the same once more, or measure a crowd that is not whole
 		}
 	}
 	if err := s.close(); err != nil {
