@@ -4,7 +4,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -27,9 +29,9 @@ type dialect struct {
 // idle costs a few dozen bytes.
 type crowd struct {
 	dialect
-	poll, wake int // epoll and eventfd
-	done       chan struct{}
-	read       [readSize]byte // the loop's
+	poll *os.File // an epoll of our own; Go's runtime waits until it has something
+	done chan struct{}
+	read [readSize]byte // the loop's
 
 	mu       sync.Mutex // guards the fields below and all of members but fd; held while a batch is read
 	members  []member
@@ -38,7 +40,6 @@ type crowd struct {
 	welcomed int
 	pinged   int // connections that were
 	inflater inflater
-	ended    bool
 }
 
 type member struct {
@@ -55,17 +56,14 @@ func newCrowd(d dialect, j *judge) (*crowd, error) {
 	for i := range c.members {
 		c.members[i].fd = -1
 	}
-	var err error
-	if c.poll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("make epoll: %w", err)
-	}
-	if c.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err == nil {
-		err = unix.EpollCtl(c.poll, unix.EPOLL_CTL_ADD, c.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1})
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = unix.SetNonblock(poll, true)
 	}
 	if err != nil {
-		_ = unix.Close(c.poll)
-		return nil, fmt.Errorf("make eventfd: %w", err)
+		return nil, fmt.Errorf("make epoll: %w", err)
 	}
+	c.poll = os.NewFile(uintptr(poll), "epoll")
 	go c.loop() // until close
 	return c, nil
 }
@@ -79,7 +77,15 @@ func (c *crowd) join(i, fd int, rest []byte, deflate bool) error {
 	if c.members[i].fd < 0 {
 		return nil // and it stands among the faults
 	}
-	if err := unix.EpollCtl(c.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}); err != nil {
+	poll, err := c.poll.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("watch socket: %w", err)
+	}
+	var refused error
+	err = poll.Control(func(poll uintptr) {
+		refused = unix.EpollCtl(int(poll), unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
+	})
+	if err = errors.Join(err, refused); err != nil {
 		return fmt.Errorf("watch socket: %w", err)
 	}
 	return nil
@@ -87,39 +93,41 @@ func (c *crowd) join(i, fd int, rest []byte, deflate bool) error {
 
 // close ends all connections and the loop. The servers may be gone already.
 func (c *crowd) close() {
-	c.mu.Lock()
-	c.ended = true
-	c.mu.Unlock()
-	_, _ = unix.Write(c.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	_ = c.poll.Close() // which ends the loop
 	<-c.done
 	for i := range c.members {
 		if c.members[i].fd >= 0 {
 			_ = unix.Close(c.members[i].fd)
 		}
 	}
-	_, _ = unix.Close(c.wake), unix.Close(c.poll)
 }
 
 func (c *crowd) loop() {
 	defer close(c.done)
 	ready := make([]unix.EpollEvent, readyMost)
-	for {
-		n, err := unix.EpollWait(c.poll, ready, -1)
-		if err != nil && err != unix.EINTR {
-			panic(fmt.Sprintf("epoll_wait: %v", err)) // the descriptor is ours: a bug
-		}
-		c.mu.Lock()
-		if c.ended {
-			c.mu.Unlock()
-			return
-		}
-		for _, e := range ready[:max(n, 0)] {
-			if e.Fd >= 0 {
+	poll, err := c.poll.SyscallConn()
+	if err != nil {
+		return // it was closed at once
+	}
+	_ = poll.Read(func(poll uintptr) (ended bool) { // until it is closed; false waits until there is more
+		for {
+			n, err := unix.EpollWait(int(poll), ready, 0)
+			if n == 0 {
+				return false
+			}
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				panic(fmt.Sprintf("epoll_wait: %v", err)) // the descriptor is ours: a bug
+			}
+			c.mu.Lock()
+			for _, e := range ready[:n] {
 				c.readable(int(e.Fd))
 			}
+			c.mu.Unlock()
 		}
-		c.mu.Unlock()
-	}
+	})
 }
 
 // readable reads once; what is left makes the socket readable again.
