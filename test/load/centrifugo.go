@@ -8,8 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -59,15 +59,15 @@ var centrifugo = product{"centrifugo", func(ctx context.Context, o setup) (s *se
 
 // centrifugoConfig are settings of version 6. History is off where nothing asks for it.
 func centrifugoConfig(o setup, addr string) []byte {
-	host, port, _ := net.SplitHostPort(addr)
+	at := netip.MustParseAddrPort(addr) // of freeAddr
 	type set = map[string]any
 	b, err := json.Marshal(set{
-		"http_server": set{"address": host, "port": port},
+		"http_server": set{"address": at.Addr().String(), "port": at.Port()},
 		"health":      set{"enabled": true},
 		"http_api":    set{"key": apiKey},
 		"client":      set{"token": set{"hmac_secret_key": secret}, "allowed_origins": []string{"*"}, "ping_interval": o.ping.String(), "pong_timeout": (o.ping / 2).String()},
 		"websocket":   set{"compression": o.compress, "compression_min_size": 64},
-		"engine":      set{"type": "redis", "redis": set{"address": "redis://" + o.redis}},
+		"engine":      set{"type": "redis", "redis": set{"address": []string{"redis://" + o.redis}}},
 		"log":         set{"level": "error"},
 	})
 	if err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -61,6 +62,16 @@ func TestWhatAProductLacksIsNoFault(t *testing.T) {
 }
 
 func TestARivalIsSpokenToInItsOwnWay(t *testing.T) {
+	var config struct {
+		Server struct{ Port int } `json:"http_server"`
+		Engine struct {
+			Redis struct{ Address []string }
+		}
+	}
+	text := centrifugoConfig(setup{redis: "127.0.0.1:1"}, "127.0.0.1:8000")
+	if err := json.Unmarshal(text, &config); err != nil || config.Server.Port != 8000 || len(config.Engine.Redis.Address) != 1 {
+		t.Errorf("%v: %s", err, text)
+	}
 	h := centrifugoHello("u1", []string{"load/0"}, false)
 	if !strings.HasPrefix(string(h.first), `{"connect":{"token":"`) || h.path != "/connection/websocket" {
 		t.Errorf("got %s %s", h.path, h.first)
