@@ -118,7 +118,8 @@ func run(ctx context.Context, o options, say *os.File) (*report, error) {
 		return nil, fmt.Errorf("no scenario begins with %s", strings.Join(o.only, " or "))
 	}
 	fmt.Fprintf(say, "load: about %v\n", o.estimate(scenes, len(products)).Round(time.Second))
-	s := setup{bin: bin, cores: where, ping: o.tempo().ping, settle: o.tempo().settle}
+	t := o.tempo()
+	s := setup{bin: bin, cores: where, ping: t.ping, quiet: t.quiet, settle: t.settle}
 	for round := 1; round <= o.rounds && ctx.Err() == nil; round++ {
 		r.round(ctx, o, s, round, scenes, products, say)
 	}

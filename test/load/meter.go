@@ -143,12 +143,8 @@ func (s *stage) arrive() (f figure, err error) {
 	return f, err
 }
 
-// idle measures memory and CPU of connections on which nothing happens: after a whole cycle of pings, for another.
+// idle measures memory and CPU of connections on which nothing happens: when each was pinged, for a while.
 func (s *stage) idle() (f figure, err error) {
-	cycle := s.ping + s.ping/5 // the longest between two pings
-	if err := s.pause(cycle); err != nil {
-		return f, err
-	}
 	if err := s.wait("everybody is pinged", func() (int, int) { return s.crowd.pinged, s.users }); err != nil {
 		return f, err
 	}
@@ -156,7 +152,7 @@ func (s *stage) idle() (f figure, err error) {
 	if err != nil {
 		return f, err
 	}
-	if err := s.pause(s.ping); err != nil {
+	if err := s.pause(s.quiet); err != nil {
 		return f, err
 	}
 	after, err := s.sample()

@@ -42,15 +42,16 @@ type tempo struct {
 	callers   int
 	burst     int
 	ping      time.Duration
+	quiet     time.Duration // for which idle CPU is measured
 	settle    time.Duration
 }
 
 func (o options) tempo() tempo {
 	if o.quick {
-		return tempo{second: 25 * time.Millisecond, delivered: 2000, unicast: 200, callers: 8, burst: 20, ping: time.Second, settle: 20 * time.Millisecond}
+		return tempo{second: 25 * time.Millisecond, delivered: 2000, unicast: 200, callers: 8, burst: 20, ping: time.Second, quiet: 100 * time.Millisecond, settle: 20 * time.Millisecond}
 	}
 	// A third of what one core could do. A burst stays below the queue of the baseline, of 256 messages.
-	return tempo{second: time.Second, delivered: 30_000, unicast: 1000, callers: 64, burst: 100, ping: 10 * time.Second, settle: 300 * time.Millisecond}
+	return tempo{second: time.Second, delivered: 30_000, unicast: 1000, callers: 64, burst: 100, ping: 10 * time.Second, quiet: 10 * time.Second, settle: 300 * time.Millisecond}
 }
 
 // The scenarios.
@@ -82,11 +83,10 @@ const (
 func (o options) scenes() (all []scene) {
 	t, n := o.tempo(), min(o.conns, o.most)
 	tenth := max(n/10, 1)
-	cycle := t.ping + t.ping/5 + t.ping
 	arrive := func(name string, conns int) step {
 		return step{name, time.Duration(conns) * 500 * time.Microsecond, (*stage).arrive}
 	}
-	idle := func(name string) step { return step{name, cycle, (*stage).idle} }
+	idle := func(name string) step { return step{name, t.ping + t.ping/5 + t.quiet, (*stage).idle} }
 	all = append(all,
 		scene{conns: tenth, steps: []step{arrive("", tenth), t.fan(sFan, 10, small), t.burstOf(sBurst, 6)}},
 		scene{conns: n, steps: []step{arrive(sConnect, n), idle(sIdle), t.fan(sFanWide, 10, small), t.unicastTo(sUnicast, 8),
@@ -110,7 +110,7 @@ func (o options) scenes() (all []scene) {
 // growth are the numbers of connections of the curves.
 func (o options) growth(n int) []int {
 	if o.quick {
-		return []int{n / 10, n}
+		return []int{n}
 	}
 	list := []int{n / 10, n / 2, n, min(n*19/10, o.most)}
 	return slices.Compact(list)
@@ -119,7 +119,7 @@ func (o options) growth(n int) []int {
 // topics are the numbers of other topics of the curves.
 func (o options) topics(n int) []int {
 	if o.quick {
-		return []int{1, n}
+		return []int{n}
 	}
 	return []int{1, max(n/100, 2), n}
 }
