@@ -250,3 +250,66 @@ func TestARefusedHandshakeIsNoAnswer(t *testing.T) {
 		t.Errorf("got %v, %v", got, err)
 	}
 }
+
+// A split is a pipeline that Redis reads in two pieces, the one with a text in its first command: much happens there between the two.
+type split struct {
+	stall   // the hooks that do nothing
+	text    string
+	between func()
+	done    atomic.Bool
+}
+
+func (s *split) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !strings.Contains(fmt.Sprint(cmds[0].Args()...), s.text) || !s.done.CompareAndSwap(false, true) {
+			return next(ctx, cmds)
+		}
+		half := (len(cmds) + 1) / 2
+		err := next(ctx, cmds[:half])
+		if s.between(); half < len(cmds) {
+			err = errors.Join(err, next(ctx, cmds[half:]))
+		}
+		return err
+	}
+}
+
+func TestWhatComesAgainIsInOrderThoughItsTroubleEndsInsideAPipeline(t *testing.T) {
+	t.Parallel()
+	for name, of := range map[string]struct{ begins, ends func(b *bench) }{
+		"a script that Redis has forgotten": {func(b *bench) {
+			if err := b.rdb.ScriptFlush(b.ctx).Err(); err != nil {
+				b.Fatal(err)
+			}
+		}, func(b *bench) {
+			if got := b.another("publisher").Write(b.ctx, []notify.Stream{stream("another")}, message("m"), store.Committed)[0]; got.Err != nil {
+				b.Error(got.Err)
+			}
+		}},
+		"a right": {func(b *bench) { b.right("-xadd") }, func(b *bench) { b.right("+xadd") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := epochBench(t)
+			hook, c := &split{text: "lost0", between: func() { of.ends(b) }}, connect(t, b.as("publisher"))
+			hook.done.Store(true)
+			c.AddHook(hook)
+			b.publisher = open(b, c, store.Options{Keys: b.keys})
+			s := stream("orders/7")
+			kept := b.publish(s, "kept").Position
+			behind := b.snapshot(b.keys.Event(s).All()...)
+			var want []string
+			for i := range 10 {
+				want = append(want, fmt.Sprint("lost", i))
+			}
+			b.publish(s, want...)
+			behind()
+			b.newHistory()
+			hook.done.Store(false)
+			of.begins(b)
+			run(b, b.publisher)
+			testkit.Eventually(t, soon, func() bool { return len(b.recover(s, kept, 20).Messages) == len(want) }, "write all again")
+			if diff := cmp.Diff(want, ids(b.recover(s, kept, 20).Messages)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

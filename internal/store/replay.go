@@ -26,9 +26,11 @@ type standing struct {
 type rerun struct {
 	turn
 	standing
-	lost []*entry                   // what is left of it
-	ats  map[*entry]notify.Position // where those stand that were written
-	err  error                      // it is not complete, and behind as before
+	lost    []*entry                   // what is left of it
+	ats     map[*entry]notify.Position // where those stand that were written
+	err     error                      // it is not complete, and behind as before
+	refused error                      // the last reason for which some of it were given up
+	given   int                        // those
 }
 
 // A step is one entry of it.
@@ -65,6 +67,9 @@ func (s *Store) replay(turns []turn, done func(turn, error)) {
 				r.history = ""
 			}
 			s.ring.confirm(s.keys.Partition(r.lane.stream), r.lane.stream, r.history, r.ats, time.Now())
+			if r.refused != nil {
+				s.log.Error("replay_failed", "writes", r.given, "error", r.refused)
+			}
 			done(r.turn, r.err)
 			return true
 		})
@@ -129,20 +134,16 @@ func standingOf(history, tops any) standing {
 	return p
 }
 
-// nextSteps are those of the next pipeline. Those of a stream use one script: one that Redis does not know yet runs after the pipeline, and then
-// a mark would come before its item.
+// nextSteps are those of the next pipeline, one of each stream as with new writes: other clients' calls come about between those of a pipeline, so what
+// Redis refuses one of a stream for (a script that it does not know, a full disk, a right) may be over when the next one comes, which then stood before it.
 func nextSteps(left []*rerun) (steps []step) {
 	size := 0
 	for _, r := range left {
-		for _, e := range r.lost {
-			if (e.kind() == opMark) != (r.lost[0].kind() == opMark) {
-				break
-			}
-			if len(steps) == batchWrites || size >= batchBytes {
-				return steps
-			}
-			steps, size = append(steps, step{r, e}), size+len(e.body)
+		if len(steps) == batchWrites || size >= batchBytes {
+			break
 		}
+		e := r.lost[0]
+		steps, size = append(steps, step{r, e}), size+len(e.body)
 	}
 	return steps
 }
@@ -156,8 +157,6 @@ func (s *Store) rerun(steps []step) error {
 		calls[i] = s.againCall(e.entry.stream, e.write, e.ackedAs)
 		e.lost = e.lost[1:]
 	}
-	var refused error
-	given := 0
 	for i, cmd := range s.run(ctx, opReplay, calls) {
 		e := steps[i]
 		v, err := slice(cmd)
@@ -171,8 +170,8 @@ func (s *Store) rerun(steps []step) error {
 			e.err = again
 			continue
 		default:
-			refused, e.gone = err, true
-			given++
+			e.refused, e.gone = err, true
+			e.given++
 			s.metrics.replayGivenUp(e.kind())
 			continue
 		}
@@ -182,9 +181,6 @@ func (s *Store) rerun(steps []step) error {
 		if at, ok := s.rewritten(e.entry, got); ok {
 			e.ats[e.entry] = at
 		}
-	}
-	if refused != nil {
-		s.log.Error("replay_failed", "writes", given, "error", refused)
 	}
 	if ctx.Err() != nil {
 		return classify(ctx.Err())
