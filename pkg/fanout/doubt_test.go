@@ -45,7 +45,11 @@ func TestANodeThatStandsStillLeavesWorkersToTheOthers(t *testing.T) {
 	for i := range frozen { // in two partitions of that node
 		ask(notify.Topic(fmt.Sprint("frozen/", 1+i%2)), uint16(1+i%2), 0)
 	}
-	testkit.Eventually(t, 5*time.Second, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.doubted[1] && r.doubted[2] && r.doubts == 2 }, "both in doubt")
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.lanes[1].trust == tried && r.lanes[2].trust == tried && r.doubts == 2
+	}, "both in doubt")
 	testkit.Eventually(t, 5*time.Second, func() bool { return h.now.Load() <= 2 }, "the calls before that have ended")
 	h.most.Store(0)
 	for i := range 50 {
@@ -59,11 +63,15 @@ func TestANodeThatStandsStillLeavesWorkersToTheOthers(t *testing.T) {
 	if most := h.most.Load(); most > 2 {
 		t.Errorf("%d of 8 workers asked the node that stands still, want at most 2", most)
 	}
-	r.trust(2) // a link of it came up
+	r.trust(2, 0) // a link of it came up
 	testkit.Eventually(t, 5*time.Second, func() bool { return h.most.Load() > 2 }, "a lane that is trusted has all places")
-	testkit.Eventually(t, 5*time.Second, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.doubted[2] }, "until it does not answer again")
+	testkit.Eventually(t, 5*time.Second, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.lanes[2].trust != trusted }, "until it does not answer again")
 	close(h.thawed["frozen/1"])
-	doubts := func() (one, two bool) { r.mu.Lock(); defer r.mu.Unlock(); return r.doubted[1], r.doubted[2] }
+	doubts := func() (one, two bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.lanes[1].trust != trusted, r.lanes[2].trust != trusted
+	}
 	testkit.Eventually(t, 5*time.Second, func() bool { one, _ := doubts(); return !one }, "one of the partitions answers again")
 	testkit.Eventually(t, 5*time.Second, func() bool { return answersFor(l, "frozen/1") >= frozen/2 }, "all of its questions are answered")
 	if _, two := doubts(); !two || r.waiting() < frozen/4 {
@@ -73,8 +81,8 @@ func TestANodeThatStandsStillLeavesWorkersToTheOthers(t *testing.T) {
 	testkit.Eventually(t, 5*time.Second, func() bool { return r.waiting() == 0 }, "all questions end when the node goes on")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.doubted[1] || r.doubted[2] || r.doubts != 0 || r.slow.len() != 0 {
-		t.Errorf("doubts are left: %v, %d", r.doubted[1:3], r.doubts)
+	if r.lanes[1].trust != trusted || r.lanes[2].trust != trusted || r.doubts != 0 || r.slow != 0 {
+		t.Errorf("doubts are left: %+v, %d, %d", r.lanes[1:3], r.doubts, r.slow)
 	}
 }
 
@@ -255,7 +263,7 @@ func TestABatchThatWentWrongIsAskedLaneByLane(t *testing.T) {
 		t.Errorf("asked for %v topics in %d questions, want %d of each in 4", asked, len(e.asked), want)
 	}
 	// In doubt they have no more places than others of their lane.
-	h.recover.doubted[1], h.recover.doubts = true, h.recover.doubtful
+	h.recover.lanes[1].trust, h.recover.doubts = doubted, h.recover.doubtful
 	for _, q := range e.asked {
 		q.attempt = 1
 		h.recover.ready.push(&ticket{query: q, state: isReady})
@@ -265,7 +273,7 @@ func TestABatchThatWentWrongIsAskedLaneByLane(t *testing.T) {
 			t.Fatalf("picked %+v, want one of lane 0", k)
 		}
 	}
-	if k := h.recover.pickLocked(); k != nil || h.recover.slow.len() != 2 {
-		t.Errorf("picked %+v, and %d have no place; want nothing, and 2", k, h.recover.slow.len())
+	if k := h.recover.pickLocked(); k != nil || h.recover.slow != 2 {
+		t.Errorf("picked %+v, and %d have no place; want nothing, and 2", k, h.recover.slow)
 	}
 }

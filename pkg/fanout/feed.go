@@ -110,12 +110,13 @@ func (f *feed) down() uint32 {
 	for _, l := range f.hub.loops {
 		l.setLink(f.lane, gen, false)
 	}
+	f.hub.recover.lose(f.lane)
 	return gen
 }
 
 // raise opens a generation: every loop orders its channels.
 func (f *feed) raise(gen uint32) {
-	f.hub.recover.trust(f.lane)
+	f.hub.recover.trust(f.lane, gen)
 	f.mu.Lock()
 	f.up = true
 	f.mu.Unlock()

@@ -42,11 +42,11 @@ func TestALaneTouchesItsTopicsAlone(t *testing.T) {
 		l.step()
 		return gen
 	}
-	doubted := h.recover.doubted
-	doubted[feedA.lane], doubted[feedB.lane] = true, true
+	lanes := h.recover.lanes
+	lanes[feedA.lane].trust, lanes[feedB.lane].trust = doubted, tried
 	genA := up(feedA)
 	ordered(feedA, 1, "its own topic")
-	if doubted[feedA.lane] || !doubted[feedB.lane] {
+	if lanes[feedA.lane].trust != trusted || lanes[feedB.lane].trust == trusted {
 		t.Error("a link that came up ends the doubt in its own lane alone")
 	}
 	ordered(feedB, 0, "a lane that is down")

@@ -21,9 +21,6 @@ const (
 
 // A recoverer asks history. Every topic and every subscription has one ticket and so at most one question that waits or runs; a newer
 // question takes the place of one that waits, or follows one that runs (whose answer its token has made stale).
-//
-// A lane whose last answer did not come in time is in doubt until one does: on a cluster a node may stand still while the others are well. All that
-// is in doubt shares a quarter of the workers.
 type recoverer struct {
 	history  History
 	keys     *keyspace.Map
@@ -35,9 +32,10 @@ type recoverer struct {
 
 	mu      sync.Mutex // a leaf; guards the fields below and the tickets
 	ready   fifo[*ticket]
-	slow    fifo[*ticket] // the same of those in doubt that found no place
 	later   tickets
-	doubted []bool    // by lane
+	lanes   []standing
+	turn    int       // the lane in doubt that had the last turn
+	slow    int       // tickets in the lanes' queues
 	doubts  int       // questions in doubt that run
 	paced   time.Time // when the next paced question has its turn
 	pending int       // tickets that wait or run
@@ -48,6 +46,7 @@ type ticket struct {
 	query query
 	state ticketState
 	doubt bool // while it runs: it counts among the doubts
+	void  bool // while it runs: it is answered without asking
 	again bool // while it runs: next is to follow
 	next  query
 	due   time.Time // while it is later
@@ -65,7 +64,7 @@ const (
 
 func newRecoverer(o Options) *recoverer {
 	return &recoverer{history: o.History, keys: o.Keys, timeout: o.CallTimeout, workers: o.Workers, doubtful: max(o.Workers/4, 1),
-		gap: time.Second / time.Duration(o.RecoverRate), wake: make(chan struct{}, 1), doubted: make([]bool, o.lanes())}
+		gap: time.Second / time.Duration(o.RecoverRate), wake: make(chan struct{}, 1), lanes: make([]standing, o.lanes())}
 }
 
 // ask puts a question. The answer goes to the shard's loop.
@@ -201,77 +200,15 @@ func (r *recoverer) take() (*ticket, time.Duration) {
 	return nil, time.Hour
 }
 
-// pickLocked is the next ticket that is ready and has a place, now running; nil: none.
-func (r *recoverer) pickLocked() *ticket {
-	for {
-		place, from := r.doubts < r.doubtful, &r.ready
-		if place && r.slow.len() > 0 {
-			from = &r.slow
-		}
-		if from.len() == 0 {
-			return nil
-		}
-		k := from.pop()
-		q := &k.query
-		if q.sub != nil && q.sub.gone.Load() { // nobody is there for the answer
-			k.state, k.query = idle, query{}
-			r.pending--
-			continue
-		}
-		k.doubt = q.oneLane() && r.doubted[q.lane]
-		if k.doubt && !place {
-			r.slow.push(k)
-			continue
-		}
-		if k.doubt {
-			r.doubts++
-		}
-		k.state = isRunning
-		return k
-	}
-}
-
-// endedLocked notes how a question went.
-func (r *recoverer) endedLocked(k *ticket, inTime bool) {
-	if k.doubt {
-		k.doubt = false
-		r.doubts--
-	}
-	if !k.query.oneLane() {
-		return
-	}
-	if inTime {
-		r.trustLocked(k.query.lane)
-	} else {
-		r.doubted[k.query.lane] = true
-	}
-}
-
-// trust ends the doubt in a lane: a node answers its new link.
-func (r *recoverer) trust(lane uint16) {
-	r.mu.Lock()
-	r.trustLocked(lane)
-	r.mu.Unlock()
-	r.rouse()
-}
-
-func (r *recoverer) trustLocked(lane uint16) {
-	if !r.doubted[lane] {
-		return
-	}
-	r.doubted[lane] = false
-	for r.slow.len() > 0 {
-		r.ready.push(r.slow.pop())
-	}
-}
-
 func (r *recoverer) work(ctx context.Context, k *ticket) {
 	q := k.query // while it runs, ask leaves it alone
 	a := answer{query: q}
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	switch q.why {
-	case comparing, verifying:
+	switch {
+	case k.void:
+		a.err = notify.ErrUnavailable
+	case q.why == comparing, q.why == verifying:
 		a.tops, a.err = r.history.Tops(ctx, r.streams(q.batch))
 		if errors.As(a.err, &a.failed) && len(a.failed) == len(q.batch) && slices.Contains(a.failed, nil) {
 			a.err = nil
@@ -279,9 +216,9 @@ func (r *recoverer) work(ctx context.Context, k *ticket) {
 		if a.err == nil && len(a.tops) != len(q.batch) {
 			a.err = notify.ErrUnavailable
 		}
-	case renewing:
+	case q.why == renewing:
 		a.err = r.history.Renew(ctx, r.streams(q.batch))
-	case resyncing:
+	case q.why == resyncing:
 		a.recovery, a.err = r.history.Recover(ctx, r.streamOf(q.topic), q.from, q.limit)
 	default:
 		a.recovery, a.err = r.history.Recover(ctx, q.sub.stream, q.from, q.limit)

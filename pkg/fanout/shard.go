@@ -59,6 +59,7 @@ type query struct {
 	attempt int    // calls that went wrong before
 	paced   bool   // one of very many: in its turn
 	lane    uint16 // of what is asked for; see oneLane
+	gen     uint32 // of a resync: of its lane's link
 	batch   []mark
 	ticket  *ticket // nil: a question of its own
 }
@@ -123,7 +124,10 @@ func (x *shard) link(lane uint16, gen uint32, up bool) {
 			}
 			x.enter(t, waits)
 			t.seq++
-			t.sync, t.dirty = nil, false
+			t.dirty = false
+			if t.sync != nil { // its ticket keeps its turn
+				*t.sync = syncing{ticket: t.sync.ticket}
+			}
 		}
 		x.comparing = slices.DeleteFunc(x.comparing, func(m mark) bool { return m.seq != m.topic.seq })
 	}

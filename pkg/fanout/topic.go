@@ -219,7 +219,7 @@ func (x *shard) startSync(t *topic, why reason) {
 }
 
 func (x *shard) askSync(t *topic, attempt int, paced bool) {
-	q := query{why: resyncing, topic: t, lane: t.lane, token: t.seq, attempt: attempt, paced: paced}
+	q := query{why: resyncing, topic: t, lane: t.lane, gen: x.links[t.lane].gen, token: t.seq, attempt: attempt, paced: paced}
 	if t.known {
 		if !empty(t.pos.Epoch) { // else from the beginning, whatever time it is by now: t was heard all along
 			q.from = t.pos
