@@ -313,3 +313,37 @@ func TestWhatComesAgainIsInOrderThoughItsTroubleEndsInsideAPipeline(t *testing.T
 		})
 	}
 }
+
+// What stands where the stream of another should be is somebody else's, or of another build.
+func TestAStreamThatCannotBeReadKeepsNoneOfItsNeighboursFromComingBack(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(b *bench, meta string) error{
+		"another type": func(b *bench, meta string) error { return b.rdb.Set(b.ctx, meta, "made by hand", 0).Err() },
+		"no top":       func(b *bench, meta string) error { return b.rdb.HDel(b.ctx, meta, "s").Err() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, r := countedBench(t, store.Options{})
+			broken, well := stream("a"), stream("b")
+			for i := 0; b.keys.Partition(well) != b.keys.Partition(broken); i++ {
+				well = stream(fmt.Sprint("b/", i))
+			}
+			b.publish(broken, "kept")
+			kept := b.publish(well, "kept").Position
+			behind := b.snapshot(b.keys.Event(well).All()...)
+			b.publish(well, "lost")
+			behind()
+			if err := spoil(b, b.keys.Event(broken).Meta); err != nil {
+				t.Fatal(err)
+			}
+			b.newHistory()
+			run(b, b.publisher)
+			testkit.Eventually(t, soon, func() bool { return replayed(t, r)["publish"] == 1 }, "write the other again")
+			if got := ids(b.recover(well, kept, 10).Messages); cmp.Diff([]string{"lost"}, got) != "" {
+				t.Errorf("got %v", got)
+			}
+			if holds(t, r) != 3 {
+				t.Errorf("%v are held", holds(t, r))
+			}
+		})
+	}
+}

@@ -107,9 +107,14 @@ func (s *Store) standings(ctx context.Context, turns []turn) []*rerun {
 	for n, cmd := range s.run(ctx, opReplay, calls) {
 		v, err := replyOf(cmd, 1+len(of[n]))
 		for i, r := range of[n] {
-			if r.err = unfinished(err); err == nil {
-				r.standing = standingOf(v[0], v[1+i])
+			if r.err = unfinished(err); err != nil {
+				continue
 			}
+			if unread, ok := v[1+i].(error); ok { // this one alone
+				r.err = unfinished(unread)
+				continue
+			}
+			r.standing = standingOf(v[0], v[1+i])
 		}
 	}
 	return found
