@@ -37,11 +37,17 @@ func (s *Store) Age(by time.Duration) {
 			e.Value.(*entry).since = e.Value.(*entry).since.Add(-by)
 		}
 		for _, k := range s.ring.parts[i].streams {
-			if !k.behind.IsZero() {
-				k.behind = k.behind.Add(-by)
+			if k.behind > 0 {
+				k.behind = min(k.behind+int(by/pollEvery), ringStuck)
 			}
 		}
 	}
+}
+
+// Polled gives the ring a poll of a stream's partition, of that history and from that time, and returns how many writes it let go as stuck.
+func (s *Store) Polled(st notify.Stream, history string, at time.Time) int {
+	_, stuck := s.ring.polled(s.keys.Partition(st), poll{at: at, history: history})
+	return stuck
 }
 
 // Primary is who counts as the primary after all Sentinels have answered with addr and epoch, when known was known at the end and asked at the beginning.

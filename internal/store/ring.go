@@ -12,7 +12,7 @@ import (
 const (
 	ringBytes  = 64 << 20
 	ringLife   = 120 * time.Second // of a write, where no replica says that it has it
-	ringStuck  = 10 * time.Minute  // of a stream of which Redis may have lost something, and which cannot be compared with it all that time
+	ringStuck  = 300               // polls that find a stream behind, ten minutes of them: it cannot be compared with Redis, or not be written again
 	entryBytes = 512               // of an entry besides its body and ids: names, list, map
 	pollMost   = 64                // polls that replicas have yet to reach
 )
@@ -50,7 +50,7 @@ type poll struct {
 type kept struct {
 	history string // of the Redis that has all of it; "": of several, or it is not sure
 	entries []*entry
-	behind  time.Time // since when it is known that it is another history than Redis'; zero: it is the same, or nobody has looked
+	behind  int // polls in a row that found Redis to be of another one
 }
 
 // An entry is one acknowledged write.
@@ -205,17 +205,16 @@ func (r *ring) polled(part int, got poll) (behind []notify.Stream, stuck int) {
 	for st, k := range p.streams {
 		switch {
 		case k.history == got.history:
-			k.behind = time.Time{}
+			k.behind = 0
 			continue
-		case k.behind.IsZero():
-			k.behind = got.at
-		case got.at.Sub(k.behind) > ringStuck:
+		case k.behind == ringStuck:
 			for range len(k.entries) {
 				r.dropLocked(p, k.entries[0], leftStuck)
 				stuck++
 			}
 			continue
 		}
+		k.behind++
 		behind = append(behind, st)
 	}
 	return behind, stuck

@@ -222,6 +222,25 @@ func TestAStreamThatIsStuckLeavesTheRing(t *testing.T) {
 	}
 }
 
+// While Redis is away nobody can compare anything with it, and nothing is stuck.
+func TestAnOutageMakesNothingStuck(t *testing.T) {
+	t.Parallel()
+	b := realBench(t, store.Options{})
+	s, at := stream("a"), time.Now()
+	b.publish(s, "m1", "m2")
+	if n := b.publisher.Polled(s, "another", at) + b.publisher.Polled(s, "another", at.Add(time.Hour)); n != 0 {
+		t.Fatalf("%d were stuck at the second poll, after an hour in which there was none", n)
+	}
+	for i := 2; i < 300; i++ {
+		if n := b.publisher.Polled(s, "another", at); n != 0 {
+			t.Fatalf("%d were stuck after %d polls", n, i)
+		}
+	}
+	if n := b.publisher.Polled(s, "another", at) + b.publisher.Polled(s, "another", at); n != 2 {
+		t.Errorf("%d were stuck after ten minutes of polls, want 2", n)
+	}
+}
+
 func TestTheEndWaitsForReplicas(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
