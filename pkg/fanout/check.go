@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,8 +16,20 @@ import (
 // indexMemory is how long the change index remembers a write (60 s), less what clocks and a slow check may take.
 const indexMemory = 55 * time.Second
 
-// checkSpare is how many names more than there are topics here a look at a partition may bring.
-const checkSpare = 64
+// A look at a partition brings at most checkTimes as many names as there are topics here, and checkSpare: to read that many takes Redis about as long
+// as to compare all of those topics.
+const (
+	checkTimes = 8
+	checkSpare = 64
+)
+
+// Where much must be compared it is in up to checkParts parts, one after the other within checkSpread of the interval: Redis feels no burst, and what was
+// lost still comes within 20 s.
+const (
+	checkParts  = 16
+	checkSpread = 0.4
+	checkNames  = 1024 // so many that are named are no burst
+)
 
 // checkScript only reads. KEYS the index, the last tick. ARGV the tick from which on streams are named, most names. Answers {history id or ”, tick or '0',
 // members}.
@@ -46,8 +59,8 @@ func (g glance) misses(next glance) bool {
 }
 
 // A checker notices a message that was lost and that nothing followed, so that there is no gap: at every check it reads which streams were
-// written, and has their topics compared with Redis. What it reads is bounded by what is heard here, however much is written: where more streams of
-// a partition were written than that, all topics of the partition are compared; a partition of which nobody here hears anything is not looked at.
+// written, and has their topics compared with Redis. What it reads is bounded by what is heard here, however much is written: where so many more streams
+// of a partition were written that it is cheaper, all topics of the partition are compared; one of which nobody here hears anything is not looked at.
 type checker struct {
 	hub  *Hub
 	last []glance // by partition: the last look that succeeded
@@ -67,10 +80,16 @@ func (c *checker) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if !c.compare(ctx, c.look(ctx)) {
-			return
+		next := time.Now().Add(every*7/10 + rand.N(every*6/10+1))
+		for i, f := range c.look(ctx).parts() {
+			if i > 0 {
+				pause(ctx, time.Duration(float64(every)*checkSpread/checkParts))
+			}
+			if !c.compare(ctx, f) {
+				return
+			}
 		}
-		timer.Reset(every*7/10 + rand.N(every*6/10+1))
+		timer.Reset(time.Until(next))
 	}
 }
 
@@ -78,6 +97,32 @@ func (c *checker) run(ctx context.Context) {
 type finding struct {
 	channels []string
 	all      map[int]bool // partitions of which everything must be
+}
+
+// parts cuts f into what is compared at once: even shares of the partitions, and of what is named if it is much.
+func (f finding) parts() []finding {
+	parts := make([]finding, 1, checkParts)
+	names := max((len(f.channels)+checkParts-1)/checkParts, checkNames)
+	for named := range slices.Chunk(f.channels, names) {
+		if parts[0].channels != nil {
+			parts = append(parts, finding{})
+		}
+		parts[len(parts)-1].channels = named
+	}
+	i, n := 0, (len(f.all)+checkParts-1)/checkParts
+	for p := range f.all {
+		if len(parts[i].all) == n {
+			i++
+		}
+		if i == len(parts) {
+			parts = append(parts, finding{})
+		}
+		if parts[i].all == nil {
+			parts[i].all = map[int]bool{}
+		}
+		parts[i].all[p] = true
+	}
+	return parts
 }
 
 // look reads what changed. A partition that cannot be read is no news here, the feed says when Redis is away: its next look covers more.
@@ -95,7 +140,7 @@ func (c *checker) look(ctx context.Context) (f finding) {
 			continue
 		}
 		index, tick := keys.ChangeIndex(p)
-		a := asked{p, held + checkSpare}
+		a := asked{p, checkTimes*held + checkSpare}
 		cmds = append(cmds, checkScript.Eval(ctx, pipe, []string{index, tick}, c.last[p].tick, a.most)) // inclusive: the same tick can come again
 		each = append(each, a)
 	}

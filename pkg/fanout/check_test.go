@@ -1,8 +1,12 @@
 package fanout
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,7 +17,7 @@ import (
 	"allim/pkg/notify"
 )
 
-// Others write 5,000 streams of a partition of which this gateway hears one: it reads 65 names, and compares its own.
+// Others write 5,000 streams of a partition of which this gateway hears one: it reads 72 names, and compares its own.
 func TestTheCheckReadsNoMoreThanWhatIsHeardHere(t *testing.T) {
 	t.Parallel()
 	srv := testkit.Redis(t)
@@ -66,9 +70,15 @@ func TestTheCheckReadsNoMoreThanWhatIsHeardHere(t *testing.T) {
 		t.Errorf("three writes since: found %d channels, all of %v, %q scripts", len(f.channels), f.all, scripts())
 	}
 	ms++
-	write(others[:checkSpare+1]...)
+	const most = checkTimes + checkSpare
+	write(others[:most-2]...) // and the heard one is of the last tick
+	if f := c.look(ctx); len(f.channels) != most-1 || len(f.all) != 0 {
+		t.Errorf("as many names as it reads: found %d channels, all of %v", len(f.channels), f.all)
+	}
+	ms++
+	write(others[:most]...)
 	if f := c.look(ctx); !f.all[part] {
-		t.Errorf("as many names as may be: found %d channels, all of %v", len(f.channels), f.all)
+		t.Errorf("one more: found %d channels, all of %v", len(f.channels), f.all)
 	}
 	h.begun = h.begun.Add(-time.Hour)
 	l.opt.Linger = 0
@@ -79,5 +89,75 @@ func TestTheCheckReadsNoMoreThanWhatIsHeardHere(t *testing.T) {
 	l.sweep()
 	if n := h.held(part); n != 0 {
 		t.Errorf("%d topics are held at the end", n)
+	}
+}
+
+// Whatever must be compared is, once, and no part of it is a burst.
+func TestWhatMustBeComparedIsInParts(t *testing.T) {
+	for _, c := range []struct{ names, all, parts, most, mostAll int }{
+		{0, 0, 1, 0, 0},
+		{checkNames, 0, 1, checkNames, 0},
+		{checkNames + 1, 1, 2, checkNames, 1},
+		{100_000, 0, checkParts, 6250, 0},
+		{3, 3, 3, 3, 1},
+		{2000, 128, checkParts, checkNames, 8},
+		{100_001, 1023, checkParts, 6251, 64},
+	} {
+		f := finding{all: map[int]bool{}}
+		for i := range c.names {
+			f.channels = append(f.channels, fmt.Sprint(i))
+		}
+		for p := range c.all {
+			f.all[p] = true
+		}
+		parts := f.parts()
+		var names []string
+		all := map[int]bool{}
+		for _, p := range parts {
+			names = append(names, p.channels...)
+			maps.Copy(all, p.all)
+			if len(p.channels) > c.most || len(p.all) > c.mostAll {
+				t.Errorf("%+v: a part has %d names and %d partitions", c, len(p.channels), len(p.all))
+			}
+		}
+		if len(parts) != c.parts || !slices.Equal(names, f.channels) || !maps.Equal(all, f.all) {
+			t.Errorf("%+v: %d parts with %d names and %d partitions", c, len(parts), len(names), len(all))
+		}
+	}
+	o := Options{}.withDefaults()
+	if late := float64(o.CheckEvery)*(1.3+checkSpread) + 2*float64(o.Sweep); late > float64(19*time.Second) {
+		t.Errorf("a lost message is read %v after it was, which leaves history less than 1 s of 20", time.Duration(late))
+	}
+}
+
+// After a failover everything here must be compared: the loops are asked for a share of it at a time, with a pause before the next.
+func TestThePartsOfACheckAreNotABurst(t *testing.T) {
+	t.Parallel()
+	const every = 800 * time.Millisecond
+	h, _, l := stillHub(t, Options{Redis: testkit.Redis(t).ClientAs("gateway"), CheckEvery: every})
+	c := newChecker(h)
+	for i := range 2000 {
+		h.Attach(notify.Stream{Tenant: "default", Topic: notify.Topic(fmt.Sprint("t/", i))}, From{Live: true}, &countSink{})
+	}
+	l.step()
+	for p := range c.last {
+		c.last[p].id = "another"
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var run sync.WaitGroup
+	run.Go(func() { c.run(ctx) })
+	defer run.Wait()
+	defer stop()
+	asked := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.asked) }
+	var first time.Time
+	for i := range checkParts {
+		testkit.Eventually(t, 10*time.Second, func() bool { return asked() > 0 }, fmt.Sprint("part ", i))
+		if first.IsZero() {
+			first = time.Now()
+		}
+		l.step()
+	}
+	if took, want := time.Since(first), time.Duration(float64(every)*checkSpread*(checkParts-2)/checkParts); took < want {
+		t.Errorf("all parts within %v, want them spread over %v", took, want)
 	}
 }
