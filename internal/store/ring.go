@@ -99,7 +99,9 @@ func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, 
 			break
 		}
 	}
-	r.trimLocked(part, got.history, now.Add(-ringLife), leftByAge)
+	if first := p.entries.Front().Value.(*entry); p.streams[first.stream].history == got.history { // else the next poll does: not each write goes past much that is stuck
+		r.trimLocked(part, got.history, now.Add(-ringLife), leftByAge)
+	}
 	for r.bytes > r.most && !r.replicatedLocked() { // with replicas, what was on its way when it was full has its place, too
 		r.dropOldestLocked()
 	}
@@ -246,15 +248,17 @@ func (r *ring) held() (parts []int) {
 	return parts
 }
 
-// trimLocked lets go what the Redis of that history was known to have at a time. What another one has stays: it is looked at first.
+// trimLocked lets go what the Redis of that history was known to have at a time. What another one has stays: it is looked at first, and holds up nothing behind it.
 func (r *ring) trimLocked(part int, history string, until time.Time, why ringLeft) {
 	p := &r.parts[part]
-	for front := p.entries.Front(); front != nil; front = p.entries.Front() {
-		e := front.Value.(*entry)
-		if e.since.After(until) || p.streams[e.stream].history != history {
+	for at := p.entries.Front(); at != nil; {
+		e := at.Value.(*entry)
+		if e.since.After(until) {
 			return
 		}
-		r.dropLocked(p, e, why)
+		if at = at.Next(); p.streams[e.stream].history == history {
+			r.dropLocked(p, e, why)
+		}
 	}
 }
 
