@@ -88,8 +88,4 @@ func (s *Store) Remark(ctx context.Context) {
 }
 
 // Remarks is the number of marks that wait for their items.
-func (s *Store) Remarks() int {
-	s.remarksMu.Lock()
-	defer s.remarksMu.Unlock()
-	return len(s.remarks)
-}
+func (s *Store) Remarks() int { return s.remarksLeft() }

@@ -36,6 +36,13 @@ func (s *Store) remark(m remark) {
 	s.remarks[m.of] = m
 }
 
+// remarksLeft is the number of marks that wait for their items.
+func (s *Store) remarksLeft() int {
+	s.remarksMu.Lock()
+	defer s.remarksMu.Unlock()
+	return len(s.remarks)
+}
+
 // remarkDue makes the marks again whose pause is over.
 func (s *Store) remarkDue(now time.Time) {
 	s.remarksMu.Lock()

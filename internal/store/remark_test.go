@@ -104,3 +104,21 @@ func TestMarksThatWaitForAnItemAreMadeInTheirOrder(t *testing.T) {
 		t.Errorf("%d wait", n)
 	}
 }
+
+func TestTheEndSaysWhichMarksStillWaitForTheirItems(t *testing.T) {
+	t.Parallel()
+	for name, tries := range map[string]int{"they may come": 0, "it was their last try": 4} {
+		t.Run(name, func(t *testing.T) {
+			var said safeBuffer
+			b := withoutItem(t, store.Options{Log: slog.New(slog.NewTextHandler(&said, nil))}, nil)
+			for range tries {
+				b.Store.Remark(b.ctx)
+			}
+			run(b, b.Store)()
+			want := map[bool]string{true: "msg=ring_unsettled writes=1", false: "msg=items_missing marks=1"}[tries == 0]
+			if strings.Count(said.String(), "marks=")+strings.Count(said.String(), "writes=") != 1 || !strings.Contains(said.String(), want) {
+				t.Errorf("want %s alone; the log:\n%s", want, said.String())
+			}
+		})
+	}
+}

@@ -118,7 +118,8 @@ func (s *Store) finish() {
 	}
 	s.remarkDue(time.Now().Add(time.Hour)) // all: their turn does not come any more
 	s.writer.idle(ctx)
-	if writes := s.ring.unsettled(); writes > 0 {
+	s.remarkDue(time.Time{}) // none is due: it tells which wait no more
+	if writes := s.ring.unsettled() + s.remarksLeft(); writes > 0 {
 		s.log.Error("ring_unsettled", "writes", writes)
 	}
 	s.flushReplicas()
