@@ -37,7 +37,7 @@ export class Connection {
   #live = null; // the one whose frames count: it had its welcome
   /** @type {Link | null} */
   #next = null; // dialled, no welcome yet. While moving, #live is there too
-  #turn = 0; // counts dials: a token that comes late belongs to a dial that was given up
+  #turn = 0; // counts dials: a token of another turn belongs to a dial that was given up
   #dialling = false; // a token is being fetched, or #next is under way
   #left = false; // by close()
   #asked = false; // the live connection was asked to move
@@ -72,18 +72,21 @@ export class Connection {
     return typeof this.#dial.token === "function";
   }
 
-  /** Dials; a dial under way is given up. Call once; afterwards the connection sees to itself. */
-  async start() {
-    const turn = ++this.#turn;
+  /**
+   * Dials; a dial under way is given up. Call once; afterwards the connection sees to itself.
+   * @param {number} [turn] in which a token is asked for again: the first that comes is used
+   */
+  async start(turn = ++this.#turn) {
     this.#next?.close();
     this.#next = null;
-    this.#startIn(TOKEN_MS);
+    this.#startIn(TOKEN_MS, turn);
     this.#dialling = true;
     this.#dialled = this.#clock.now();
     if (!this.#live) this.#become({ state: "connecting" });
     try {
       const token = await this.token();
       if (turn !== this.#turn) return;
+      turn = ++this.#turn;
       this.#startIn();
       this.#next = new Link(
         {
@@ -106,10 +109,13 @@ export class Connection {
     }
   }
 
-  /** @param {number} [ms] until the next dial; absent: none is due */
-  #startIn(ms) {
+  /**
+   * @param {number} [ms] until the next dial; absent: none is due
+   * @param {number} [turn]
+   */
+  #startIn(ms, turn) {
     this.#clock.clearTimeout(this.#retry);
-    this.#retry = ms === undefined ? ms : this.#clock.setTimeout(() => this.start(), ms);
+    this.#retry = ms === undefined ? ms : this.#clock.setTimeout(() => this.start(turn), ms);
   }
 
   /**
@@ -178,6 +184,7 @@ export class Connection {
    */
   #failed(end, used) {
     const { code } = end;
+    this.#turn++;
     this.#dialling = false;
     const another = this.renewable || (this.#dial.token ?? "") !== used || (this.#welcomed && !used); // a cookie may be new
     const final = (code === 4401 && !another) || (code >= 4500 && code < 5000);

@@ -147,6 +147,41 @@ test("a token that never comes is asked for again", async (t) => {
   await until("open", () => client.state === "open");
 });
 
+test("a token that takes longer than that is used when it comes, once, and never for a dial that was given up", async (t) => {
+  const { gateway, page } = await world(t);
+  /** @type {{resolve: (token: string) => void, reject: (error: Error) => void}[]} */
+  const asked = [];
+  const slow = () => new Promise((resolve, reject) => asked.push({ resolve, reject }));
+  const { client, clock } = page({ token: slow });
+  await until("asked", () => asked.length === 1);
+  clock.pass(40_000);
+  await until("asked again", () => asked.length === 2);
+  asked[0].resolve("t0");
+  const peer = await gateway.welcome();
+  assert.equal(peer.protocols[1], "bearer.t0");
+  await until("open", () => client.state === "open");
+  asked[1].resolve("t1");
+  clock.pass(40_000);
+  assert.equal(asked.length, 2);
+
+  peer.socket.terminate();
+  await until("waiting", () => client.state === "waiting");
+  clock.pass(35_000);
+  await until("asked twice", () => asked.length === 4);
+  asked[2].reject(new Error("login is down"));
+  await until("waiting", () => client.state === "waiting");
+  asked[3].resolve("t3"); // its dial has failed: the next one asks itself
+  await new Promise((resolve) => setImmediate(resolve));
+  clock.pass(1_000);
+  await until("asked anew", () => asked.length === 5);
+  const fresh = client.auth("other"); // whoever that is: the tokens of before are not theirs
+  for (const { resolve } of asked) resolve("late");
+  assert.equal((await gateway.welcome()).protocols[1], "bearer.other");
+  await fresh;
+  await until("open", () => client.state === "open");
+  assert.equal(gateway.accepted, 2);
+});
+
 test("silence for two pings is asked about, and no answer within 10 s is a lost connection", async (t) => {
   const { gateway, page } = await world(t);
   const { client, clock, said } = page();
