@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	notifyChunk = 128                    // users written at once: one pipeline
-	patience    = 50 * time.Millisecond  // for them, until the next are begun all the same
-	reserve     = 100 * time.Millisecond // kept of the caller's deadline for the way back of an answer
+	notifyChunk  = 128                    // users written at once: one pipeline
+	patience     = 50 * time.Millisecond  // for them, until the next are begun all the same
+	chunksAtOnce = 8                      // of one call, where all of Redis may be slow: the store has room for 128
+	reserve      = 100 * time.Millisecond // kept of the caller's deadline for the way back of an answer
 )
 
 // publisher is the service allim.v1.Publisher.
@@ -94,7 +95,11 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
 	streams, at := distinct(p.Tenant, topics)
-	results := notifyAll(ctx, s.Store.Write, streams, m, store.Level(r.Level))
+	atOnce := chunksAtOnce
+	if s.Store.Divided() { // and gives each part its share
+		atOnce = len(streams)
+	}
+	results := notifyAll(ctx, s.Store.Write, streams, m, store.Level(r.Level), atOnce)
 	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
 	var failed error
 	written := 0
@@ -119,12 +124,17 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 // writer is Store.Write, which tries again what Redis did not take, until ctx ends.
 type writer func(context.Context, []notify.Stream, *notify.Message, store.Level) []store.Result
 
-// notifyAll writes a chunk of users after the other. One that takes long, since the part of Redis that has some of them is away, holds up none behind it.
-func notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message, level store.Level) []store.Result {
-	results := make([]store.Result, len(streams))
+// notifyAll writes a chunk of users after the other. One that takes long, since the part of Redis that has some of them is away, holds up none behind it,
+// until so many are under way: one call must not take the room of all others.
+func notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message, level store.Level, atOnce int) []store.Result {
+	results, room := make([]store.Result, len(streams)), make(chan struct{}, atOnce)
 	var all sync.WaitGroup
 	from := 0
 	for at := range slices.Chunk(streams, notifyChunk) {
+		select {
+		case room <- struct{}{}:
+		case <-ctx.Done():
+		}
 		if ctx.Err() != nil {
 			break
 		}
@@ -133,6 +143,7 @@ func notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notif
 		all.Go(func() {
 			copy(into, do(ctx, at, m, level))
 			close(done)
+			<-room
 		})
 		select {
 		case <-done:

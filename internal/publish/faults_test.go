@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -172,7 +173,7 @@ func TestNotifyStopsBeforeTheDeadlineAndSaysWhoIsLeft(t *testing.T) {
 		}
 		return make([]store.Result, len(to))
 	}
-	results := notifyAll(ctx, slow, streams, &notify.Message{}, store.Committed)
+	results := notifyAll(ctx, slow, streams, &notify.Message{}, store.Committed, chunksAtOnce)
 	for i, r := range results {
 		if tried := i < 3*notifyChunk; (r.Err == nil) != tried || !tried && !errors.Is(r.Err, notify.ErrUnavailable) {
 			t.Fatalf("result %d: got %v", i, r.Err)
@@ -202,11 +203,33 @@ func TestUsersOfARedisThatIsAwayHoldUpNoOthers(t *testing.T) {
 		<-ctx.Done()
 		return results
 	}
-	for i, r := range notifyAll(ctx, do, streams, &notify.Message{}, store.Committed) {
+	for i, r := range notifyAll(ctx, do, streams, &notify.Message{}, store.Committed, 1000) {
 		if (r.Err != nil) != away(i) {
 			t.Fatalf("result %d: got %v", i, r.Err)
 		}
 	}
+}
+
+func TestALargeNotifyLeavesRoomForOthersWhileRedisIsSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		streams, _ := distinct("default", topicsOf(t, names(20*notifyChunk, "u%d")))
+		var now, most atomic.Int64
+		slow := func(_ context.Context, to []notify.Stream, _ *notify.Message, _ store.Level) []store.Result {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(time.Minute)
+			now.Add(-1)
+			return make([]store.Result, len(to))
+		}
+		for i, r := range notifyAll(t.Context(), slow, streams, &notify.Message{}, store.Committed, chunksAtOnce) {
+			if r.Err != nil {
+				t.Fatalf("result %d: %v", i, r.Err)
+			}
+		}
+		if most.Load() != chunksAtOnce {
+			t.Errorf("%d chunks were under way, want %d", most.Load(), chunksAtOnce)
+		}
+	})
 }
 
 func TestATopicThatStandsTwiceIsWrittenOnce(t *testing.T) {

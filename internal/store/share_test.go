@@ -16,6 +16,9 @@ func TestANodeThatIsAwayLeavesRoomForTheOthers(t *testing.T) {
 	t.Parallel()
 	c := testkit.Cluster(t, 3, 0)
 	b := clusterBench(t, c, store.Options{})
+	if !b.publisher.Divided() || realBench(t, store.Options{}).publisher.Divided() {
+		t.Error("a cluster is divided, and one Redis is not")
+	}
 	away := c.Owner(slotOf(b.keys, stream("topic/0")))
 	var gone, well []notify.Stream
 	all, _ := everywhere(b.keys)

@@ -138,6 +138,9 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
+// Divided tells whether a part of Redis can be away alone, as a master of a cluster can: no part takes the room of the others then.
+func (s *Store) Divided() bool { return s.cluster }
+
 // A Store reads and writes Redis. It is safe for concurrent use. What it holds are writes that wait for their turn, and for a while those that were
 // acknowledged (ring).
 type Store struct {
