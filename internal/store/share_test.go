@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"allim/internal/keyspace"
 	"allim/internal/store"
 	"allim/internal/testkit"
 	"allim/pkg/notify"
@@ -59,4 +60,49 @@ func TestANodeThatIsAwayLeavesRoomForTheOthers(t *testing.T) {
 	}
 	cancel()
 	testkit.Eventually(t, 2*soon, func() bool { return b.publisher.Waiting() == 0 && b.publisher.Busy() == 0 }, "let go what nobody waits for")
+}
+
+func TestOneOfTwoNodesLeavesRoomForTheOther(t *testing.T) {
+	t.Parallel()
+	keys, err := keyspace.NewMap(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.New(store.Options{Keys: keys, Redis: connect(t, "redis://127.0.0.1:1", func(c *store.Connection) { c.Cluster = []string{"127.0.0.1:1"} })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _ := everywhere(keys)
+	var first []notify.Stream // a node has half of the slots
+	var other notify.Stream
+	for _, st := range all {
+		if slot := slotOf(keys, st); slot < 1<<13 {
+			first = append(first, st)
+		} else if slot >= 3<<12 {
+			other = st
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var rounds []<-chan []store.Result
+	for i := range store.WaitingMost/len(first) + 1 {
+		rounds = append(rounds, later(t, func() []store.Result { return s.Write(ctx, first, message(fmt.Sprint("m", i)), store.Committed) }))
+	}
+	refused := func() bool {
+		one, end := context.WithTimeout(ctx, time.Millisecond)
+		defer end()
+		return errors.Is(s.Write(one, first[:1], message("more"), store.Committed)[0].Err, notify.ErrBusy)
+	}
+	testkit.Eventually(t, 2*soon, refused, "have one too many wait")
+	testkit.Eventually(t, 2*soon, func() bool { n := s.Waiting(); return n > store.WaitingMost/2 && n <= store.WaitingMost*3/4 }, "leave a quarter")
+	one, end := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer end()
+	if err := s.Write(one, []notify.Stream{other}, message("m"), store.Committed)[0].Err; errors.Is(err, notify.ErrBusy) {
+		t.Errorf("the other node's: %v", err)
+	}
+	cancel()
+	for _, round := range rounds {
+		testkit.Receive(t, 2*soon, round, "nobody waits")
+	}
+	testkit.Eventually(t, 2*soon, func() bool { return s.Waiting() == 0 && s.Busy() == 0 }, "let go what nobody waits for")
 }

@@ -20,7 +20,7 @@ const (
 	flushers      = 8  // pipelines at once on one Redis, and half as many that wait for a level
 	nodeFlushers  = 2  // the same in each group of a cluster's partitions
 	clusterGroups = 16 // of neighbouring partitions, most of which one node has: a node that is away holds up no other's
-	clusterShare  = 8  // a group may have this part of what may wait: one of three nodes, with its five or six groups, leaves room for the others
+	clusterShare  = 12 // a group may have this part of what may wait: a node with eight or nine groups, one of two, leaves a quarter for the others
 
 	retryFirst = 20 * time.Millisecond // pauses between attempts: full jitter up to this, doubled each time
 	retryMost  = time.Second
