@@ -299,8 +299,11 @@ function randomOrigin() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** How far the time of day is ahead of performance.now(), at most: that may stand still while a laptop sleeps. */
+let slept = -Infinity;
+
 const browserClock = {
-  now: () => performance.now(), // never goes back
+  now: () => (slept = Math.max(slept, Date.now() - performance.now())) + performance.now(), // never goes back
   setTimeout: (/** @type {() => void} */ fn, /** @type {number} */ ms) => setTimeout(fn, ms),
   clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
   random: () => Math.random(),

@@ -78,7 +78,7 @@ export function decode(text) {
   } catch {
     return null;
   }
-  if (kind(frame) !== "object" || typeof frame.type !== "string") return null;
+  if (typeof frame?.type !== "string") return null;
   if (!known.has(frame.type)) return frame;
   for (const [, field, optional] of shapes[frame.type].matchAll(/(\w+)(\??)/g)) {
     const got = kind(frame[field]);
@@ -108,14 +108,16 @@ const LIST_CHARS = 8192;
 export function pieces(list, most) {
   /** @type {T[][]} */
   const out = [];
-  let room = 0;
+  /** @type {T[]} */
+  let piece = [];
+  let room = 0; // so the first entry begins one
   for (const entry of list) {
     const size = JSON.stringify(entry).length + 1;
-    if (!out.length || out[out.length - 1].length >= most || size > room) {
-      out.push([]);
+    if (piece.length >= most || size > room) {
+      out.push((piece = []));
       room = LIST_CHARS;
     }
-    out[out.length - 1].push(entry);
+    piece.push(entry);
     room -= size;
   }
   return out;

@@ -9,13 +9,15 @@ const MOST = 100; // unanswered requests, those made while offline included
 
 /** An `error` frame, or this client's own refusal, as an Error with the frame's `code`. */
 export class AllimError extends Error {
+  /** @override */
+  name = "AllimError";
+
   /**
    * @param {string} code
    * @param {string} [message]
    */
   constructor(code, message) {
     super(message ?? code);
-    this.name = "AllimError";
     this.code = code;
   }
 }

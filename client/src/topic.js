@@ -208,7 +208,7 @@ export class Topic {
     const failed = (/** @type {unknown} */ error) => this.#on.report({ topic: this.name, error });
     try {
       const work = /** @type {any} */ (handler.fn(message));
-      if (typeof work?.then === "function") return Promise.resolve(work).catch(failed);
+      if (work?.then) return Promise.resolve(work).catch(failed);
     } catch (error) {
       failed(error);
     }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { browser } from "./kit/browser.js";
 import { message, until, world } from "./kit/gateway.js";
+import { scripted } from "./kit/socket.js";
 
 test("a clock that is set back makes no pause longer", async (t) => {
   const { gateway, page } = await world(t);
@@ -18,6 +19,26 @@ test("a clock that is set back makes no pause longer", async (t) => {
   for (let n = 0; n < 1_000_000 && !wait(); n++) await new Promise((resolve) => setImmediate(resolve));
   const { retryInMs } = wait();
   assert.ok(retryInMs > 0 && retryInMs <= 5_500, `it waits ${retryInMs} ms`);
+});
+
+test("a laptop that slept asks within 5 s of waking whether the gateway is still there, though its timers stood still", async (t) => {
+  const { page } = await world(t);
+  const Socket = scripted();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { client, said } = page({ clock: undefined, WebSocket: Socket });
+  await until("dialled", () => Socket.all.length === 1);
+  const [socket] = Socket.all;
+  socket.open();
+  socket.receive({ type: "welcome", ping: 25 });
+  assert.equal(client.state, "open");
+  for (let n = 0; n < 3; n++) t.mock.timers.tick(5_000);
+  assert.deepEqual(socket.sent, []);
+  const awake = Date.now;
+  t.mock.method(Date, "now", () => awake() + 51_000);
+  t.mock.timers.tick(5_000);
+  assert.deepEqual(socket.sent, [{ type: "ping" }]);
+  t.mock.timers.tick(10_000);
+  assert.equal(said.state.at(-1).reason, "no pong");
 });
 
 test("the browser's online, pageshow and visibilitychange cut a wait short, but never a pause", async (t) => {

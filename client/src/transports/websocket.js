@@ -4,6 +4,7 @@ import { decode } from "../frames.js";
 
 const WELCOME_MS = 20_000; // from the dial to `welcome`: DNS, TLS, upgrade and the gateway's 5 s for `auth`
 const PONG_MS = 10_000; // from our `ping` to any frame
+const WATCH_MS = 5_000; // longest time between two looks at the clock: a timer stands still while the machine sleeps
 const CLOSE_MS = 100; // from `error` to its `close`: browsers send both in one task, Node's ws and undici within some ticks
 
 /**
@@ -25,6 +26,7 @@ export class Link {
   #socket;
   #on;
   #clock;
+  /** @type {any} */
   #timer;
   #heard;
   #pinged = false;
@@ -53,7 +55,7 @@ export class Link {
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onerror = () => this.#failed();
     this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    this.#timer = clock.setTimeout(() => this.#end(1006, "no welcome"), WELCOME_MS);
+    this.#wait(WELCOME_MS, "no welcome");
   }
 
   /** @param {unknown} data */
@@ -64,7 +66,7 @@ export class Link {
     if (!frame) return this.#on.bad(data);
     if (frame.type === "welcome") {
       this.#silenceMs = (frame.ping > 0 ? frame.ping : 25) * 2000;
-      this.#watchIn(this.#silenceMs);
+      this.#watch();
     }
     this.#on.frame(this, frame);
   }
@@ -74,19 +76,22 @@ export class Link {
     if (!this.open || this.#pinged || this.#silenceMs === Infinity) return;
     this.#pinged = true;
     this.send({ type: "ping" });
-    this.#watchIn(PONG_MS);
+    this.#wait(PONG_MS);
   }
 
-  /** @param {number} ms */
-  #watchIn(ms) {
+  /**
+   * @param {number} ms
+   * @param {string} [reason] for which it ends then; absent: it is looked at
+   */
+  #wait(ms, reason) {
     this.#clock.clearTimeout(this.#timer);
-    this.#timer = this.#clock.setTimeout(() => this.#watch(), ms);
+    this.#timer = this.#clock.setTimeout(() => (reason ? this.#end(1006, reason) : this.#watch()), ms);
   }
 
   #watch() {
     const left = this.#heard + this.#silenceMs - this.#clock.now();
     if (this.#pinged) this.#end(1006, "no pong");
-    else if (left > 0) this.#watchIn(left);
+    else if (left > 0) this.#wait(Math.min(left, WATCH_MS));
     else this.probe();
   }
 
@@ -106,8 +111,7 @@ export class Link {
   #failed() {
     this.open = false;
     this.#deafen();
-    this.#clock.clearTimeout(this.#timer);
-    this.#timer = this.#clock.setTimeout(() => this.#end(1006, "error"), CLOSE_MS);
+    this.#wait(CLOSE_MS, "error");
   }
 
   /** From now on at most `close` is heard. The listener for errors stays: Node's ws throws what nobody listens to. */
