@@ -88,4 +88,7 @@ func (s *Store) Remark(ctx context.Context) {
 }
 
 // Remarks is the number of marks that wait for their items.
-func (s *Store) Remarks() int { return s.remarksLeft() }
+func (s *Store) Remarks() int {
+	unanswered, missing := s.remarksLeft()
+	return unanswered + missing
+}

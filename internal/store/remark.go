@@ -36,11 +36,18 @@ func (s *Store) remark(m remark) {
 	s.remarks[m.of] = m
 }
 
-// remarksLeft is the number of marks that wait for their items.
-func (s *Store) remarksLeft() int {
+// remarksLeft is the number of marks that wait for their items: those that Redis never answered, and those whose items it did not have when it did.
+func (s *Store) remarksLeft() (unanswered, missing int) {
 	s.remarksMu.Lock()
 	defer s.remarksMu.Unlock()
-	return len(s.remarks)
+	for _, m := range s.remarks {
+		if m.tries == 0 {
+			unanswered++
+		} else {
+			missing++
+		}
+	}
+	return unanswered, missing
 }
 
 // remarkDue makes the marks again whose pause is over.

@@ -107,17 +107,27 @@ func TestMarksThatWaitForAnItemAreMadeInTheirOrder(t *testing.T) {
 
 func TestTheEndSaysWhichMarksStillWaitForTheirItems(t *testing.T) {
 	t.Parallel()
-	for name, tries := range map[string]int{"they may come": 0, "it was their last try": 4} {
+	for name, c := range map[string]struct {
+		tries int // before
+		away  bool
+		want  string
+	}{
+		"their items are not there":  {0, false, "msg=items_missing marks=1"},
+		"it was their last try":      {4, false, "msg=items_missing marks=1"},
+		"Redis never answered":       {0, true, "msg=ring_unsettled writes=1"},
+		"Redis does not answer more": {1, true, "msg=items_missing marks=1"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			var said safeBuffer
-			b := withoutItem(t, store.Options{Log: slog.New(slog.NewTextHandler(&said, nil))}, nil)
-			for range tries {
+			hook := &sick{}
+			b := withoutItem(t, store.Options{Log: slog.New(slog.NewTextHandler(&said, nil))}, hook)
+			for range c.tries {
 				b.Store.Remark(b.ctx)
 			}
+			hook.over.Store(!c.away)
 			run(b, b.Store)()
-			want := map[bool]string{true: "msg=ring_unsettled writes=1", false: "msg=items_missing marks=1"}[tries == 0]
-			if strings.Count(said.String(), "marks=")+strings.Count(said.String(), "writes=") != 1 || !strings.Contains(said.String(), want) {
-				t.Errorf("want %s alone; the log:\n%s", want, said.String())
+			if strings.Count(said.String(), "marks=")+strings.Count(said.String(), "writes=") != 1 || !strings.Contains(said.String(), c.want) {
+				t.Errorf("want %s alone; the log:\n%s", c.want, said.String())
 			}
 		})
 	}

@@ -119,7 +119,11 @@ func (s *Store) finish() {
 	s.remarkDue(time.Now().Add(time.Hour)) // all: their turn does not come any more
 	s.writer.idle(ctx)
 	s.remarkDue(time.Time{}) // none is due: it tells which wait no more
-	if writes := s.ring.unsettled() + s.remarksLeft(); writes > 0 {
+	unanswered, missing := s.remarksLeft()
+	if missing > 0 {
+		s.log.Warn("items_missing", "marks", missing)
+	}
+	if writes := s.ring.unsettled() + unanswered; writes > 0 {
 		s.log.Error("ring_unsettled", "writes", writes)
 	}
 	s.flushReplicas()
