@@ -1,5 +1,7 @@
 package fanout
 
+import "errors"
+
 // On a cluster a node may stand still while the others are well. A lane is in doubt when an answer did not come in time, until one does or a new link
 // comes up. All that is in doubt shares a quarter of the workers, lane by lane in turn.
 
@@ -10,6 +12,9 @@ type standing struct {
 	gen   uint32        // of its link
 	slow  fifo[*ticket] // its questions in doubt that found no place
 }
+
+// errOutdated answers what history is not asked any more.
+var errOutdated = errors.New("its link ended")
 
 type trust uint8
 

@@ -207,7 +207,7 @@ func (r *recoverer) work(ctx context.Context, k *ticket) {
 	defer cancel()
 	switch {
 	case k.void:
-		a.err = notify.ErrUnavailable
+		a.err = errOutdated
 	case q.why == comparing, q.why == verifying:
 		a.tops, a.err = r.history.Tops(ctx, r.streams(q.batch))
 		if errors.As(a.err, &a.failed) && len(a.failed) == len(q.batch) && slices.Contains(a.failed, nil) {

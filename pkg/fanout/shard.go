@@ -180,7 +180,7 @@ func (x *shard) lost(gen uint32, channel string) {
 }
 
 func (x *shard) answered(a answer) {
-	if a.err != nil || a.failed != nil {
+	if a.err != nil && a.err != errOutdated || a.failed != nil {
 		x.count.historyErrors.Add(1)
 	}
 	switch a.why {

@@ -152,3 +152,29 @@ func TestATopicKeepsItsTicketWhenItsLinkEnds(t *testing.T) {
 		k = q.ticket
 	}
 }
+
+// Who asked gets an answer all the same, and goes on when its topic does; that history failed is not said.
+func TestWhatIsNotAskedIsAnswered(t *testing.T) {
+	h, f, l := stillHub(t, Options{})
+	s := &countSink{}
+	sub := h.Attach(notify.Stream{Tenant: "default", Topic: "t"}, From{Position: notify.Position{Epoch: "abcdef", Offset: 1}}, s)
+	l.step()
+	gen := f.down()
+	f.raise(gen)
+	l.step()
+	l.enter(sub.topic, live)
+	sub.topic.known, sub.topic.pos = true, notify.Position{Epoch: "abcdef", Offset: 7}
+	l.begin(sub.topic, sub)
+	if sub.at != checking {
+		t.Fatalf("at stage %d, want that it asks", sub.at)
+	}
+	f.down()
+	h.recover.mu.Lock()
+	k := h.recover.pickLocked()
+	h.recover.mu.Unlock()
+	h.recover.work(t.Context(), k)
+	l.step()
+	if sub.at != starting || l.count.historyErrors.Load() != 0 || h.recover.waiting() != 0 {
+		t.Errorf("at stage %d with %d errors, %d wait; want %d, none, none", sub.at, l.count.historyErrors.Load(), h.recover.waiting(), starting)
+	}
+}
