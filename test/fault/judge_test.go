@@ -345,3 +345,38 @@ func TestABreachThatRepeatsIsToldAFewTimes(t *testing.T) {
 		t.Errorf("%d breaches are told", len(got))
 	}
 }
+
+// A list after a reset is of what is active: who gets one is not shown what another device had archived before, and must be shown all else.
+func TestAListShowsNothingThatWasArchivedBefore(t *testing.T) {
+	for _, c := range []struct {
+		name, mark string
+		before     bool // the list
+		wrong      int
+	}{{"archived before", "archive", true, 0}, {"archived after", "archive", false, 1}, {"read before", "read", true, 1}} {
+		at := time.Duration(0)
+		var log []Event
+		add := func(e Event) {
+			at += time.Millisecond
+			e.At = at
+			log = append(log, e)
+		}
+		mark := func() {
+			add(Event{What: invoked, Op: 2, Kind: c.mark, Stream: ann, ID: "n1"})
+			add(Event{What: acked, Op: 2, Pod: "gateway-1", Pos: "f.2"})
+		}
+		add(Event{What: begins, Reader: "ann", Conn: 1, Stream: ann, Pos: "e.0"})
+		add(Event{What: invoked, Op: 1, Kind: "notify", Stream: ann, ID: "n1"})
+		add(Event{What: acked, Op: 1, Pod: "publisher-1", Pos: "f.1"})
+		if c.before {
+			mark()
+		}
+		add(Event{What: reset, Reader: "ann", Conn: 1, Stream: ann, Pos: "f.2"})
+		add(Event{What: listed, Reader: "ann", Conn: 1, Stream: ann, Pos: "f.2"})
+		if !c.before {
+			mark()
+		}
+		if got := shownOnceAndInOrder(newView(log, allowed{})); len(got) != c.wrong {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}

@@ -128,7 +128,7 @@ func shownOnceAndInOrder(v *view) (wrong []string) {
 			switch n := shown[o.id]; {
 			case n > 1:
 				wrong = append(wrong, fmt.Sprintf("%s was shown %s of %s %d times", p.reader, o.id, p.stream, n))
-			case n == 0 && o.acked && o.invoked > p.since && !v.excused(o):
+			case n == 0 && v.owes(p, o):
 				wrong = append(wrong, fmt.Sprintf("%s was never shown %s of %s, acknowledged at %v", p.reader, o.id, p.stream, o.at))
 			}
 		}

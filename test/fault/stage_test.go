@@ -165,7 +165,7 @@ func (w *world) settle() {
 	v := newView(w.log.all(), allowed{})
 	for _, p := range v.places {
 		for _, o := range v.on[p.stream] {
-			if o.acked && o.invoked > p.since && !v.excused(o) {
+			if v.owes(p, o) {
 				owed[p.reader] = append(owed[p.reader], o)
 			}
 		}

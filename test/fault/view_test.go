@@ -132,6 +132,20 @@ func (v *view) excused(o *op) bool {
 	return false
 }
 
+// owes tells whether the reader of a place must have been shown what an operation wrote. Who was reset and fetched a list is not shown what another
+// device archived before: the list is of what is active.
+func (v *view) owes(p *place, o *op) bool {
+	if !o.acked || o.invoked <= p.since || v.excused(o) {
+		return false
+	}
+	for _, m := range v.marks[key(o.stream, o.id)] {
+		if m.kind == "archive" && slices.ContainsFunc(p.frames, func(f *Event) bool { return f.What == listed && f.At > m.invoked }) {
+			return false
+		}
+	}
+	return true
+}
+
 // stands tells whether an operation's message is where it belongs.
 func (v *view) stands(o *op) bool {
 	truth := v.truth[o.stream]
