@@ -25,7 +25,7 @@ deps: ## install what the tests need and this machine lacks (redis-server, chrom
 	@scripts/deps
 
 .PHONY: test
-test: deps lint check-gen go-test js-test deploy-test ## everything: lint, generated code, Go tests with -race, browser client tests, what is deployed; REDIS_SERVER=<path> takes another redis-server
+test: deps lint check-gen go-test fault-short js-test deploy-test ## everything: lint, generated code, Go tests with -race, a selection of the faults, browser client tests, what is deployed; REDIS_SERVER=<path> takes another redis-server
 
 .PHONY: go-test
 go-test: # vet ran in lint, in full
