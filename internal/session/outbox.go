@@ -1,7 +1,6 @@
 package session
 
 import (
-	"allim/internal/wire"
 	"allim/pkg/fanout"
 	"allim/pkg/notify"
 )
@@ -119,19 +118,3 @@ const (
 	formatCounts = iota // with the badge of that moment
 	formatBare          // without: recovered, or overtaken by a newer badge
 )
-
-// bytes is what goes over the wire for i. cursor is "" where none is wanted.
-func (i *item) frame(cursor string) []byte {
-	b := i.own
-	if i.d != nil {
-		format := formatBare
-		if i.counts {
-			format = formatCounts
-		}
-		b = i.d.Encoded(format, func(d *fanout.Delivery) []byte { return wire.Message(d.Stream.Topic, d.Message, i.counts) })
-	}
-	if i.mine || cursor != "" {
-		return wire.With(b, i.mine, cursor)
-	}
-	return b
-}
