@@ -119,7 +119,7 @@ func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, err)
 		return
 	}
-	g.opt.Sockets.Serve(w, r, hello, identity)
+	g.opt.Sockets.Serve(w, r, func(c session.Conn) ws.Peer { return ws.Of(g.opt.Sessions.Open(c, hello, identity)) })
 }
 
 // hello reads what the URL asks for.

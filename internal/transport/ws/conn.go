@@ -15,19 +15,6 @@ import (
 	"allim/internal/wire"
 )
 
-// A Peer is who is behind a connection: a session, or the echo of a conformance suite. Handle and Gone are called by the goroutine that reads, Fill by
-// one at a time of those that write.
-type Peer interface {
-	// Handle takes one message, which is the peer's only until it returns.
-	Handle(message []byte, binary bool)
-	// Fill appends frames that wait, encoded by f, to dst until that has most bytes or more. end is set when none is left and none will follow.
-	Fill(dst []byte, most int, f *session.Framing) (out []byte, end *session.End)
-	// End asks for the close of the connection, after what waits.
-	End(code int, reason string)
-	// Gone says that the connection is no more.
-	Gone()
-}
-
 // A conn is one WebSocket. One goroutine reads, and is the only one that calls into coder/websocket; a flusher writes, or, while the kernel has no room,
 // one goroutine that waits for it. Nothing else touches the socket, so no frame can stand within another:
 //
@@ -57,8 +44,9 @@ type conn struct {
 	control []byte     // control frames that wait
 	tail    []byte     // what the kernel had no room for
 	blocked bool       // a goroutine waits until tail is written
-	fault   *fault     // why the connection fails; nil: it does not
-	closing bool       // a close frame was written or waits in control: nothing follows
+	bye     []byte     // the close frame of coder/websocket's, which goes after what the peer has to say; nil: none
+	closing bool       // a close frame was written: nothing follows
+	failed  bool       // by the client's fault: it hears no more after the close frame
 	ending  bool       // coder/websocket has closed it: the socket ends once all is written
 }
 
@@ -127,14 +115,14 @@ func (c *conn) receive(take func([]byte) error) error {
 
 func (c *conn) take(b []byte) error { return c.in.feed(b, c) }
 
-// fail closes the connection for a fault of the client's, before anything else that waits.
+// fail closes the connection for a fault of the client's, after what waits.
 func (c *conn) fail(f *fault) {
 	if f.code == wire.CloseTooBig {
 		c.server.opt.Metrics.Limit("frame_bytes")
 	}
 	c.peer.End(f.code, f.reason)
 	c.mu.Lock()
-	c.fault = f
+	c.failed = true
 	c.mu.Unlock()
 	c.flusher.add(c)
 }
@@ -143,7 +131,7 @@ func (c *conn) fail(f *fault) {
 func (c *conn) lingers() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return (c.fault != nil || c.ending) && c.net.SetReadDeadline(time.Now().Add(closeWait)) == nil
+	return (c.failed || c.ending) && c.net.SetReadDeadline(time.Now().Add(closeWait)) == nil
 }
 
 // closeWait bounds the closing handshake: the library alone would wait 5 + 5 s (pitfalls C22).

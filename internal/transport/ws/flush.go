@@ -103,7 +103,7 @@ func (c *conn) flush(f *flusher) {
 		}
 	}
 	switch {
-	case n < len(b) || c.ending || c.fault != nil:
+	case n < len(b) || c.over():
 		c.tail, c.blocked = append([]byte(nil), b[n:]...), true
 		f.server.wg.Go(c.push)
 	case len(b) >= scratchSize:
@@ -111,38 +111,42 @@ func (c *conn) flush(f *flusher) {
 	}
 }
 
-// gather appends to b what waits: control frames, then what the peer has to say, and in its place or after it a close frame.
+// gather appends to b what waits: control frames, what the peer has to say, and when that is all, a close frame.
 func (c *conn) gather(b []byte) (out []byte, pinged bool) {
 	b = append(b, c.control...)
 	c.control = nil
 	if c.closing {
 		return b, false
 	}
-	if c.fault != nil {
-		c.closing = true
-		return appendClose(b, c.fault.code, c.fault.reason), false
-	}
 	if c.asked.Swap(false) && c.pinged.Load() == 0 { // one at a time
 		b, pinged = appendHead(b, opPing, 0), true
 	}
 	b, end := c.peer.Fill(b, scratchSize, c.framing)
-	if end != nil {
-		c.closing = true
-		b = appendClose(b, end.Code, end.Reason)
+	switch {
+	case len(b) >= scratchSize: // there may be more
+	case c.bye != nil:
+		b, c.closing = append(b, c.bye...), true
+	case end != nil:
+		b, c.closing = appendClose(b, end.Code, end.Reason), true
 		_ = c.net.SetReadDeadline(time.Now().Add(closeWait)) // for the client's answer; a socket that is no more is noticed by who reads
 	}
 	return b, pinged
 }
 
-// settle ends the connection if that is what everything was written for.
+// over tells whether our side of the connection ends once all is written.
+func (c *conn) over() bool { return c.closing && c.failed || c.ending && (c.closing || c.bye == nil) }
+
+// settle ends our side of the connection if all was written that there was to say.
 func (c *conn) settle() {
 	c.mu.Lock()
-	ending, failed := c.ending, c.fault != nil && c.closing
+	over, ending := c.over(), c.ending
 	c.mu.Unlock()
-	if ending {
-		c.cut()
-	} else if half, ok := c.net.(interface{ CloseWrite() error }); ok && failed { // at once: clients wait for it (RFC 6455, section 7.1.1)
+	switch half, ok := c.net.(interface{ CloseWrite() error }); {
+	case !over:
+	case ok && !ending: // at once: clients wait for it (RFC 6455, section 7.1.1)
 		_ = half.CloseWrite()
+	default:
+		c.cut()
 	}
 }
 

@@ -11,24 +11,25 @@ import (
 	"github.com/coder/websocket"
 
 	"allim/internal/session"
-	"allim/pkg/auth"
 )
 
-// Options say how connections are kept, within Sessions.Limits: a message over Limits.Frame closes with 1009.
+// Options say how connections are kept. Limits need Frame and Pong; a message over Frame closes with 1009.
 type Options struct {
-	Sessions *session.Sessions
-	Metrics  *session.Metrics
-	Write    time.Duration // how long a client may take for 4 KiB; 0: 35 s, more than the hub lets a slow reader lag
+	Limits  *session.Limits
+	Metrics *session.Metrics
+	Write   time.Duration // how long a client may take for 4 KiB; 0: 35 s, more than the hub lets a slow reader lag
+	Deflate int           // bytes from which a frame is compressed for who asks for it (RFC 7692); 0: nobody is offered it
 }
 
 // A Server serves WebSockets. Make it with New; Run must be running for them to live.
 type Server struct {
-	opt      Options
-	flushers []*flusher
-	next     atomic.Uint64
-	began    time.Time      // what its clock counts from: no clock that is set harms
-	done     chan struct{}  // closed when Run ends
-	wg       sync.WaitGroup // of goroutines of connections
+	opt       Options
+	deflating session.Framing
+	flushers  []*flusher
+	next      atomic.Uint64
+	began     time.Time      // what its clock counts from: no clock that is set harms
+	done      chan struct{}  // closed when Run ends
+	wg        sync.WaitGroup // of goroutines of connections
 
 	mu      sync.Mutex // guards the rest; a leaf
 	waiting []sign     // for pongs, in the order in which they are due
@@ -48,6 +49,7 @@ func New(o Options) *Server {
 		o.Write = 35 * time.Second
 	}
 	s := &Server{opt: o, began: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
+	s.deflating = deflating(o.Deflate)
 	for range runtime.GOMAXPROCS(0) {
 		s.flushers = append(s.flushers, newFlusher(s))
 	}
@@ -60,7 +62,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, f := range s.flushers {
 		flushers.Go(func() { f.run(s.done) })
 	}
-	tick := time.NewTicker(min(time.Second, max(s.opt.Sessions.Limits().Pong/8, time.Millisecond)))
+	tick := time.NewTicker(min(time.Second, max(s.opt.Limits.Pong/8, time.Millisecond)))
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
@@ -84,31 +86,38 @@ func (s *Server) Run(ctx context.Context) error {
 // now is a clock that nobody sets, in nanoseconds, and never 0.
 func (s *Server) now() int64 { return int64(time.Since(s.began)) + 1 }
 
-// Serve accepts the upgrade; the connection goes on when it has returned, so that nothing of the HTTP server stays with it. Who may connect from where
-// was decided before.
-func (s *Server) Serve(w http.ResponseWriter, r *http.Request, h session.Hello, identity *auth.Identity) {
-	c, early := s.accept(w, r, s.opt.Sessions.Limits().Frame)
+// Serve accepts the upgrade and asks open for who is behind the connection, which goes on when Serve has returned: nothing of the HTTP server stays
+// with it. Who may connect from where was decided before.
+func (s *Server) Serve(w http.ResponseWriter, r *http.Request, open func(session.Conn) Peer) {
+	c, early := s.accept(w, r)
 	if c == nil {
 		return
 	}
-	c.peer = peer{s.opt.Sessions.Open(c, h, identity)}
+	c.peer = open(c)
 	s.begin(c, early)
 }
 
 // accept upgrades a request; nil: it was answered already. early is what the client sent before it had our answer.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, most int) (c *conn, early []byte) {
+func (s *Server) accept(w http.ResponseWriter, r *http.Request) (c *conn, early []byte) {
 	c = &conn{server: s, framing: &textFraming, flusher: s.flushers[s.next.Add(1)%uint64(len(s.flushers))], blocked: true}
-	c.in.most = most
+	c.in.most = s.opt.Limits.Frame
+	mode := websocket.CompressionDisabled
+	if s.opt.Deflate > 0 {
+		mode = websocket.CompressionNoContextTakeover
+	}
 	h := &hijacker{ResponseWriter: w, socket: &socket{c: c}}
 	lib, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // the front door checks Origin and Host: the library lets every Host of its own choosing pass (pitfalls C27)
-		CompressionMode:    websocket.CompressionDisabled,
+		CompressionMode:    mode,
 	})
 	if err != nil {
 		return nil, nil // the library has answered
 	}
-	lib.SetReadLimit(int64(most))
+	lib.SetReadLimit(int64(c.in.most))
+	if w.Header().Get("Sec-WebSocket-Extensions") != "" {
+		c.in.deflate, c.framing = true, &s.deflating
+	}
 	c.lib, c.net, c.raw = lib, h.socket.Conn, rawOf(h.socket.Conn)
 	return c, h.early
 }
@@ -149,7 +158,7 @@ func (s *Server) owes(c *conn) {
 // those is the sign of life, or that they were taken at last (decision 0020). Nor does a pong behind a message of the client's own that waits for Redis:
 // nobody reads it meanwhile.
 func (s *Server) sweep() {
-	before := s.now() - int64(s.opt.Sessions.Limits().Pong)
+	before := s.now() - int64(s.opt.Limits.Pong)
 	s.mu.Lock()
 	n := 0
 	for n < len(s.waiting) && s.waiting[n].at <= before {
@@ -177,14 +186,4 @@ func (c *conn) isBlocked() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.blocked
-}
-
-// A peer is a session behind a connection.
-type peer struct{ *session.Session }
-
-func (p peer) Handle(message []byte, binary bool) {
-	if binary {
-		message = []byte("binary frames are not spoken here")
-	}
-	p.Session.Handle(message)
 }

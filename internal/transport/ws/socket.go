@@ -33,11 +33,14 @@ func (s *socket) Write(p []byte) (int, error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing {
+	switch {
+	case c.closing || c.bye != nil:
 		return 0, net.ErrClosed
+	case p[0]&0x0F == opClose:
+		c.bye = append([]byte(nil), p...)
+	default:
+		c.control = append(c.control, p...)
 	}
-	c.control = append(c.control, p...)
-	c.closing = p[0]&0x0F == opClose
 	c.flusher.add(c)
 	return len(p), nil
 }
@@ -46,7 +49,7 @@ func (s *socket) Write(p []byte) (int, error) {
 func (s *socket) Close() error {
 	c := s.c
 	c.mu.Lock()
-	c.closing, c.ending = true, true
+	c.ending = true
 	c.mu.Unlock()
 	c.flusher.add(c)
 	return nil

@@ -42,7 +42,7 @@ func bedOf(t *testing.T, o session.Options, w ws.Options) *bed {
 	w.Metrics = session.NewMetrics(b.metrics)
 	o.Metrics = w.Metrics
 	b.sessions = session.New(o)
-	w.Sessions = b.sessions
+	w.Limits = b.sessions.Limits()
 	sockets := ws.New(w)
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
@@ -50,7 +50,9 @@ func bedOf(t *testing.T, o session.Options, w ws.Options) *bed {
 	over := make(chan error, 1)
 	go func() { b.ended <- b.sessions.Run(ctx) }()
 	go func() { over <- sockets.Run(live) }()
-	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { sockets.Serve(rw, r, session.Hello{}, nil) }))
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		sockets.Serve(rw, r, func(c session.Conn) ws.Peer { return ws.Of(b.sessions.Open(c, session.Hello{}, nil)) })
+	}))
 	b.url = "ws" + strings.TrimPrefix(srv.URL, "http")
 	t.Cleanup(func() {
 		stop()
