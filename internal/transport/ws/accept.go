@@ -61,10 +61,10 @@ const (
 )
 
 // take is called by the goroutine that reads alone.
-func (p *pingLimit) take(now int64) bool {
+func (p *pingLimit) take(now int64, most int) bool {
 	if time.Duration(now-p.since) > pingWindow {
 		p.since, p.n = now, 0
 	}
 	p.n++
-	return p.n <= maxPings
+	return p.n <= most
 }

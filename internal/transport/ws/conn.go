@@ -139,7 +139,7 @@ const closeWait = 2 * time.Second
 
 // ping answers a client's, as often as a client may ask.
 func (c *conn) ping(payload []byte) error {
-	if !c.pings.take(c.server.now()) {
+	if !c.pings.take(c.server.now(), c.server.opt.Pings) {
 		return nil
 	}
 	c.mu.Lock()

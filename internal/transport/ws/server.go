@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"runtime"
@@ -18,6 +19,7 @@ type Options struct {
 	Limits  *session.Limits
 	Metrics *session.Metrics
 	Write   time.Duration // how long a client may take for 4 KiB; 0: 35 s, more than the hub lets a slow reader lag
+	Pings   int           // of a client's that are answered in 10 s; 0: 20
 	Deflate int           // bytes from which a frame is compressed for who asks for it (RFC 7692); 0: nobody is offered it
 }
 
@@ -45,9 +47,7 @@ type sign struct {
 
 // New makes a server.
 func New(o Options) *Server {
-	if o.Write == 0 {
-		o.Write = 35 * time.Second
-	}
+	o.Write, o.Pings = cmp.Or(o.Write, 35*time.Second), cmp.Or(o.Pings, maxPings)
 	s := &Server{opt: o, began: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
 	s.deflating = deflating(o.Deflate)
 	for range runtime.GOMAXPROCS(0) {
