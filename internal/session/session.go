@@ -189,7 +189,7 @@ func (s *Session) sendWelcome(topics map[string]string, recovered []string, carr
 // cursorAfter moves the positions that a frame moves, and is the cursor after it.
 func (s *Session) cursorAfter(i *item) string {
 	if i.sub != nil {
-		i.sub.sent = i.pos
+		i.sub.sent = i.d.Message.Position
 	}
 	if i.begins != nil {
 		for _, at := range i.begins.at {
