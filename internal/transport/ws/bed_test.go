@@ -3,6 +3,7 @@ package ws
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -75,10 +76,10 @@ type line struct {
 	peer *speaker
 }
 
-// serveLines is a server of speakers. wrap makes of each accepted connection what the server gets; nil: as it is.
-func serveLines(t *testing.T, limits session.Limits, write time.Duration) (s *Server, dial func() *line) {
+// serveLines is a server of speakers, under TLS if secure.
+func serveLines(t *testing.T, limits session.Limits, secure bool) (s *Server, dial func() *line) {
 	t.Helper()
-	s = New(Options{Limits: session.New(session.Options{Limits: limits}).Limits(), Metrics: session.NewMetrics(nil), Write: write})
+	s = New(Options{Limits: session.New(session.Options{Limits: limits}).Limits(), Metrics: session.NewMetrics(nil)})
 	peers := make(chan *speaker, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var p *speaker
@@ -88,7 +89,11 @@ func serveLines(t *testing.T, limits session.Limits, write time.Duration) (s *Se
 		})
 		peers <- p
 	}))
-	srv.Start()
+	if secure {
+		srv.StartTLS()
+	} else {
+		srv.Start()
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- s.Run(ctx) }()
@@ -103,6 +108,9 @@ func serveLines(t *testing.T, limits session.Limits, write time.Duration) (s *Se
 		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
+		}
+		if secure {
+			conn = tls.Client(conn, &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"})
 		}
 		l := upgrade(t, conn, nil, script{}.frame(0x81, "early")...) // in the same packet as the request, as a client must not send it, and some do
 		l.peer = testkit.Receive(t, 5*time.Second, peers, "a connection")
