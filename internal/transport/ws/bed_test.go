@@ -22,6 +22,7 @@ import (
 type speaker struct {
 	conn *conn
 	gone chan struct{}
+	once sync.Once
 
 	mu    sync.Mutex
 	waits [][]byte
@@ -67,7 +68,7 @@ func (p *speaker) End(code int, reason string) {
 	p.conn.Wake()
 }
 
-func (p *speaker) Gone() { close(p.gone) }
+func (p *speaker) Gone() { p.once.Do(func() { close(p.gone) }) }
 
 // A line is a raw client and the peer it talks to.
 type line struct {

@@ -2,8 +2,11 @@ package ws
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +26,6 @@ import (
 //   - after a close frame nothing is written.
 type conn struct {
 	server  *Server
-	peer    Peer
 	net     net.Conn
 	raw     *raw // nil: written and read by goroutines that wait
 	flusher *flusher
@@ -41,13 +43,15 @@ type conn struct {
 	cutting atomic.Bool  // the socket is being closed, whatever waits
 
 	mu      sync.Mutex // guards the rest; the peer's locks may be taken while it is held, never the other way
+	peer    Peer       // set before the connection begins
 	control []byte     // control frames that wait
-	tail    []byte     // what the kernel had no room for
-	blocked bool       // a goroutine waits until tail is written
+	blocked bool       // a goroutine waits until the client has taken what the kernel had no room for
+	slow    bool       // it had to, the last time
 	bye     []byte     // the close frame of coder/websocket's, which goes after what the peer has to say; nil: none
 	closing bool       // a close frame was written: nothing follows
 	failed  bool       // by the client's fault: it hears no more after the close frame
 	ending  bool       // coder/websocket has closed it: the socket ends once all is written
+	shut    bool       // all was written, and our side of the connection has ended
 }
 
 // Wake says that the peer has something to send. Like Ping and Abort it is called with the peer's locks held.
@@ -62,15 +66,37 @@ func (c *conn) Ping() {
 // Abort cuts the connection without a word.
 func (c *conn) Abort() { c.cut() }
 
-// cut closes the socket. The goroutine that reads notices, and does the rest.
+// cut closes the socket, and tells the peer: a message of the client's that waits for room in what it does not read waits no more. The goroutine that
+// reads notices, and does the rest.
 func (c *conn) cut() {
-	if !c.cutting.Swap(true) {
-		c.server.wg.Go(func() { _ = c.net.Close() }) // under TLS that writes, and may wait
+	if c.cutting.Swap(true) {
+		return
 	}
+	c.server.wg.Go(func() { // not with the peer's locks held
+		_ = closeSocket(c.net)
+		if p := c.who(); p != nil {
+			p.Gone()
+		}
+	})
+}
+
+// closeSocket closes without a word: what TLS would say may have to wait.
+func closeSocket(n net.Conn) error {
+	if t, is := n.(*tls.Conn); is {
+		return t.NetConn().Close()
+	}
+	return n.Close()
+}
+
+func (c *conn) who() Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer
 }
 
 // serve reads until the connection ends. early has come already.
 func (c *conn) serve(early []byte) {
+	defer c.leave()
 	err := c.take(early)
 	if err == nil {
 		err = c.receive(c.take)
@@ -82,13 +108,20 @@ func (c *conn) serve(early []byte) {
 	if !errors.Is(err, errAnswered) && c.lingers() {
 		_ = c.receive(func([]byte) error { return nil }) // else the kernel resets the connection, and the client never sees our close frame
 	}
-	c.peer.Gone()
+}
+
+// leave ends what is left of a connection. A fault of ours in what a message led to costs that connection alone.
+func (c *conn) leave() {
+	if p := recover(); p != nil {
+		c.server.opt.Log.Error("request_panicked", "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+	c.who().Gone()
 	c.cut()
 	c.mu.Lock() // what flushes has seen that, or begun before: whom it started, Server.Run waits for
-	c.control, c.tail = nil, nil
+	c.control = nil
 	c.mu.Unlock()
 	_ = c.lib.CloseNow() // always: it leaves some errors without closing (pitfalls C24)
-	c.server.leave(c)
+	c.server.forget(c)
 }
 
 // errAnswered ends a connection whose client answered our close frame.
@@ -99,7 +132,7 @@ func (c *conn) receive(take func([]byte) error) error {
 	if c.raw != nil {
 		return c.raw.each(take)
 	}
-	buf := make([]byte, readSize)
+	buf := make([]byte, idleSize)
 	for {
 		n, err := c.net.Read(buf)
 		if n > 0 {
@@ -120,7 +153,7 @@ func (c *conn) fail(f *fault) {
 	if f.code == wire.CloseTooBig {
 		c.server.opt.Metrics.Limit("frame_bytes")
 	}
-	c.peer.End(f.code, f.reason)
+	c.who().End(f.code, f.reason)
 	c.mu.Lock()
 	c.failed = true
 	c.mu.Unlock()
@@ -175,7 +208,7 @@ func (c *conn) frame(op byte, b []byte) error {
 	case typ == websocket.MessageText && b[0]&bitRSV1 != 0 && !utf8.Valid(message):
 		return notUTF8
 	}
-	c.during(&c.reading, func() { c.peer.Handle(message, typ == websocket.MessageBinary) })
+	c.during(&c.reading, func() { c.who().Handle(message, typ == websocket.MessageBinary) })
 	return nil
 }
 

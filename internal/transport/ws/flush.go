@@ -12,7 +12,10 @@ import (
 
 const (
 	scratchSize    = 32 << 10                    // bytes that are written to a connection in one piece, but for a frame that is longer
+	slowSize       = 8 << 10                     // and to one that could not take all of them the last time: what is left over is a copy of its own
+	keepSize       = 256 << 10                   // of a flusher's buffer, which a long frame makes grow
 	readSize       = 4 << 10                     // bytes that are read at once
+	idleSize       = 512                         // of the buffer in which a connection under TLS waits for them
 	maxControlWait = maxPings * (2 + maxControl) // bytes of pongs that wait; who does not read them gets no more
 	yieldAfter     = 64                          // connections, so that those that publish go on meanwhile and several frames leave in one write (performance.md)
 )
@@ -90,7 +93,14 @@ func (c *conn) flush(f *flusher) {
 	if c.blocked || c.cutting.Load() {
 		return
 	}
-	b, pinged := c.gather(f.buf[:0])
+	most := scratchSize
+	if c.slow {
+		most = slowSize
+	}
+	b, pinged := c.gather(f.buf[:0], most)
+	if cap(b) <= keepSize {
+		f.buf = b[:0]
+	}
 	if pinged {
 		f.server.owes(c)
 	}
@@ -101,18 +111,20 @@ func (c *conn) flush(f *flusher) {
 			c.cut()
 			return
 		}
+		c.slow = n < len(b)
 	}
 	switch {
 	case n < len(b) || c.over():
-		c.tail, c.blocked = append([]byte(nil), b[n:]...), true
-		f.server.wg.Go(c.push)
-	case len(b) >= scratchSize:
+		tail := append([]byte(nil), b[n:]...)
+		c.blocked = true
+		f.server.wg.Go(func() { c.push(tail) })
+	case len(b) >= most:
 		f.add(c) // there may be more: after the others
 	}
 }
 
 // gather appends to b what waits: control frames, what the peer has to say, and when that is all, a close frame.
-func (c *conn) gather(b []byte) (out []byte, pinged bool) {
+func (c *conn) gather(b []byte, most int) (out []byte, pinged bool) {
 	b = append(b, c.control...)
 	c.control = nil
 	if c.closing {
@@ -121,48 +133,46 @@ func (c *conn) gather(b []byte) (out []byte, pinged bool) {
 	if c.asked.Swap(false) && c.pinged.Load() == 0 { // one at a time
 		b, pinged = appendHead(b, opPing, 0), true
 	}
-	b, end := c.peer.Fill(b, scratchSize, c.framing)
+	b, end := c.peer.Fill(b, most, c.framing)
 	switch {
-	case len(b) >= scratchSize: // there may be more
+	case len(b) >= most: // there may be more
 	case c.bye != nil:
 		b, c.closing = append(b, c.bye...), true
 	case end != nil:
 		b, c.closing = appendClose(b, end.Code, end.Reason), true
-		_ = c.net.SetReadDeadline(time.Now().Add(closeWait)) // for the client's answer; a socket that is no more is noticed by who reads
 	}
 	return b, pinged
 }
 
-// over tells whether our side of the connection ends once all is written.
-func (c *conn) over() bool { return c.closing && c.failed || c.ending && (c.closing || c.bye == nil) }
+// over tells whether nothing will follow what was gathered, for the first time.
+func (c *conn) over() bool { return !c.shut && (c.closing || c.ending && c.bye == nil) }
 
-// settle ends our side of the connection if all was written that there was to say.
+// settle is called when all is written that there was to say.
 func (c *conn) settle() {
 	c.mu.Lock()
-	over, ending := c.over(), c.ending
+	over := c.over()
+	c.shut = c.shut || over
+	ending, failed := c.ending, c.failed
 	c.mu.Unlock()
 	switch half, ok := c.net.(interface{ CloseWrite() error }); {
 	case !over:
-	case ok && !ending: // at once: clients wait for it (RFC 6455, section 7.1.1)
-		_ = half.CloseWrite()
-	default:
+	case ending:
 		c.cut()
+	case failed && ok:
+		_ = half.CloseWrite() // at once: clients wait for it (RFC 6455, section 7.1.1)
+	default:
+		_ = c.net.SetReadDeadline(time.Now().Add(closeWait)) // for the client's answer; a socket that is no more is noticed by who reads
 	}
 }
 
 // pushSize is how much a client has to take within Options.Write.
 const pushSize = 4 << 10
 
-// push writes the tail, however long the client takes for it within the bound.
-func (c *conn) push() {
+// push writes what the kernel had no room for, however long the client takes for it within the bound.
+func (c *conn) push(tail []byte) {
 	began := c.server.now()
-	for {
-		c.mu.Lock()
-		part := c.tail[:min(len(c.tail), pushSize)]
-		c.mu.Unlock()
-		if len(part) == 0 {
-			break
-		}
+	for len(tail) > 0 {
+		part := tail[:min(len(tail), pushSize)]
 		_ = c.net.SetWriteDeadline(time.Now().Add(c.server.opt.Write))
 		if _, err := c.net.Write(part); err != nil {
 			if isTimeout(err) {
@@ -171,15 +181,10 @@ func (c *conn) push() {
 			c.cut()
 			return
 		}
-		c.mu.Lock()
-		c.tail = c.tail[len(part):]
-		c.mu.Unlock()
+		tail = tail[len(part):]
 	}
 	_ = c.net.SetWriteDeadline(time.Time{})
 	c.took(began)
-	c.mu.Lock()
-	c.tail = nil
-	c.mu.Unlock()
 	c.settle()
 	c.mu.Lock()
 	c.blocked = false

@@ -127,6 +127,9 @@ func (p *parser) begin(b []byte) (int, error) {
 	case 127:
 		p.left = binary.BigEndian.Uint64(p.head[2:])
 	}
+	if p.left < 126 && p.need() > 6 || p.left < 1<<16 && p.need() == maxHead {
+		return n, protocol("a length of more bytes than it needs")
+	}
 	if !p.isControl() && p.left > uint64(p.most-p.size()) {
 		return n, tooBig(p.most)
 	}

@@ -148,6 +148,8 @@ func TestFaultsEndAConnection(t *testing.T) {
 		{"a message within another", script{}.frame(0x01, "x").frame(0x81, "y"), 1002, 9},
 		{"a message that is too big", script{}.frame(0x81, strings.Repeat("x", 101)), 1009, 6},
 		{"fragments that are too big together", script{}.frame(0x01, strings.Repeat("x", 60)).frame(0x80, strings.Repeat("x", 41)), 1009, 72},
+		{"a length of 2 bytes that one could hold", script{0x81, 0xFE, 0, 125, 0, 0, 0, 0}, 1002, 8},
+		{"a length of 8 bytes that 2 could hold", script{0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0}, 1002, 14},
 		{"2^63 bytes", script{0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1009, 14},
 		{"a byte that is in no text", script{}.frame(0x81, "abc\xffdef"), 1007, 10},
 		{"half a surrogate", script{}.frame(0x81, "\xed\xa0\x80x"), 1007, 8},
@@ -206,6 +208,9 @@ func whole(in []byte, most int, deflate bool) (l log, code int) {
 		}
 		if head > 2 {
 			size = binary.BigEndian.Uint64(append(make([]byte, 10-head), in[2:head]...))
+		}
+		if head == 4 && size < 126 || head == 10 && size < 1<<16 {
+			return l, 1002
 		}
 		if op < 8 && size > uint64(most-len(message)) {
 			return l, 1009

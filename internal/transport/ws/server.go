@@ -3,8 +3,10 @@ package ws
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ type Options struct {
 	Metrics *session.Metrics
 	Write   time.Duration // how long a client may take for 4 KiB; 0: 35 s, more than the hub lets a slow reader lag
 	Pings   int           // of a client's that are answered in 10 s; 0: 20
+	Log     *slog.Logger  // faults of ours; nil: none
 	Deflate int           // bytes from which a frame is compressed for who asks for it (RFC 7692); 0: nobody is offered it
 }
 
@@ -49,6 +52,9 @@ type sign struct {
 func New(o Options) *Server {
 	o.Write, o.Pings = cmp.Or(o.Write, 35*time.Second), cmp.Or(o.Pings, maxPings)
 	s := &Server{opt: o, began: time.Now(), done: make(chan struct{}), conns: map[*conn]struct{}{}}
+	if s.opt.Log == nil {
+		s.opt.Log = slog.New(slog.DiscardHandler)
+	}
 	s.deflating = deflating(o.Deflate)
 	for range runtime.GOMAXPROCS(0) {
 		s.flushers = append(s.flushers, newFlusher(s))
@@ -93,7 +99,17 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, open func(session
 	if c == nil {
 		return
 	}
-	c.peer = open(c)
+	begun := false
+	defer func() {
+		if !begun { // open panicked, which the HTTP server takes
+			_ = c.net.Close()
+		}
+	}()
+	p := open(c)
+	c.mu.Lock()
+	c.peer = p
+	c.mu.Unlock()
+	begun = true
 	s.begin(c, early)
 }
 
@@ -104,6 +120,9 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (c *conn, early 
 	mode := websocket.CompressionDisabled
 	if s.opt.Deflate > 0 {
 		mode = websocket.CompressionNoContextTakeover
+	}
+	if slices.Contains(protocols(r), Subprotocol) {
+		r.Header.Set("Sec-WebSocket-Protocol", Subprotocol) // the library keeps a piece of the header, and with it the token that stands there
 	}
 	h := &hijacker{ResponseWriter: w, socket: &socket{c: c}}
 	lib, err := websocket.Accept(h, r, &websocket.AcceptOptions{
@@ -125,21 +144,25 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (c *conn, early 
 // begin lets a connection live, whose peer is set.
 func (s *Server) begin(c *conn, early []byte) {
 	s.mu.Lock()
+	if s.ended { // a request outlived the door: nobody waits for what it begins
+		s.mu.Unlock()
+		c.cutting.Store(true)
+		c.who().Gone()
+		_ = c.lib.CloseNow()
+		_ = c.net.Close()
+		return
+	}
 	s.conns[c] = struct{}{}
 	s.wg.Go(func() { c.serve(early) })
-	ended := s.ended
 	s.mu.Unlock()
-	if ended {
-		c.cut()
-	}
 	c.mu.Lock()
 	c.blocked = false
 	c.mu.Unlock()
 	c.flusher.add(c)
 }
 
-// leave forgets a connection that has ended.
-func (s *Server) leave(c *conn) {
+// forget lets go of a connection that has ended.
+func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
