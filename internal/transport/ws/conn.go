@@ -75,7 +75,7 @@ func (c *conn) cut() {
 	c.server.wg.Go(func() { // not with the peer's locks held
 		_ = closeSocket(c.net)
 		if p := c.who(); p != nil {
-			p.Gone()
+			p.End(wire.CloseGoingAway, "gone") // it is gone when nothing of it is at work any more
 		}
 	})
 }
