@@ -15,11 +15,14 @@ import (
 )
 
 type commands struct {
-	Demo    demo             `cmd:"" help:"Run publisher, gateway, Redis and an example page in one process, and say what to try."`
-	Notify  notifyCommand    `cmd:"" help:"Put a notification into users' inboxes."`
-	Publish publishCommand   `cmd:"" help:"Publish a message on topics."`
-	Token   tokenCommand     `cmd:"" help:"Make tokens, for development, and explain them."`
-	Config  configCommand    `cmd:"" help:"Check or show the settings of gateway and publisher together."`
+	Demo    demo           `cmd:"" help:"Run publisher, gateway, Redis and an example page in one process, and say what to try."`
+	Notify  notifyCommand  `cmd:"" help:"Put a notification into users' inboxes."`
+	Publish publishCommand `cmd:"" help:"Publish a message on topics."`
+	Token   tokenCommand   `cmd:"" help:"Make tokens, for development, and explain them."`
+	Config  configCommand  `cmd:"" help:"Check or show the settings of gateway and publisher together."`
+
+	Conformance conformance `cmd:"" help:"Serve an echo for public WebSocket suites, such as Autobahn."`
+
 	Version kong.VersionFlag `help:"Show version, commit and Go."`
 }
 

@@ -85,7 +85,7 @@ var rooms = []room{
 	{path: "internal/session", ours: []string{"pkg/auth", "pkg/fanout", "internal/store", "internal/wire"},
 		outside: []string{prometheus, rate}, never: []string{"net/http"}},
 	{path: "internal/transport/ws", ours: []string{"pkg/auth", "pkg/fanout", "internal/session", "internal/wire"}, // fanout: Delivery alone
-		outside: []string{coderWS, prometheus, rate}},
+		outside: []string{coderWS, xsys, prometheus, rate}},
 	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
 		outside: []string{rate}, tests: []string{coderWS, prometheus}},
 

@@ -23,6 +23,7 @@ import (
 	"allim/internal/ops"
 	"allim/internal/session"
 	"allim/internal/store"
+	"allim/internal/transport/ws"
 	"allim/pkg/auth"
 	"allim/pkg/fanout"
 )
@@ -55,6 +56,7 @@ type Bank struct {
 	opt      Options
 	hub      *fanout.Hub
 	sessions *session.Sessions
+	sockets  *ws.Server
 	front    *gateway.Gateway
 	open     atomic.Bool // the store is open
 	stopping atomic.Bool
@@ -68,8 +70,9 @@ func New(o Options) (*Bank, error) {
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), LagTimeout: o.Lag, Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
 	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
+	b.sockets = ws.New(ws.Options{Limits: b.sessions.Limits(), Metrics: metrics, Log: o.Log})
 	var err error
-	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Metrics: metrics, Verify: verify,
+	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Sockets: b.sockets, Metrics: metrics, Verify: verify,
 		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Upgrades: o.Upgrades, Pause: o.Pause, Log: o.Log})
 	return b, err
 }
@@ -90,11 +93,15 @@ const feedBudget = 5500 * time.Millisecond
 
 const opsBudget = 2 * time.Second
 
+// socketsBudget is for what is left when the sessions have ended: their goroutines.
+const socketsBudget = 500 * time.Millisecond
+
 // Parts are what lifecycle.Run runs, in their order: the feed first, the front door last, which is stopped first.
 func (b *Bank) Parts() []lifecycle.Part {
 	return []lifecycle.Part{
 		{Name: "operations", Run: b.ops, Budget: opsBudget},
 		{Name: "feed", Run: b.feed, Budget: feedBudget},
+		{Name: "sockets", Run: b.sockets.Run, Budget: socketsBudget},
 		{Name: "sessions", Run: b.sessions.Run, Budget: b.sessions.Budget()},
 		{Name: "front", Run: b.serve, Budget: b.front.Budget()},
 	}

@@ -24,6 +24,7 @@ import (
 // Options make a Gateway.
 type Options struct {
 	Sessions *session.Sessions
+	Sockets  *ws.Server
 	Metrics  *session.Metrics
 	Verify   func(token string) (*auth.Identity, error) // within the limits of Sessions
 	Hosts    []string                                   // names this gateway answers to, besides loopback
@@ -118,7 +119,7 @@ func (g *Gateway) socket(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, err)
 		return
 	}
-	ws.Serve(w, r, ws.Options{Sessions: g.opt.Sessions, Metrics: g.opt.Metrics}, hello, identity)
+	g.opt.Sockets.Serve(w, r, func(c session.Conn) ws.Peer { return ws.Of(g.opt.Sessions.Open(c, hello, identity)) })
 }
 
 // hello reads what the URL asks for.

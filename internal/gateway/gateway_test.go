@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 
 	"allim/internal/session"
 	"allim/internal/testkit"
+	"allim/internal/transport/ws"
 	"allim/pkg/auth"
 )
 
@@ -48,6 +50,16 @@ func doorWith(t *testing.T, l session.Limits, m *session.Metrics) *Gateway {
 func doorOf(t *testing.T, o Options) *Gateway {
 	t.Helper()
 	o.Hosts, o.Origins, o.Log = []string{"push.example.com"}, []string{"https://app.example.com"}, slog.New(slog.DiscardHandler)
+	o.Sockets = ws.New(ws.Options{Limits: o.Sessions.Limits(), Metrics: o.Metrics})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- o.Sockets.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := testkit.Receive(t, 5*time.Second, ended, "the end of the connections"); err != nil {
+			t.Error(err)
+		}
+	})
 	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -67,3 +67,8 @@ func Settled(ctx context.Context, s *Session, st *store.Store) bool {
 	}
 	return true
 }
+
+// Pull returns the next frame, or nil when there is none; end is set once, after the last frame.
+func (s *Session) Pull() (frame []byte, end *End) {
+	return s.Fill(nil, 1, &Framing{Append: func(b, json []byte) []byte { return append(b, json...) }})
+}

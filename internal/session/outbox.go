@@ -1,7 +1,8 @@
 package session
 
 import (
-	"allim/internal/wire"
+	"sync"
+
 	"allim/pkg/fanout"
 	"allim/pkg/notify"
 )
@@ -10,15 +11,14 @@ import (
 type item struct {
 	d      *fanout.Delivery
 	own    []byte
-	sub    *sub            // whose position the frame moves; nil: none
-	pos    notify.Position // to this
-	begins *begins         // of welcome and subscribed: where topics begin
+	sub    *sub    // whose position d moves; nil: of none
+	begins *begins // the positions that own moves; nil: none
 	mine   bool
 	gone   bool // was dropped; all else is zero
 	counts bool // of a notification or mark: its badge is the newest
 }
 
-// begins is where the topics of a welcome or subscribed begin, for the cursor.
+// begins is where topics begin after a welcome, a subscribed or a reset, for the cursor.
 type begins struct{ at []begin }
 
 type begin struct {
@@ -51,7 +51,15 @@ func (o *outbox) full(l *Limits) bool { return o.len() >= l.QueueFrames || o.byt
 // low tells whether those that wait elsewhere can come again.
 func (o *outbox) low(l *Limits) bool { return o.len() <= l.QueueFrames/4 && o.bytes <= l.Queue/4 }
 
+// few places are what a queue begins with. Connections borrow them, so that a message for a thousand idle ones needs no memory of its own.
+type few [4]item
+
+var places = sync.Pool{New: func() any { return new(few) }}
+
 func (o *outbox) push(i item) {
+	if o.items == nil {
+		o.items = places.Get().(*few)[:0]
+	}
 	if over := o.head + o.holes; over >= 64 && over > o.len() {
 		o.tidy()
 	}
@@ -90,8 +98,12 @@ func (o *outbox) pop() (i item, ok bool) {
 		return item{}, false
 	}
 	o.bytes -= i.size()
-	if o.len() == 0 {
-		*o = outbox{} // an idle connection holds no queue
+	if o.len() == 0 { // an idle connection holds no queue
+		if all := o.items[:cap(o.items)]; len(all) == len(few{}) {
+			clear(all[o.head:])
+			places.Put((*few)(all))
+		}
+		*o = outbox{}
 	}
 	return i, true
 }
@@ -119,19 +131,3 @@ const (
 	formatCounts = iota // with the badge of that moment
 	formatBare          // without: recovered, or overtaken by a newer badge
 )
-
-// bytes is what goes over the wire for i. cursor is "" where none is wanted.
-func (i *item) frame(cursor string) []byte {
-	b := i.own
-	if i.d != nil {
-		format := formatBare
-		if i.counts {
-			format = formatCounts
-		}
-		b = i.d.Encoded(format, func(d *fanout.Delivery) []byte { return wire.Message(d.Stream.Topic, d.Message, i.counts) })
-	}
-	if i.mine || cursor != "" {
-		return wire.With(b, i.mine, cursor)
-	}
-	return b
-}

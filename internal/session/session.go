@@ -186,33 +186,10 @@ func (s *Session) sendWelcome(topics map[string]string, recovered []string, carr
 	s.send(w, carry)
 }
 
-// Pull returns the next frame for the socket, or nil when there is none; end is set once, after the last frame. The bytes are shared and read-only.
-func (s *Session) Pull() (frame []byte, end *End) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, ok := s.out.pop()
-	if !ok {
-		return nil, s.end
-	}
-	cursor := ""
-	if s.hello.HasCursor && (i.sub != nil || i.begins != nil) {
-		cursor = s.cursorAfter(&i)
-	}
-	if s.low() {
-		s.met = false
-		s.wakeWaiting()
-		for _, c := range s.subs {
-			c.resume()
-		}
-	}
-	s.shared.metrics.frames.Inc()
-	return i.frame(cursor), nil
-}
-
 // cursorAfter moves the positions that a frame moves, and is the cursor after it.
 func (s *Session) cursorAfter(i *item) string {
 	if i.sub != nil {
-		i.sub.sent = i.pos
+		i.sub.sent = i.d.Message.Position
 	}
 	if i.begins != nil {
 		for _, at := range i.begins.at {

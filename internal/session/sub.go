@@ -48,8 +48,7 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	}
 	i := item{d: d, mine: m.Origin != "" && m.Origin == s.origin}
 	if !brief {
-		i.sub, i.pos = c, m.Position
-		c.queued = m.Position
+		i.sub, c.queued = c, m.Position
 	}
 	if m.Badge != nil && !recovered && newer(m.Badge, s.badge) {
 		i.counts, s.badge = true, m.Badge
@@ -87,7 +86,7 @@ func (c *sub) reset(pos notify.Position, why notify.Why) {
 	if why == notify.WhyLost {
 		reason = wire.ResetLost
 	}
-	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: reason}, item{sub: c, pos: pos})
+	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: reason}, item{begins: &begins{[]begin{{c, pos}}}})
 	if c == s.own {
 		s.listAnew()
 	}

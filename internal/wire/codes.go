@@ -10,7 +10,9 @@ import (
 // Close codes (contract, section 3). Below 4500 a client reconnects, from 4500 on it does not.
 const (
 	CloseGoingAway = 1001
+	CloseProtocol  = 1002
 	CloseNotUTF8   = 1007
+	CloseTooBig    = 1009
 	CloseRestart   = 1012
 	CloseOverload  = 1013
 	CloseExpired   = 4401 // with a new token

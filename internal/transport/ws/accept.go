@@ -3,28 +3,15 @@
 package ws
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/coder/websocket"
-
-	"allim/internal/session"
-	"allim/pkg/auth"
 )
 
 // Subprotocol is what a client names, with its token as "bearer.<jwt>" beside it.
 const Subprotocol = "allim.v1"
 
 const bearerPrefix = "bearer."
-
-// Options say how connections are kept, within Sessions.Limits: a frame over Limits.Frame closes with 1009.
-type Options struct {
-	Sessions *session.Sessions
-	Metrics  *session.Metrics
-	Write    time.Duration // how long one frame may take to be written; 0: 35 s, more than the hub lets a slow reader lag
-}
 
 // IsUpgrade tells whether a request asks for a WebSocket (RFC 6455, section 4.1).
 func IsUpgrade(r *http.Request) bool {
@@ -62,21 +49,22 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// Serve accepts the upgrade and serves the connection until it ends. Who may connect from where was decided before.
-func Serve(w http.ResponseWriter, r *http.Request, o Options, h session.Hello, identity *auth.Identity) {
-	var conn *conn // read by the reader alone, which begins below
-	pings := newPingLimit()
-	c, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{Subprotocol},
-		InsecureSkipVerify: true, // the front door checks Origin and Host: the library lets every Host of its own choosing pass (pitfalls C27)
-		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived:     func(context.Context, []byte) bool { return pings.take() && !conn.writing.Load() },
-	})
-	if err != nil {
-		return // the library has answered
+// A pingLimit bounds the pings of a client that are answered (pitfalls C23); the rest stay without a pong. The zero value has seen none.
+type pingLimit struct {
+	since int64 // nanoseconds
+	n     int
+}
+
+const (
+	pingWindow = 10 * time.Second
+	maxPings   = 20
+)
+
+// take is called by the goroutine that reads alone.
+func (p *pingLimit) take(now int64, most int) bool {
+	if time.Duration(now-p.since) > pingWindow {
+		p.since, p.n = now, 0
 	}
-	c.SetReadLimit(int64(o.Sessions.Limits().Frame))
-	conn = newConn(c, o)
-	conn.session = o.Sessions.Open(conn, h, identity)
-	conn.serve()
+	p.n++
+	return p.n <= most
 }

@@ -2,7 +2,11 @@ package ws
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,172 +18,220 @@ import (
 	"allim/internal/wire"
 )
 
-// A conn is one WebSocket. The handler's goroutine reads; one goroutine writes; a third lives while a ping waits for its pong.
-// serve waits for all of them.
+// A conn is one WebSocket. One goroutine reads, and is the only one that calls into coder/websocket; a flusher writes, or, while the kernel has no room,
+// one goroutine that waits for it. Nothing else touches the socket, so no frame can stand within another:
+//
+//   - what a peer has to say is copied from shared frames into one piece; what the kernel did not take of it stays in tail, before all else;
+//   - coder/websocket writes control frames only (it is never asked for another), each in one Write, which puts it behind the tail;
+//   - after a close frame nothing is written.
 type conn struct {
-	ws      *websocket.Conn
-	opt     Options
-	session *session.Session
-	wake    chan struct{} // buffered 1: the outbox has something; never closed
-	ping    chan struct{} // buffered 1: send a ping; never closed
-	born    time.Time
-	writing atomic.Bool  // a frame is under way
-	reading atomic.Bool  // a frame of the client's is at work
-	waited  atomic.Int64 // when the last of these ended that took long, nanoseconds since born
-	ctx     context.Context
-	cancel  context.CancelFunc // ends everything; the connection is cut
-	wg      sync.WaitGroup
+	server  *Server
+	net     net.Conn
+	raw     *raw // nil: written and read by goroutines that wait
+	flusher *flusher
+	framing *session.Framing
+	lib     *websocket.Conn
+	in      parser
+	fed     []byte // what lib may read now
+	pings   pingLimit
+
+	queued  atomic.Bool  // stands in the flusher's list
+	asked   atomic.Bool  // for a ping
+	reading atomic.Bool  // a message of the client's is at work
+	pinged  atomic.Int64 // when the ping was written that has no answer yet, by the server's clock; 0: none
+	waited  atomic.Int64 // when something ended that took long, by the server's clock
+	cutting atomic.Bool  // the socket is being closed, whatever waits
+
+	mu      sync.Mutex // guards the rest; the peer's locks may be taken while it is held, never the other way
+	peer    Peer       // set before the connection begins
+	control []byte     // control frames that wait
+	blocked bool       // a goroutine waits until the client has taken what the kernel had no room for
+	slow    bool       // it had to, the last time
+	bye     []byte     // the close frame of coder/websocket's, which goes after what the peer has to say; nil: none
+	closing bool       // a close frame was written: nothing follows
+	failed  bool       // by the client's fault: it hears no more after the close frame
+	ending  bool       // coder/websocket has closed it: the socket ends once all is written
+	shut    bool       // all was written, and our side of the connection has ended
 }
 
-func newConn(c *websocket.Conn, o Options) *conn {
-	if o.Write == 0 {
-		o.Write = 35 * time.Second
+// Wake says that the peer has something to send. Like Ping and Abort it is called with the peer's locks held.
+func (c *conn) Wake() { c.flusher.add(c) }
+
+// Ping asks the client for a sign of life.
+func (c *conn) Ping() {
+	c.asked.Store(true)
+	c.flusher.add(c)
+}
+
+// Abort cuts the connection without a word.
+func (c *conn) Abort() { c.cut() }
+
+// cut closes the socket, and tells the peer: a message of the client's that waits for room in what it does not read waits no more. The goroutine that
+// reads notices, and does the rest.
+func (c *conn) cut() {
+	if c.cutting.Swap(true) {
+		return
 	}
-	// Never the request's context: its end would cut the connection without a close frame (pitfalls C21).
-	ctx, cancel := context.WithCancel(context.Background())
-	return &conn{ws: c, opt: o, wake: make(chan struct{}, 1), ping: make(chan struct{}, 1), born: time.Now(), ctx: ctx, cancel: cancel}
+	c.server.wg.Go(func() { // not with the peer's locks held
+		_ = closeSocket(c.net)
+		if p := c.who(); p != nil {
+			p.End(wire.CloseGoingAway, "gone") // it is gone when nothing of it is at work any more
+		}
+	})
 }
 
-// Wake, Ping and Abort are what the session asks for.
-func (c *conn) Wake() { signal(c.wake) }
+// closeSocket closes without a word: what TLS would say may have to wait.
+func closeSocket(n net.Conn) error {
+	if t, is := n.(*tls.Conn); is {
+		return t.NetConn().Close()
+	}
+	return n.Close()
+}
 
-func (c *conn) Ping() { signal(c.ping) }
+func (c *conn) who() Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peer
+}
 
-func (c *conn) Abort() { c.cancel() }
-
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default: // it is on already
+// serve reads until the connection ends. early has come already.
+func (c *conn) serve(early []byte) {
+	defer c.leave()
+	err := c.take(early)
+	if err == nil {
+		err = c.receive(c.take)
+	}
+	var f *fault
+	if errors.As(err, &f) {
+		c.fail(f)
+	}
+	if !errors.Is(err, errAnswered) && c.lingers() {
+		_ = c.receive(func([]byte) error { return nil }) // else the kernel resets the connection, and the client never sees our close frame
 	}
 }
 
-func (c *conn) serve() {
-	stop := context.AfterFunc(c.ctx, func() { _ = c.ws.CloseNow() })
-	c.wg.Go(c.write)
-	c.read()
-	c.session.Gone()
-	c.cancel()
-	c.wg.Wait()
-	stop()
-	_ = c.ws.CloseNow() // always: the library leaves some errors without closing (pitfalls C24)
+// leave ends what is left of a connection. A fault of ours in what a message led to costs that connection alone.
+func (c *conn) leave() {
+	if p := recover(); p != nil {
+		c.server.opt.Log.Error("request_panicked", "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+	c.who().Gone()
+	c.cut()
+	c.mu.Lock() // what flushes has seen that, or begun before: whom it started, Server.Run waits for
+	c.control = nil
+	c.mu.Unlock()
+	_ = c.lib.CloseNow() // always: it leaves some errors without closing (pitfalls C24)
+	c.server.forget(c)
 }
 
-// read hands frames to the session until the connection ends.
-func (c *conn) read() {
+// errAnswered ends a connection whose client answered our close frame.
+var errAnswered = errors.New("closed by both")
+
+// receive hands on what comes until the stream ends or take does not want more.
+func (c *conn) receive(take func([]byte) error) error {
+	if c.raw != nil {
+		return c.raw.each(take)
+	}
+	buf := make([]byte, idleSize)
 	for {
-		typ, frame, err := c.ws.Read(context.Background())
+		n, err := c.net.Read(buf)
+		if n > 0 {
+			if terr := take(buf[:n]); terr != nil {
+				return terr
+			}
+		}
 		if err != nil {
-			if errors.Is(err, websocket.ErrMessageTooBig) {
-				c.opt.Metrics.Limit("frame_bytes")
-			}
-			return
-		}
-		switch {
-		case typ == websocket.MessageBinary:
-			frame = []byte("binary frames are not spoken here")
-		case !utf8.Valid(frame): // the library does not look (pitfalls C25; RFC 6455, section 8.1)
-			c.session.End(wire.CloseNotUTF8, "text that is not UTF-8")
-			continue
-		}
-		c.during(&c.reading, func() { c.session.Handle(frame) })
-	}
-}
-
-// write pulls frames from the session until it says that this is the end.
-func (c *conn) write() {
-	for {
-		frame, end := c.session.Pull()
-		switch {
-		case frame != nil:
-			if err := c.send(frame); err != nil {
-				c.session.Gone() // a reader that waits for room in the outbox goes on
-				c.cancel()
-				return
-			}
-		case end != nil:
-			c.close(end)
-			return
-		default:
-			select {
-			case <-c.wake:
-			case <-c.ping:
-				c.wg.Go(c.pong)
-			case <-c.ctx.Done():
-				return
-			}
+			return err
 		}
 	}
 }
 
-// send writes one frame. Who does not take it within Options.Write is gone.
-func (c *conn) send(frame []byte) error {
-	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Write)
-	defer cancel()
-	var err error
-	c.during(&c.writing, func() { err = c.ws.Write(ctx, websocket.MessageText, frame) })
-	if err != nil && c.ctx.Err() == nil && ctx.Err() != nil {
-		c.opt.Metrics.Limit("write")
+func (c *conn) take(b []byte) error { return c.in.feed(b, c) }
+
+// fail closes the connection for a fault of the client's, after what waits.
+func (c *conn) fail(f *fault) {
+	if f.code == wire.CloseTooBig {
+		c.server.opt.Metrics.Limit("frame_bytes")
 	}
-	return err
+	c.who().End(f.code, f.reason)
+	c.mu.Lock()
+	c.failed = true
+	c.mu.Unlock()
+	c.flusher.add(c)
 }
 
-// short is how long a frame takes that the kernel has room for, and a command that waits for nobody, and much more, on a busy machine too.
-const short = time.Second
-
-// during does something that what says, and remembers when it ended if it took long.
-func (c *conn) during(what *atomic.Bool, do func()) {
-	began := time.Now()
-	what.Store(true)
-	do()
-	if time.Since(began) > short {
-		c.waited.Store(int64(time.Since(c.born)))
-	}
-	what.Store(false)
-}
-
-// pong sends a ping and cuts the connection if it is not answered in time. A ping behind a frame that the client has not taken yet says nothing:
-// then the bound of that frame is the sign of life, or that it was taken at last (decision 0020). Nor does a pong behind a frame of the client's own
-// that waits for Redis: nobody reads it meanwhile.
-func (c *conn) pong() {
-	ctx, cancel := context.WithTimeout(c.ctx, c.opt.Sessions.Limits().Pong)
-	defer cancel()
-	began := int64(time.Since(c.born))
-	if err := c.ws.Ping(ctx); err != nil && c.ctx.Err() == nil && !c.writing.Load() && !c.reading.Load() && c.waited.Load() < began {
-		c.opt.Metrics.Limit("pong")
-		c.cancel()
-	}
+// lingers tells whether a close frame is still on its way to the client, and bounds how long that may take.
+func (c *conn) lingers() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return (c.failed || c.ending) && c.net.SetReadDeadline(time.Now().Add(closeWait)) == nil
 }
 
 // closeWait bounds the closing handshake: the library alone would wait 5 + 5 s (pitfalls C22).
 const closeWait = 2 * time.Second
 
-func (c *conn) close(end *session.End) {
-	over := time.AfterFunc(closeWait, c.cancel)
-	defer over.Stop()
-	_ = c.ws.Close(websocket.StatusCode(end.Code), end.Reason)
-	c.cancel()
-}
-
-// A pingLimit bounds the pings of a client: the library answers each with a write of its own and counts none (pitfalls C23).
-type pingLimit struct {
-	since time.Time
-	n     int
-}
-
-// Pings answered per pingWindow; the rest stay without a pong.
-const (
-	pingWindow = 10 * time.Second
-	maxPings   = 20
-)
-
-func newPingLimit() *pingLimit { return &pingLimit{} }
-
-// take is called by the reader alone.
-func (p *pingLimit) take() bool {
-	if now := time.Now(); now.Sub(p.since) > pingWindow {
-		p.since, p.n = now, 0
+// ping answers a client's, as often as a client may ask.
+func (c *conn) ping(payload []byte) error {
+	if !c.pings.take(c.server.now(), c.server.opt.Pings) {
+		return nil
 	}
-	p.n++
-	return p.n <= maxPings
+	c.mu.Lock()
+	if !c.closing && len(c.control) < maxControlWait {
+		c.control = append(appendHead(c.control, opPong, len(payload)), payload...)
+	}
+	c.mu.Unlock()
+	c.flusher.add(c)
+	return nil
+}
+
+// pong is a sign of life.
+func (c *conn) pong([]byte) error {
+	c.pinged.Store(0)
+	return nil
+}
+
+// frame lets coder/websocket read a message or a close frame: it unpacks the one and answers the other.
+func (c *conn) frame(op byte, b []byte) error {
+	if op == opClose && c.closed() {
+		return errAnswered
+	}
+	c.fed = b
+	typ, message, err := c.lib.Read(context.Background())
+	c.fed = nil
+	switch {
+	case op == opClose:
+		return err
+	case errors.Is(err, websocket.ErrMessageTooBig): // once unpacked
+		return tooBig(c.in.most)
+	case err != nil:
+		return &fault{wire.CloseNotUTF8, "data that cannot be unpacked"} // RFC 7692, section 7.2.2, and 7.4.1 of RFC 6455: not consistent with its type
+	case typ == websocket.MessageText && b[0]&bitRSV1 != 0 && !utf8.Valid(message):
+		return notUTF8
+	}
+	c.during(&c.reading, func() { c.who().Handle(message, typ == websocket.MessageBinary) })
+	return nil
+}
+
+func (c *conn) closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closing
+}
+
+// short is how long bytes take that the kernel has room for, and a command that waits for nobody, and much more, on a busy machine too.
+const short = time.Second
+
+// during does something that what says, and remembers when it ended if it took long.
+func (c *conn) during(what *atomic.Bool, do func()) {
+	began := c.server.now()
+	what.Store(true)
+	do()
+	c.took(began)
+	what.Store(false)
+}
+
+func (c *conn) took(began int64) {
+	if now := c.server.now(); time.Duration(now-began) > short {
+		c.waited.Store(now)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"allim/internal/session"
 	"allim/internal/testkit"
@@ -22,21 +23,52 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// serve is a server of sessions that know nobody: what a transport does by itself needs no Redis.
-func serve(t *testing.T, o session.Options, w ws.Options) (url string, sessions *session.Sessions) {
+// A bed is a server of sessions that know nobody: what a transport does by itself needs no Redis.
+type bed struct {
+	url      string
+	sessions *session.Sessions
+	metrics  *prometheus.Registry
+	stop     func()     // ends the sessions
+	ended    chan error // gets what they ended with
+}
+
+func bedOf(t *testing.T, o session.Options, w ws.Options) *bed {
 	t.Helper()
 	if o.Verify == nil {
 		o.Verify = func(string) (*auth.Identity, error) { return nil, notify.ErrUnauthorized }
 	}
+	b := &bed{metrics: prometheus.NewRegistry(), ended: make(chan error, 1)}
 	o.Tick, o.Grace = 10*time.Millisecond, time.Second
-	w.Sessions = session.New(o)
-	w.Metrics = session.NewMetrics(nil)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.Sessions.Run(ctx) }()
-	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { ws.Serve(rw, r, w, session.Hello{}, nil) }))
-	t.Cleanup(func() { cancel(); <-done; srv.Close() })
-	return "ws" + strings.TrimPrefix(srv.URL, "http"), w.Sessions
+	w.Metrics = session.NewMetrics(b.metrics)
+	o.Metrics = w.Metrics
+	b.sessions = session.New(o)
+	w.Limits = b.sessions.Limits()
+	sockets := ws.New(w)
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	live, end := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { b.ended <- b.sessions.Run(ctx) }()
+	go func() { over <- sockets.Run(live) }()
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		sockets.Serve(rw, r, func(c session.Conn) ws.Peer { return ws.Of(b.sessions.Open(c, session.Hello{}, nil)) })
+	}))
+	b.url = "ws" + strings.TrimPrefix(srv.URL, "http")
+	t.Cleanup(func() {
+		stop()
+		end()
+		if err := testkit.Receive(t, 10*time.Second, over, "the end of all connections"); err != nil {
+			t.Error(err)
+		}
+		srv.Close()
+	})
+	return b
+}
+
+func serve(t *testing.T, o session.Options, w ws.Options) (url string, sessions *session.Sessions) {
+	t.Helper()
+	b := bedOf(t, o, w)
+	return b.url, b.sessions
 }
 
 func dial(t *testing.T, url string) *websocket.Conn {
@@ -153,23 +185,16 @@ func TestAClientWhoseCommandTakesLongIsNotCut(t *testing.T) {
 }
 
 func TestStoppingClosesWith1012(t *testing.T) {
-	o := ws.Options{Metrics: session.NewMetrics(nil)}
-	o.Sessions = session.New(session.Options{Tick: 10 * time.Millisecond, Limits: session.Limits{AuthTimeout: time.Minute}})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- o.Sessions.Run(ctx) }()
-	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { ws.Serve(rw, r, o, session.Hello{}, nil) }))
-	defer srv.Close()
-	url := "ws" + strings.TrimPrefix(srv.URL, "http")
-	c := dial(t, url)
+	b := bedOf(t, session.Options{Limits: session.Limits{AuthTimeout: time.Minute}}, ws.Options{})
+	c := dial(t, b.url)
 	send(t, c, websocket.MessageText, `{}`)
 	wantFrame(t, c, "unauthorized")
-	cancel()
+	b.stop()
 	wantClose(t, c, 1012)
-	if err := testkit.Receive(t, 5*time.Second, done, "sessions end"); err != nil {
+	if err := testkit.Receive(t, 5*time.Second, b.ended, "sessions end"); err != nil {
 		t.Fatal(err)
 	}
-	late := dial(t, url)
+	late := dial(t, b.url)
 	wantClose(t, late, 1012)
 }
 

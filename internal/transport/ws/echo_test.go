@@ -1,0 +1,236 @@
+package ws
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"allim/internal/session"
+	"allim/internal/testkit"
+)
+
+// serveEcho is a server that echoes, as the conformance command has it.
+func serveEcho(t *testing.T, most, deflate int) (addr string) {
+	t.Helper()
+	s := New(Options{Limits: &session.Limits{Frame: most, Pong: time.Minute}, Metrics: session.NewMetrics(nil), Deflate: deflate})
+	srv := httptest.NewServer(http.HandlerFunc(s.Echo))
+	ctx, stop := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := testkit.Receive(t, 10*time.Second, over, "the end of all connections"); err != nil {
+			t.Error(err)
+		}
+		srv.Close()
+	})
+	return srv.Listener.Addr().String()
+}
+
+// The groups of the Autobahn suite, in its order: what a client sends, in pieces of some bytes, and the frames that come back, until the connection ends.
+func TestConformance(t *testing.T) {
+	const mib = 1 << 20
+	big := strings.Repeat("Hello-µ@ßöäüàá-UTF-8!! 37 bytes here...", mib/2)[:16*mib]
+	for !utf8.ValidString(big) {
+		big = big[:len(big)-1]
+	}
+	many := script{}
+	for range 65_536 {
+		many = many.frame(0x00, "0123456789abcdef")
+	}
+	bye := func(s script) script { return s.frame(0x88, "\x03\xe8") }
+	const closed = "88 \x03\xe8"
+	for _, c := range []struct {
+		name  string
+		in    script
+		chop  int // bytes in one write; 0: all
+		wants []string
+	}{
+		{"1.1.1 empty text", bye(script{}.frame(0x81, "")), 0, []string{"81 ", closed}},
+		{"1.1.6 65,535 bytes", bye(script{}.frame(0x81, strings.Repeat("*", 65_535))), 0, []string{"81 " + strings.Repeat("*", 65_535), closed}},
+		{"1.1.8 65,536 bytes chopped", bye(script{}.frame(0x81, strings.Repeat("*", 65_536))), 997, []string{"81 " + strings.Repeat("*", 65_536), closed}},
+		{"1.2.4 binary", bye(script{}.frame(0x82, "\xfe\xff")), 0, []string{"82 \xfe\xff", closed}},
+		{"2.4 ping of 125 bytes", bye(script{}.frame(0x89, strings.Repeat("\xfe", 125))), 0, []string{"8a " + strings.Repeat("\xfe", 125), closed}},
+		{"2.5 ping of 126 bytes", script{}.frame(0x89, strings.Repeat("\xfe", 126)), 0, []string{"88 \x03\xea"}},
+		{"2.6 ping, octet by octet", bye(script{}.frame(0x89, "abc")), 1, []string{"8a abc", closed}},
+		{"2.7 a pong that nobody asked for", bye(script{}.frame(0x8A, "x").frame(0x89, "y")), 0, []string{"8a y", closed}},
+		{"2.10 ten pings", bye(pings(10)), 0, append(pongs(10), closed)},
+		{"3.2 RSV2 after a text", script{}.frame(0x81, "hello").frame(0xA1, "x").frame(0x89, ""), 0, []string{"81 hello", "88 \x03\xea"}},
+		{"3.7 all RSV in a close", script{}.frame(0xF8, ""), 0, []string{"88 \x03\xea"}},
+		{"4.1.1 opcode 3", script{}.frame(0x83, ""), 0, []string{"88 \x03\xea"}},
+		{"4.2.3 opcode 12 after a text", script{}.frame(0x81, "x").frame(0x8C, "").frame(0x89, ""), 0, []string{"81 x", "88 \x03\xea"}},
+		{"5.1 a ping in fragments", script{}.frame(0x09, "a").frame(0x80, "b"), 0, []string{"88 \x03\xea"}},
+		{"5.6 a ping between fragments", bye(script{}.frame(0x01, "fragment1").frame(0x89, "ping").frame(0x80, "fragment2")), 1, []string{"8a ping", "81 fragment1fragment2", closed}},
+		{"5.9 a continuation of nothing", script{}.frame(0x80, "x").frame(0x81, "y"), 0, []string{"88 \x03\xea"}},
+		{"5.18 a text within a text", script{}.frame(0x01, "a").frame(0x81, "b"), 0, []string{"88 \x03\xea"}},
+		{"5.19 fragments and pings", bye(script{}.frame(0x01, "1").frame(0x00, "2").frame(0x89, "p").frame(0x00, "3").frame(0x89, "q").frame(0x80, "4")), 3, []string{"8a p", "8a q", "81 1234", closed}},
+		{"6.2.3 a character in pieces", bye(script{}.frame(0x01, "\xce").frame(0x00, "\xba\xe1\xbd").frame(0x80, "\xb9")), 0, []string{"81 \xce\xba\xe1\xbd\xb9", closed}},
+		{"6.3.1 no text", script{}.frame(0x81, "\xce\xba\xe1\xbd\xb9\xcf\x83\xed\xa0\x80ed"), 0, []string{"88 \x03\xef"}},
+		{"6.4.3 known before its end", script{}.frame(0x81, "\xce\xba\xf4\x90\x80\x80ed")[:14], 1, []string{"88 \x03\xef"}},
+		{"7.1.2 two closes", bye(bye(script{})), 0, []string{closed}},
+		{"7.1.4 a text after a close", bye(script{}).frame(0x81, "x"), 0, []string{closed}},
+		{"7.1.6 256 KiB, then a close", bye(script{}.frame(0x81, strings.Repeat("B", 256<<10))), 0, nil}, // which is answered first is nobody's business
+		{"7.3.1 an empty close", script{}.frame(0x88, ""), 0, []string{"88 "}},
+		{"7.3.2 one byte", script{}.frame(0x88, "a"), 0, []string{"88 \x03\xea"}},
+		{"7.3.6 a reason of 124 bytes", script{}.frame(0x88, "\x03\xe8"+strings.Repeat("*", 124)), 0, []string{"88 \x03\xea"}},
+		{"7.3.5 a reason of 123 bytes", script{}.frame(0x88, "\x03\xe8"+strings.Repeat("*", 123)), 0, []string{closed + strings.Repeat("*", 123)}},
+		{"7.5.1 a reason that is no text", script{}.frame(0x88, "\x03\xe8\xce\xba\xed\xa0\x80"), 0, []string{"88 \x03\xef"}},
+		{"7.7.13 code 4999", script{}.frame(0x88, "\x13\x87"), 0, []string{"88 \x13\x87"}},
+		{"7.9.1 code 0", script{}.frame(0x88, "\x00\x00"), 0, []string{"88 \x03\xea"}},
+		{"7.9.5 code 1006", script{}.frame(0x88, "\x03\xee"), 0, []string{"88 \x03\xea"}},
+		{"9.1.6 16 MiB", bye(script{}.frame(0x81, big)), 0, []string{"81 " + big, closed}},
+		{"9.3 1 MiB in fragments of 16 bytes", bye(append(script{}.frame(0x01, "x"), many...).frame(0x80, "")), 0, []string{"81 x" + strings.Repeat("0123456789abcdef", 65_536), closed}},
+		{"9.5 1 MiB chopped", bye(script{}.frame(0x82, big[:mib])), 1024, []string{"82 " + big[:mib], closed}},
+		{"10.1.1 fragments of the answer", bye(script{}.frame(0x81, strings.Repeat("*", 65_536))), 0, []string{"81 " + strings.Repeat("*", 65_536), closed}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", serveEcho(t, 16*mib, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := upgrade(t, conn, nil)
+			go func() {
+				for in := []byte(c.in); len(in) > 0; {
+					n := len(in)
+					if c.chop > 0 {
+						n = min(n, c.chop)
+					}
+					if _, err := l.Write(in[:n]); err != nil {
+						return // after its close
+					}
+					in = in[n:]
+				}
+			}()
+			_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+			var got []string
+			for {
+				first, payload, err := l.next()
+				if err != nil {
+					if err != io.EOF {
+						t.Errorf("the connection does not end: %v", err)
+					}
+					break
+				}
+				if first == 0x88 && len(payload) > 2 && !strings.HasPrefix(strings.Join(c.wants, " "), "88 \x03\xe8*") {
+					payload = payload[:2] // our own words
+				}
+				got = append(got, fmt.Sprintf("%x %s", first, payload))
+			}
+			if strings.Join(got, "|") != strings.Join(c.wants, "|") && c.wants != nil || len(got) == 0 {
+				t.Errorf("got %.200q of %d\nwant %.200q of %d", got, len(got), c.wants, len(c.wants))
+			}
+		})
+	}
+}
+
+func pings(n int) (s script) {
+	for i := range n {
+		s = s.frame(0x89, fmt.Sprint(i))
+	}
+	return s
+}
+
+func pongs(n int) (out []string) {
+	for i := range n {
+		out = append(out, fmt.Sprintf("8a %d", i))
+	}
+	return out
+}
+
+// A frame that is compressed once is read by everybody who agreed to that, and is sent as it is to the others; what clients compress is read.
+func TestCompressedFrames(t *testing.T) {
+	text := strings.Repeat("a row has changed; ", 100)
+	d := deflating(100)
+	packed, plain := d.Encode([]byte(text)), d.Encode([]byte("short"))
+	if packed[0] != 0xC1 || len(packed) > len(text)/4 {
+		t.Fatalf("%#x, %d bytes of %d", packed[0], len(packed), len(text))
+	}
+	if string(plain) != "\x81\x05short" {
+		t.Fatalf("%q", plain)
+	}
+	noise := make([]byte, 200) // what does not get smaller goes as it is
+	for i := range noise {
+		noise[i] = byte(i*7 + i*i)
+	}
+	if b := d.Encode(noise); b[0] != 0x81 || len(b) != 204 {
+		t.Fatalf("%x", b[:8])
+	}
+	got, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(packed[2:]), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+	if err != nil || string(got) != text {
+		t.Fatal(err, string(got))
+	}
+	addr := serveEcho(t, 1<<20, 1)
+	for mode, offered := range map[websocket.CompressionMode]bool{websocket.CompressionDisabled: false, websocket.CompressionNoContextTakeover: true, websocket.CompressionContextTakeover: true} {
+		c, r, err := websocket.Dial(testkit.Context(t, 5*time.Second), "ws://"+addr, &websocket.DialOptions{CompressionMode: mode, CompressionThreshold: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Header.Get("Sec-WebSocket-Extensions"); strings.Contains(got, "permessage-deflate") != offered {
+			t.Errorf("%v: %q", mode, got)
+		}
+		for range 2 {
+			if err := c.Write(testkit.Context(t, 5*time.Second), websocket.MessageText, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			if _, b, err := c.Read(testkit.Context(t, 5*time.Second)); err != nil || string(b) != text {
+				t.Fatalf("%v: %q, %v", mode, b, err)
+			}
+		}
+		_ = c.CloseNow()
+	}
+	// What grows beyond the bound, what is no text once unpacked, and what cannot be unpacked.
+	for name, c := range map[string]struct {
+		frame script
+		code  string
+	}{
+		"a bomb":                {script{}.frame(0xC1, string(pack(t, make([]byte, 2<<20)))), "\x03\xf1"},
+		"no text":               {script{}.frame(0xC1, string(pack(t, []byte("\xff\xfe\xfd")))), "\x03\xef"},
+		"rubbish":               {script{}.frame(0xC1, "\xff\xff\xff\xff"), "\x03\xef"},
+		"a packed continuation": {script{}.frame(0x01, "a").frame(0xC0, "b"), "\x03\xea"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := upgrade(t, conn, map[string]string{"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_takeover; server_no_context_takeover"})
+			if _, err := l.Write(c.frame); err != nil {
+				t.Fatal(err)
+			}
+			_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if first, payload, err := l.next(); err != nil || first != 0x88 || string(payload[:2]) != c.code {
+				t.Fatalf("%#x %q, %v", first, payload, err)
+			}
+			if n, err := io.Copy(io.Discard, l.r); n > 0 || err != nil {
+				t.Fatal(n, err)
+			}
+		})
+	}
+}
+
+func pack(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()[:out.Len()-4]
+}

@@ -1,0 +1,130 @@
+package ws
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"allim/internal/session"
+	"allim/internal/testkit"
+)
+
+// A client may end its side, or all of it, while what it was slow to take is still being written.
+func TestAClientThatEndsInTheMiddleOfAFrame(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		_, dial := serveLines(t, session.Limits{}, secure)
+		for i := range 20 {
+			l := dial()
+			l.peer.say(make([]byte, 16<<20)) // more than any kernel's room
+			if _, err := io.CopyN(io.Discard, l.r, int64(1+i)<<18); err != nil {
+				t.Fatal(err)
+			}
+			if half, ok := l.Conn.(interface{ CloseWrite() error }); ok && i%2 == 0 {
+				_ = half.CloseWrite()
+				_, _ = io.Copy(io.Discard, l.r)
+			} else {
+				_ = l.Close()
+			}
+			testkit.Closed(t, 10*time.Second, l.peer.gone, "the peer is told")
+		}
+	}
+}
+
+// Whoever waits for room in what the client does not read waits no more when the client is gone: nobody would wake it.
+func TestAMessageAtWorkEndsWithItsConnection(t *testing.T) {
+	conn, err := net.Dial("tcp", serveEcho(t, 64<<10, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := upgrade(t, conn, nil)
+	frame := script{}.frame(0x82, strings.Repeat("x", 60_000))
+	for err == nil { // until it hears no more
+		_ = l.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+		_, err = l.Write(frame)
+	}
+	_ = conn.(*net.TCPConn).SetLinger(0) // a reset
+	_ = conn.Close()
+} // the server's end is waited for, and with it Handle
+
+// While a client that made a mistake is given time to read why, nothing is done for it.
+func TestAConnectionThatLingersCostsNothing(t *testing.T) {
+	_, dial := serveLines(t, session.Limits{}, false)
+	l := dial()
+	if _, err := l.Write(script{}.frame(0x83, "")); err != nil {
+		t.Fatal(err)
+	}
+	if first, _, err := l.next(); err != nil || first != 0x88 {
+		t.Fatalf("%#x, %v", first, err)
+	}
+	c := l.peer.conn
+	testkit.Eventually(t, 5*time.Second, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.shut && !c.blocked && !c.queued.Load() }, "all is said")
+	testkit.Never(t, 300*time.Millisecond, func() bool { return c.queued.Load() || c.isBlocked() }, "it is written to again")
+}
+
+// The time that a client has for answering a close begins when it could have read it.
+func TestASlowClientReadsWhyItIsClosed(t *testing.T) {
+	_, dial := serveLines(t, session.Limits{}, false)
+	l := dial()
+	_ = l.Conn.(*net.TCPConn).SetReadBuffer(32 << 10)
+	_ = l.peer.conn.net.(*net.TCPConn).SetWriteBuffer(32 << 10)
+	const size = 1 << 20
+	l.peer.say(make([]byte, size))
+	l.peer.End(4501, "revoked")
+	testkit.Eventually(t, 5*time.Second, l.peer.conn.isBlocked, "it is under way")
+	testkit.Never(t, closeWait+500*time.Millisecond, func() bool { return !l.peer.conn.isBlocked() || l.peer.conn.cutting.Load() }, "it is given up")
+	_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, b, err := l.next(); err != nil || len(b) != size {
+		t.Fatal(len(b), err)
+	}
+	if first, b, err := l.next(); err != nil || first != 0x88 || string(b) != "\x11\x95revoked" {
+		t.Fatalf("%#x %q, %v", first, b, err)
+	}
+}
+
+type panics struct{ *speaker }
+
+func (panics) Handle([]byte, bool) { panic("a fault of ours") }
+
+// What goes wrong with one connection is told, and costs no other.
+func TestAFaultOfOursCostsOneConnection(t *testing.T) {
+	s, dial := serveLines(t, session.Limits{}, false)
+	l, other := dial(), dial()
+	c := l.peer.conn
+	c.mu.Lock()
+	c.peer = panics{l.peer}
+	c.mu.Unlock()
+	if _, err := l.Write(script{}.frame(0x81, "x")); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+	other.peer.say([]byte("still here"))
+	if _, b, err := other.next(); err != nil || string(b) != "still here" {
+		t.Fatal(string(b), err)
+	}
+	testkit.Eventually(t, 5*time.Second, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.conns) == 1 }, "it is forgotten")
+}
+
+// A request that outlives the door begins nothing.
+func TestNothingBeginsAfterTheEnd(t *testing.T) {
+	s := New(Options{Limits: &session.Limits{Frame: 100, Pong: time.Minute}, Metrics: session.NewMetrics(nil)})
+	s.ended = true
+	gone := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Serve(w, r, func(c session.Conn) Peer { return &speaker{conn: c.(*conn), gone: gone} })
+	}))
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := upgrade(t, conn, nil)
+	if b, err := io.ReadAll(l.r); len(b) > 0 || err != nil {
+		t.Errorf("%x, %v", b, err)
+	}
+	testkit.Closed(t, 5*time.Second, gone, "the peer is told")
+	s.wg.Wait()
+}
