@@ -195,21 +195,31 @@ func (c *conn) frame(op byte, b []byte) error {
 	if op == opClose && c.closed() {
 		return errAnswered
 	}
-	c.fed = b
-	typ, message, err := c.lib.Read(context.Background())
-	c.fed = nil
-	switch {
-	case op == opClose:
+	message, err := c.read(op, b)
+	if err != nil || op == opClose {
 		return err
-	case errors.Is(err, websocket.ErrMessageTooBig): // once unpacked
-		return tooBig(c.in.most)
-	case err != nil:
-		return &fault{wire.CloseNotUTF8, "data that cannot be unpacked"} // RFC 7692, section 7.2.2, and 7.4.1 of RFC 6455: not consistent with its type
-	case typ == websocket.MessageText && b[0]&bitRSV1 != 0 && !utf8.Valid(message):
-		return notUTF8
 	}
-	c.during(&c.reading, func() { c.who().Handle(message, typ == websocket.MessageBinary) })
+	c.during(&c.reading, func() { c.who().Handle(message, op == opBinary) })
 	return nil
+}
+
+// read lets coder/websocket read one frame, which is inflated before. The error after a close frame is that of its end.
+func (c *conn) read(op byte, b []byte) (message []byte, err error) {
+	if b[0]&bitRSV1 != 0 {
+		u := unpackers.Get().(*unpacker)
+		defer u.release()
+		if f := u.unpack(payload(b), c.in.most); f != nil {
+			return nil, f
+		}
+		if b = u.out; op == opText && !utf8.Valid(b[maxHead:]) {
+			return nil, notUTF8
+		}
+		b = head(b, op, false)
+	}
+	c.fed = b
+	_, message, err = c.lib.Read(context.Background())
+	c.fed = nil
+	return message, err
 }
 
 func (c *conn) closed() bool {

@@ -37,7 +37,7 @@ func FuzzFramesNeverStandWithinOneAnother(f *testing.F) {
 
 func storm(t *testing.T, seed uint64, frames int) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	_, dial := serveLines(t, session.Limits{}, seed%4 == 3)
+	_, dial := serveLines(t, Options{}, seed%4 == 3)
 	l := dial()
 	if tcp, plain := l.Conn.(*net.TCPConn); plain {
 		_ = tcp.SetReadBuffer(64 << 10)
@@ -131,7 +131,7 @@ func storm(t *testing.T, seed uint64, frames int) {
 }
 
 func TestWhatComesWithTheRequestIsRead(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	testkit.Eventually(t, 5*time.Second, func() bool {
 		l.peer.mu.Lock()
@@ -156,7 +156,7 @@ func TestEveryEndEndsTheConnection(t *testing.T) {
 		{"no text", script{}.frame(0x81, "\xff"), false, "88 03ef" + fmt.Sprintf("%x", "text that is not UTF-8")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, dial := serveLines(t, session.Limits{}, false)
+			_, dial := serveLines(t, Options{}, false)
 			l := dial()
 			go func() { _, _ = l.Write(c.in) }()
 			_ = l.SetReadDeadline(time.Now().Add(closeWait + 5*time.Second))
@@ -175,7 +175,7 @@ func TestEveryEndEndsTheConnection(t *testing.T) {
 
 // A client that neither answers a close nor hangs up is let go after closeWait.
 func TestAnUnansweredCloseEnds(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	l.peer.End(4000, "go")
 	testkit.Closed(t, closeWait+5*time.Second, l.peer.gone, "the peer is told")
@@ -218,7 +218,7 @@ func TestAPingBehindAFrameSaysNothing(t *testing.T) {
 
 // What marks bytes as those that had to wait is how long the kernel did not take them.
 func TestBytesThatHadToWaitAreRemembered(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	c := l.peer.conn
 	l.peer.say([]byte("{}"))

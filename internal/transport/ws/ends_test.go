@@ -16,7 +16,7 @@ import (
 // A client may end its side, or all of it, while what it was slow to take is still being written.
 func TestAClientThatEndsInTheMiddleOfAFrame(t *testing.T) {
 	for _, secure := range []bool{false, true} {
-		_, dial := serveLines(t, session.Limits{}, secure)
+		_, dial := serveLines(t, Options{}, secure)
 		for i := range 20 {
 			l := dial()
 			l.peer.say(make([]byte, 16<<20)) // more than any kernel's room
@@ -52,7 +52,7 @@ func TestAMessageAtWorkEndsWithItsConnection(t *testing.T) {
 
 // While a client that made a mistake is given time to read why, nothing is done for it.
 func TestAConnectionThatLingersCostsNothing(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	if _, err := l.Write(script{}.frame(0x83, "")); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestAConnectionThatLingersCostsNothing(t *testing.T) {
 
 // The time that a client has for answering a close begins when it could have read it.
 func TestASlowClientReadsWhyItIsClosed(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	_ = l.Conn.(*net.TCPConn).SetReadBuffer(32 << 10)
 	_ = l.peer.conn.net.(*net.TCPConn).SetWriteBuffer(32 << 10)
@@ -91,7 +91,7 @@ func (panics) Handle([]byte, bool) { panic("a fault of ours") }
 
 // What goes wrong with one connection is told, and costs no other.
 func TestAFaultOfOursCostsOneConnection(t *testing.T) {
-	s, dial := serveLines(t, session.Limits{}, false)
+	s, dial := serveLines(t, Options{}, false)
 	l, other := dial(), dial()
 	c := l.peer.conn
 	c.mu.Lock()

@@ -23,7 +23,7 @@ type Options struct {
 	Write   time.Duration // how long a client may take for 4 KiB; 0: 35 s, more than the hub lets a slow reader lag
 	Pings   int           // of a client's that are answered in 10 s; 0: 20
 	Log     *slog.Logger  // faults of ours; nil: none
-	Deflate int           // bytes from which a frame is compressed for who asks for it (RFC 7692); 0: nobody is offered it
+	Deflate int           // bytes, LeastDeflate or more, from which what many receive is compressed for those who agreed to it (RFC 7692); 0: nobody is offered it
 }
 
 // A Server serves WebSockets. Make it with New; Run must be running for them to live.
