@@ -52,7 +52,13 @@ func (p *speaker) Fill(b []byte, most int, f *session.Framing) ([]byte, *session
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(b) < most && len(p.waits) > 0 {
-		b = f.Append(b, p.waits[0])
+		var shared []byte
+		if f.Shared != nil {
+			shared = f.Shared(p.waits[0])
+		}
+		if b = append(b, shared...); len(shared) == 0 {
+			b = f.Append(b, p.waits[0])
+		}
 		p.waits = p.waits[1:]
 	}
 	if len(p.waits) > 0 {

@@ -171,7 +171,7 @@ func TestACompressedMessageIsMeasuredInflated(t *testing.T) {
 // However much it would become, a message costs no more memory than one may have; and what inflated it stays with no connection.
 func TestABombCostsNoMoreThanAMessageMay(t *testing.T) {
 	const most = 64 << 10
-	bomb := slices.Grow(pack(t, make([]byte, 64<<20)), len(packedTail))
+	bomb := slices.Grow(pack(t, make([]byte, 8<<20)), len(packedTail))
 	u := unpackers.New().(*unpacker)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -187,7 +187,7 @@ func TestABombCostsNoMoreThanAMessageMay(t *testing.T) {
 		if f := u.unpack(bomb, most); f == nil {
 			t.Fatal("it was taken")
 		}
-	}); allocs > 3 { // the fault, with its words
+	}); allocs > 5 { // the fault, with its words; nothing for the message
 		t.Errorf("%v allocations", allocs)
 	}
 }
