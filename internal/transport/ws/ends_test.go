@@ -85,6 +85,29 @@ func TestASlowClientReadsWhyItIsClosed(t *testing.T) {
 	}
 }
 
+// The answer to a client's close may be out before the library ends the connection. Who waits for that end, as a client must (RFC 6455, section 7.1.1),
+// waits no longer for it.
+func TestACloseThatIsAnsweredFastEndsAtOnce(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		_, dial := serveLines(t, Options{}, secure)
+		l := dial()
+		c := l.peer.conn
+		lib := &socket{c: c} // as coder/websocket has it
+		if _, err := lib.Write([]byte("\x88\x02\x03\xe8")); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, 5*time.Second, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.shut && !c.blocked }, "the answer is out")
+		_ = lib.Close()
+		if !c.cutting.Load() {
+			t.Error("it waits for the client, which waits for it")
+		}
+		if first, b, err := l.next(); err != nil || first != 0x88 || string(b) != "\x03\xe8" {
+			t.Fatalf("%#x %q, %v", first, b, err)
+		}
+		testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+	}
+}
+
 type panics struct{ *speaker }
 
 func (panics) Handle([]byte, bool) { panic("a fault of ours") }
