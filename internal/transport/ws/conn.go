@@ -38,9 +38,9 @@ type conn struct {
 	queued  atomic.Bool  // stands in the flusher's list
 	asked   atomic.Bool  // for a ping
 	reading atomic.Bool  // a message of the client's is at work
+	cutting atomic.Bool  // the socket is being closed, whatever waits
 	pinged  atomic.Int64 // when the ping was written that has no answer yet, by the server's clock; 0: none
 	waited  atomic.Int64 // when something ended that took long, by the server's clock
-	cutting atomic.Bool  // the socket is being closed, whatever waits
 
 	mu      sync.Mutex // guards the rest; the peer's locks may be taken while it is held, never the other way
 	peer    Peer       // set before the connection begins

@@ -158,6 +158,7 @@ func TestAClientsCloseLosesNothing(t *testing.T) {
 			if _, err := l.Write(script{}.frame(0x88, "\x03\xe8")); err != nil {
 				t.Fatal(err)
 			}
+			testkit.Eventually(t, 5*time.Second, func() bool { l.peer.mu.Lock(); defer l.peer.mu.Unlock(); return c.ours || l.peer.end != nil }, "the peer is told to say no more")
 			testkit.Never(t, closeWait+500*time.Millisecond, func() bool { return w.cutting.Load() }, "it is given up")
 			_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if _, b, err := l.next(); err != nil || len(b) != size {
