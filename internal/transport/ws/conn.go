@@ -38,9 +38,9 @@ type conn struct {
 	queued  atomic.Bool  // stands in the flusher's list
 	asked   atomic.Bool  // for a ping
 	reading atomic.Bool  // a message of the client's is at work
+	cutting atomic.Bool  // the socket is being closed, whatever waits
 	pinged  atomic.Int64 // when the ping was written that has no answer yet, by the server's clock; 0: none
 	waited  atomic.Int64 // when something ended that took long, by the server's clock
-	cutting atomic.Bool  // the socket is being closed, whatever waits
 
 	mu      sync.Mutex // guards the rest; the peer's locks may be taken while it is held, never the other way
 	peer    Peer       // set before the connection begins
@@ -105,7 +105,7 @@ func (c *conn) serve(early []byte) {
 	if errors.As(err, &f) {
 		c.fail(f)
 	}
-	if !errors.Is(err, errAnswered) && c.lingers() {
+	if c.lingers(errors.Is(err, errAnswered)) {
 		_ = c.receive(func([]byte) error { return nil }) // else the kernel resets the connection, and the client never sees our close frame
 	}
 }
@@ -160,14 +160,19 @@ func (c *conn) fail(f *fault) {
 	c.flusher.add(c)
 }
 
-// lingers tells whether a close frame is still on its way to the client, and bounds how long that may take.
-func (c *conn) lingers() bool {
+// lingers tells whether a close frame is still on its way to the client, with what stands before it. settle says how long it is waited for. answered: the
+// client knows already that this is the end, and need not have read why.
+func (c *conn) lingers(answered bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return (c.failed || c.ending) && c.net.SetReadDeadline(time.Now().Add(closeWait)) == nil
+	if answered {
+		c.ending = !c.shut
+		return c.ending
+	}
+	return c.failed || c.ending
 }
 
-// closeWait bounds the closing handshake: the library alone would wait 5 + 5 s (pitfalls C22).
+// closeWait bounds the closing handshake once all is written: the library alone would wait 5 + 5 s (pitfalls C22).
 const closeWait = 2 * time.Second
 
 // ping answers a client's, as often as a client may ask.
@@ -196,7 +201,10 @@ func (c *conn) frame(op byte, b []byte) error {
 		return errAnswered
 	}
 	message, err := c.read(op, b)
-	if err != nil || op == opClose {
+	if op == opClose {
+		c.who().End(wire.CloseGoingAway, "gone") // nothing new is said; what waits goes out before the answer
+	}
+	if err != nil {
 		return err
 	}
 	c.during(&c.reading, func() { c.who().Handle(message, op == opBinary) })

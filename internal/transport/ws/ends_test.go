@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"allim/internal/session"
 	"allim/internal/testkit"
@@ -105,6 +108,93 @@ func TestACloseThatIsAnsweredFastEndsAtOnce(t *testing.T) {
 			t.Fatalf("%#x %q, %v", first, b, err)
 		}
 		testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+	}
+}
+
+// A client that takes nothing holds its connection for Options.Write, and that is counted.
+func TestAClientThatTakesNothingIsCut(t *testing.T) {
+	for name, secure := range map[string]bool{"plain": false, "under TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			r := prometheus.NewRegistry()
+			_, dial := serveLines(t, Options{Write: 300 * time.Millisecond, Metrics: session.NewMetrics(r)}, secure)
+			l, other := dial(), dial()
+			l.peer.say(make([]byte, 16<<20))
+			testkit.Closed(t, 10*time.Second, l.peer.gone, "the peer is told")
+			if got := limits(t, r); got["write"] != 1 || got["pong"] != 0 {
+				t.Errorf("counted %v", got)
+			}
+			other.peer.say([]byte("still here"))
+			if _, b, err := other.next(); err != nil || string(b) != "still here" {
+				t.Fatal(string(b), err)
+			}
+		})
+	}
+}
+
+// limits are how often each limit was met.
+func limits(t *testing.T, r *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	all, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	met := map[string]float64{}
+	for _, f := range all {
+		for _, m := range f.Metric {
+			if f.GetName() == "allim_limit_hits_total" {
+				met[m.Label[0].GetValue()] = m.Counter.GetValue()
+			}
+		}
+	}
+	return met
+}
+
+// A client that closes while ours is on its way, or its own is answered, reads all that was before it, and takes as long as it likes to.
+func TestAClientsCloseLosesNothing(t *testing.T) {
+	const size = 1 << 20
+	for _, c := range []struct {
+		name   string
+		secure bool
+		ours   bool // a close is under way before the client's comes
+		want   string
+	}{{"ours first", false, true, "\x11\x95revoked"}, {"ours first, under TLS", true, true, "\x11\x95revoked"}, {"the client's alone", false, false, "\x03\xe8"}, {"the client's alone, under TLS", true, false, "\x03\xe8"}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, dial := serveLines(t, Options{}, c.secure)
+			l := dial()
+			w := l.peer.conn
+			tcp := w.net
+			if s, is := tcp.(*tls.Conn); is {
+				tcp = s.NetConn()
+			}
+			_ = tcp.(*net.TCPConn).SetWriteBuffer(32 << 10)
+			if c.ours {
+				tail := appendClose(textFraming.Append(nil, make([]byte, size)), 4501, "revoked")
+				w.mu.Lock()
+				w.blocked, w.closing = true, true
+				w.mu.Unlock()
+				w.server.wg.Go(func() { w.push(tail) })
+			} else {
+				l.peer.say(make([]byte, size))
+			}
+			testkit.Eventually(t, 5*time.Second, w.isBlocked, "it is under way")
+			if _, err := l.Write(script{}.frame(0x88, "\x03\xe8")); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, 5*time.Second, func() bool { l.peer.mu.Lock(); defer l.peer.mu.Unlock(); return c.ours || l.peer.end != nil }, "the peer is told to say no more")
+			testkit.Never(t, closeWait+500*time.Millisecond, func() bool { return w.cutting.Load() }, "it is given up")
+			_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if _, b, err := l.next(); err != nil || len(b) != size {
+				t.Fatal(len(b), err)
+			}
+			if first, b, err := l.next(); err != nil || first != 0x88 || string(b) != c.want {
+				t.Fatalf("%#x %q, %v", first, b, err)
+			}
+			if b, err := io.ReadAll(l.r); len(b) > 0 || err != nil {
+				t.Errorf("%x, %v", b, err)
+			}
+			testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+		})
 	}
 }
 

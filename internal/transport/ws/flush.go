@@ -167,9 +167,10 @@ func (c *conn) settle() {
 	case !over:
 	case ending:
 		c.cut()
-	case failed && ok:
-		_ = half.CloseWrite() // at once: clients wait for it (RFC 6455, section 7.1.1)
 	default:
+		if failed && ok {
+			_ = half.CloseWrite() // at once: clients wait for it (RFC 6455, section 7.1.1)
+		}
 		_ = c.net.SetReadDeadline(time.Now().Add(closeWait)) // for the client's answer; a socket that is no more is noticed by who reads
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,11 +71,15 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(min(time.Second, max(s.opt.Limits.Pong/8, time.Millisecond)))
 	defer tick.Stop()
+	var after afterStorm
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			s.sweep()
+			if after.calm(s.next.Load(), s.len()) {
+				debug.FreeOSMemory()
+			}
 		}
 	}
 	s.mu.Lock()
@@ -87,6 +92,12 @@ func (s *Server) Run(ctx context.Context) error {
 	close(s.done)
 	flushers.Wait()
 	return nil
+}
+
+func (s *Server) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // now is a clock that nobody sets, in nanoseconds, and never 0.
