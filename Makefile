@@ -71,6 +71,10 @@ load: ## measure it against a naive server, on a quiet machine (25 minutes; dist
 load-rivals: ## the same with a Centrifugo, where one is on the PATH
 	go run ./test/load -rivals $(LOAD)
 
+.PHONY: autobahn
+autobahn: ## the Autobahn suite against the WebSocket echo of `allim conformance`; needs docker, and says so where there is none
+	@scripts/autobahn
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@scripts/fuzz "$(FUZZTIME)"

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"errors"
+	"fmt"
 
 	"allim/internal/boot"
 	"allim/internal/certs"
@@ -9,6 +10,7 @@ import (
 	"allim/internal/keyspace"
 	"allim/internal/settings"
 	"allim/internal/store"
+	"allim/internal/transport/ws"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
 )
@@ -25,7 +27,7 @@ type Config struct {
 
 // Configure checks what the settings mean. Its error joins a notify.FieldError for each mistake.
 func Configure(l *settings.Loaded) (c Config, err error) {
-	var errs [8]error
+	var errs [9]error
 	var public []notify.Pattern
 	c.Keys, errs[0] = keyspace.NewMap(l.Redis.Partitions)
 	c.Classes, public, errs[1] = boot.Classes(l.Topics)
@@ -35,7 +37,15 @@ func Configure(l *settings.Loaded) (c Config, err error) {
 	errs[5] = gateway.CheckNames(l.Hosts, l.Origins)
 	c.Pair, errs[6] = boot.Pair("tls.public", l.TLS.Public)
 	errs[7] = boot.Reachable(l.Redis)
+	errs[8] = deflate(l.WebSocket)
 	return c, errors.Join(errs[:]...)
+}
+
+func deflate(w settings.Sockets) error {
+	if 0 < w.Deflate && w.Deflate < ws.LeastDeflate {
+		return &notify.FieldError{Field: "websocket.deflate", Want: fmt.Sprintf("0 for no compression, or at least %d: shorter messages do not get smaller", ws.LeastDeflate)}
+	}
+	return nil
 }
 
 // Verifier is who reads clients' tokens, from settings that may be read again.

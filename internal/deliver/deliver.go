@@ -40,6 +40,7 @@ type Options struct {
 	Fallback  http.Handler // see gateway.Options
 	Registry  *prometheus.Registry
 	Limits    session.Limits // of connections; zeros: the defaults
+	Deflate   int            // see ws.Options
 	Upgrades  int            // new connections in a second; 0: gateway.Options' default
 	TLS       *tls.Config    // of the public port; nil: plain
 	Lag       time.Duration  // how long a reader may lag without getting nearer; 0: fanout.Options' default
@@ -70,7 +71,7 @@ func New(o Options) (*Bank, error) {
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), LagTimeout: o.Lag, Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
 	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
-	b.sockets = ws.New(ws.Options{Limits: b.sessions.Limits(), Metrics: metrics, Log: o.Log})
+	b.sockets = ws.New(ws.Options{Limits: b.sessions.Limits(), Metrics: metrics, Log: o.Log, Deflate: o.Deflate})
 	var err error
 	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Sockets: b.sockets, Metrics: metrics, Verify: verify,
 		Hosts: o.Hosts, Origins: o.Origins, Fallback: o.Fallback, Upgrades: o.Upgrades, Pause: o.Pause, Log: o.Log})

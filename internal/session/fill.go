@@ -7,11 +7,12 @@ import (
 
 // A Framing is how a transport makes bytes for its socket of a frame.
 type Framing struct {
-	// Format is what Encode makes, a number above those of JSON and below fanout.Formats: what it made once is shared by all receivers.
-	Format int
-	Encode func(json []byte) []byte // nil: as it is
-	// Append appends what Encode made.
-	Append func(b, encoded []byte) []byte
+	// Append appends JSON as a frame.
+	Append func(b, json []byte) []byte
+	// Shared makes a whole frame of JSON that many receive, once for all of them: its bytes, or none (but not nil) where Append is as good. It is called
+	// with the session's lock held. nil: Append is always as good.
+	Shared func(json []byte) []byte
+	Format int // what Shared makes, beside the formats of JSON; as many numbers are taken from it on
 }
 
 // Fill appends the next frames to b, in order, until it holds most bytes or more. end is set after the last frame.
@@ -56,17 +57,13 @@ func (i *item) append(b []byte, cursor string, f *Framing) []byte {
 	if i.d != nil {
 		json = i.d.Encoded(format, func(d *fanout.Delivery) []byte { return wire.Message(d.Stream.Topic, d.Message, i.counts) })
 	}
-	switch {
-	case f.Encode == nil && shared:
-		return f.Append(b, json)
-	case shared:
-		return f.Append(b, i.d.Encoded(f.Format+format, func(*fanout.Delivery) []byte { return f.Encode(json) }))
+	if shared && f.Shared != nil {
+		if frame := i.d.Encoded(f.Format+format, func(*fanout.Delivery) []byte { return f.Shared(json) }); len(frame) > 0 {
+			return append(b, frame...)
+		}
 	}
 	if i.mine || cursor != "" {
 		json = wire.With(json, i.mine, cursor)
-	}
-	if f.Encode != nil {
-		json = f.Encode(json)
 	}
 	return f.Append(b, json)
 }

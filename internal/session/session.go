@@ -28,13 +28,13 @@ type Session struct {
 	out      outbox
 	end      *End          // set once: what is pulled after the last frame
 	batch    *batch        // the welcome or subscribed under way
-	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
-	relist   bool          // and must be listed once more
-	met      bool          // the outbox was full, and not low since
 	waiting  chan struct{} // closed when the outbox is low, the batch is done or the session ends; nil: nobody waits
 	due      time.Time     // of the next look of the sweep
 	ping     time.Time     // of the next ping
 	accepted time.Time     // of the identity
+	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
+	relist   bool          // and must be listed once more
+	met      bool          // the outbox was full, and not low since
 	expiring bool          // was told so
 	moved    bool          // was asked to move
 	degraded bool          // was told that messages may come late

@@ -42,6 +42,7 @@ type Settings struct {
 	Reflect   bool     `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
 	Reload    Reload   `name:"reload"`
 	Drain     Drain    `name:"drain"`
+	WebSocket Sockets  `name:"websocket"`
 	Limits    Limits   `name:"limits"`
 }
 
@@ -154,6 +155,11 @@ type Reload struct {
 type Drain struct {
 	Pause  Duration `name:"pause" of:"gateway" default:"5s" min:"0s" max:"1m" help:"How long it goes on taking connections while it already says that it is not ready, so that nobody is sent here any more."`
 	Window Duration `name:"window" of:"gateway" default:"20s" min:"0s" max:"10m" help:"Over how long clients are asked to connect elsewhere, before those that did not are closed with 1012. 0s: all are closed at once."`
+}
+
+// Sockets is how frames go to browsers.
+type Sockets struct {
+	Deflate Size `name:"deflate" of:"gateway" default:"0" min:"0" max:"1MiB" help:"Messages of so many bytes or more are compressed, once for all who hear them (permessage-deflate without context takeover). 64 at least; 0: compression is never offered."`
 }
 
 // Limits are bounds that can be tuned; each is counted when it is met.

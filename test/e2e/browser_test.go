@@ -13,19 +13,27 @@ import (
 )
 
 // TestThePlainestPageInChromium is the example that everybody begins with, unchanged but for the address: its greeting is answered by an error that
-// helps, it keeps its connection, and hears what is published for everybody.
+// helps, it keeps its connection, and hears what is published for everybody, compressed where the gateway does that.
 func TestThePlainestPageInChromium(t *testing.T) {
 	t.Parallel()
 	stage := pods.Start(t, pods.Options{})
-	gw, b := stage.Gateways[0], pods.NewBackend(t, stage.Publishers[0], "default")
+	b := pods.NewBackend(t, stage.Publishers[0], "default")
+	t.Run("plain", func(t *testing.T) { plainestPage(t, stage.Gateways[0], b, "m1", "") })
+	t.Run("compressed", func(t *testing.T) {
+		plainestPage(t, stage.AddGateway("--websocket-deflate=64"), b, "m2", "permessage-deflate; client_no_context_takeover; server_no_context_takeover")
+	})
+}
+
+func plainestPage(t *testing.T, gw *pods.Pod, b *pods.Backend, id, extensions string) {
+	t.Helper()
 	html, err := os.ReadFile("browser/plain.html")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(html), "ws://localhost:8080", "ws://"+gw.Addr("public"), 1)
+	page := strings.Replace(string(html), "ws://localhost:8080", "ws://"+gw.Addr("public"), 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write([]byte(text))
+		_, _ = w.Write([]byte(page))
 	}))
 	t.Cleanup(server.Close)
 	s := runScript(t, ".", "playwright-core", nil, "browser/plain.mjs", server.URL)
@@ -44,8 +52,9 @@ func TestThePlainestPageInChromium(t *testing.T) {
 	if got := heard(); !strings.Contains(got, `"code":"bad_frame"`) || !strings.Contains(got, `subscribe`) || !strings.Contains(got, `Hello Server!`) {
 		t.Errorf("got %s, want an error that says what to send", got)
 	}
-	b.Publish("public/chat", "m1", `"hi"`)
-	if got := heard(); !strings.HasPrefix(got, `{"type":"message","topic":"public/chat"`) || !strings.Contains(got, `"data":"hi"`) {
+	text := `"` + strings.Repeat("hi, ", 100) + `"`
+	b.Publish("public/chat", id, text)
+	if got := heard(); !strings.HasPrefix(got, `{"type":"message","topic":"public/chat"`) || !strings.Contains(got, `"data":`+text) {
 		t.Errorf("got %s, want the message", got)
 	}
 	s.dismiss()
@@ -53,6 +62,10 @@ func TestThePlainestPageInChromium(t *testing.T) {
 	state := 0
 	if s.told("state", &state); state != open {
 		t.Errorf("the socket's readyState is %d, want %d", state, open)
+	}
+	agreed := ""
+	if s.told("extensions", &agreed); agreed != extensions {
+		t.Errorf("it agreed to %q, want %q", agreed, extensions)
 	}
 	s.wantGood()
 }

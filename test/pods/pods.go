@@ -77,15 +77,15 @@ func count(n int) int {
 	return max(n, 0)
 }
 
-// AddGateway starts one more gateway and returns when it is ready.
-func (s *Stage) AddGateway() *Pod {
+// AddGateway starts one more gateway, with flags of its own, and returns when it is ready.
+func (s *Stage) AddGateway(flags ...string) *Pod {
 	s.tb.Helper()
-	p := s.launch("gateway")
+	p := s.launch("gateway", flags...)
 	p.WaitReady()
 	return p
 }
 
-func (s *Stage) launch(name string) *Pod {
+func (s *Stage) launch(name string, flags ...string) *Pod {
 	s.tb.Helper()
 	args := []string{"--redis-url=" + s.Redis.As(name), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
 	all := &s.Gateways
@@ -95,7 +95,7 @@ func (s *Stage) launch(name string) *Pod {
 	} else {
 		args = append(args, "--listen-public=127.0.0.1:0", "--drain-pause=0s", "--drain-window=0s")
 	}
-	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), Program(s.tb, name), args)
+	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), Program(s.tb, name), append(args, flags...))
 	*all = append(*all, p)
 	return p
 }

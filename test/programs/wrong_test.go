@@ -148,6 +148,7 @@ var wrongs = []wrong{
 	{name: "two classes of one prefix", yaml: good + "topics: [{prefix: a/}, {prefix: a/}]\n", want: `allim.yaml:4: topics[1].prefix: expected one that no other class has: topics[0] has "a/" too`},
 	{name: "too long a history", yaml: good + "topics: [{prefix: a/, history: 20000}]\n", want: `allim.yaml:4: topics[0].history: expected a whole number, from 0 to 10000, not "20000"`},
 	{name: "a request that never fits", program: "publisher", yaml: good + "limits: {request: 8MiB, calls_bytes: 4MiB}\n", want: "allim.yaml:4: limits.calls_bytes: expected at least limits.request, which is 8MiB"},
+	{name: "compressing what does not get smaller", program: "gateway", yaml: good + "websocket: {deflate: 10}\n", want: "allim.yaml:4: websocket.deflate: expected 0 for no compression, or at least 64: shorter messages do not get smaller"},
 	{name: "a certificate without its key", program: "gateway", yaml: good + "tls: {public: {cert_file: c.pem}}\n", want: "allim.yaml:4: tls.public.key_file: expected the private key of tls.public.cert_file"},
 	{name: "a certificate that is not there", program: "publisher", yaml: good + "tls: {publisher: {cert_file: c.pem, key_file: k.pem}}\n", want: "allim.yaml:4: tls.publisher: expected a certificate and its key: read certificate: open c.pem: no such file or directory, read its key: open k.pem: no such file or directory"},
 

@@ -52,7 +52,13 @@ func (p *speaker) Fill(b []byte, most int, f *session.Framing) ([]byte, *session
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(b) < most && len(p.waits) > 0 {
-		b = f.Append(b, p.waits[0])
+		var shared []byte
+		if f.Shared != nil {
+			shared = f.Shared(p.waits[0])
+		}
+		if b = append(b, shared...); len(shared) == 0 {
+			b = f.Append(b, p.waits[0])
+		}
 		p.waits = p.waits[1:]
 	}
 	if len(p.waits) > 0 {
@@ -73,14 +79,21 @@ func (p *speaker) Gone() { p.once.Do(func() { close(p.gone) }) }
 // A line is a raw client and the peer it talks to.
 type line struct {
 	net.Conn
-	r    *bufio.Reader
-	peer *speaker
+	r      *bufio.Reader
+	answer http.Header // to the upgrade
+	peer   *speaker
 }
 
 // serveLines is a server of speakers, under TLS if secure.
-func serveLines(t *testing.T, limits session.Limits, secure bool) (s *Server, dial func() *line) {
+func serveLines(t *testing.T, o Options, secure bool) (s *Server, dial func(header ...string) *line) {
 	t.Helper()
-	s = New(Options{Limits: session.New(session.Options{Limits: limits}).Limits(), Metrics: session.NewMetrics(nil)})
+	if o.Limits == nil {
+		o.Limits = session.New(session.Options{}).Limits()
+	}
+	if o.Metrics == nil {
+		o.Metrics = session.NewMetrics(nil)
+	}
+	s = New(o)
 	peers := make(chan *speaker, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var p *speaker
@@ -105,7 +118,7 @@ func serveLines(t *testing.T, limits session.Limits, secure bool) (s *Server, di
 		}
 		srv.Close()
 	})
-	return s, func() *line {
+	return s, func(header ...string) *line {
 		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -113,27 +126,29 @@ func serveLines(t *testing.T, limits session.Limits, secure bool) (s *Server, di
 		if secure {
 			conn = tls.Client(conn, &tls.Config{RootCAs: srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"})
 		}
-		l := upgrade(t, conn, nil, script{}.frame(0x81, "early")...) // in the same packet as the request, as a client must not send it, and some do
+		l := upgrade(t, conn, header, script{}.frame(0x81, "early")...) // in the same packet as the request, as a client must not send it, and some do
 		l.peer = testkit.Receive(t, 5*time.Second, peers, "a connection")
 		return l
 	}
 }
 
 // upgrade asks for a WebSocket; early goes with the request.
-func upgrade(t *testing.T, conn net.Conn, header map[string]string, early ...byte) *line {
+func upgrade(t *testing.T, conn net.Conn, header []string, early ...byte) *line {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
 	ask := "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-	for k, v := range header {
-		ask += k + ": " + v + "\r\n"
+	for _, h := range header {
+		ask += h + "\r\n"
 	}
 	if _, err := conn.Write(append([]byte(ask+"\r\n"), early...)); err != nil {
 		t.Fatal(err)
 	}
 	l := &line{Conn: conn, r: bufio.NewReaderSize(conn, 64)}
-	if r, err := http.ReadResponse(l.r, nil); err != nil || r.StatusCode != http.StatusSwitchingProtocols {
+	r, err := http.ReadResponse(l.r, nil)
+	if err != nil || r.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(r, err)
 	}
+	l.answer = r.Header
 	return l
 }
 

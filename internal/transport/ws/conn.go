@@ -38,9 +38,9 @@ type conn struct {
 	queued  atomic.Bool  // stands in the flusher's list
 	asked   atomic.Bool  // for a ping
 	reading atomic.Bool  // a message of the client's is at work
+	cutting atomic.Bool  // the socket is being closed, whatever waits
 	pinged  atomic.Int64 // when the ping was written that has no answer yet, by the server's clock; 0: none
 	waited  atomic.Int64 // when something ended that took long, by the server's clock
-	cutting atomic.Bool  // the socket is being closed, whatever waits
 
 	mu      sync.Mutex // guards the rest; the peer's locks may be taken while it is held, never the other way
 	peer    Peer       // set before the connection begins
@@ -105,7 +105,7 @@ func (c *conn) serve(early []byte) {
 	if errors.As(err, &f) {
 		c.fail(f)
 	}
-	if !errors.Is(err, errAnswered) && c.lingers() {
+	if c.lingers(errors.Is(err, errAnswered)) {
 		_ = c.receive(func([]byte) error { return nil }) // else the kernel resets the connection, and the client never sees our close frame
 	}
 }
@@ -160,14 +160,19 @@ func (c *conn) fail(f *fault) {
 	c.flusher.add(c)
 }
 
-// lingers tells whether a close frame is still on its way to the client, and bounds how long that may take.
-func (c *conn) lingers() bool {
+// lingers tells whether a close frame is still on its way to the client, with what stands before it. settle says how long it is waited for. answered: the
+// client knows already that this is the end, and need not have read why.
+func (c *conn) lingers(answered bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return (c.failed || c.ending) && c.net.SetReadDeadline(time.Now().Add(closeWait)) == nil
+	if answered {
+		c.ending = !c.shut
+		return c.ending
+	}
+	return c.failed || c.ending
 }
 
-// closeWait bounds the closing handshake: the library alone would wait 5 + 5 s (pitfalls C22).
+// closeWait bounds the closing handshake once all is written: the library alone would wait 5 + 5 s (pitfalls C22).
 const closeWait = 2 * time.Second
 
 // ping answers a client's, as often as a client may ask.
@@ -195,21 +200,34 @@ func (c *conn) frame(op byte, b []byte) error {
 	if op == opClose && c.closed() {
 		return errAnswered
 	}
-	c.fed = b
-	typ, message, err := c.lib.Read(context.Background())
-	c.fed = nil
-	switch {
-	case op == opClose:
-		return err
-	case errors.Is(err, websocket.ErrMessageTooBig): // once unpacked
-		return tooBig(c.in.most)
-	case err != nil:
-		return &fault{wire.CloseNotUTF8, "data that cannot be unpacked"} // RFC 7692, section 7.2.2, and 7.4.1 of RFC 6455: not consistent with its type
-	case typ == websocket.MessageText && b[0]&bitRSV1 != 0 && !utf8.Valid(message):
-		return notUTF8
+	message, err := c.read(op, b)
+	if op == opClose {
+		c.who().End(wire.CloseGoingAway, "gone") // nothing new is said; what waits goes out before the answer
 	}
-	c.during(&c.reading, func() { c.who().Handle(message, typ == websocket.MessageBinary) })
+	if err != nil {
+		return err
+	}
+	c.during(&c.reading, func() { c.who().Handle(message, op == opBinary) })
 	return nil
+}
+
+// read lets coder/websocket read one frame, which is inflated before. The error after a close frame is that of its end.
+func (c *conn) read(op byte, b []byte) (message []byte, err error) {
+	if b[0]&bitRSV1 != 0 {
+		u := unpackers.Get().(*unpacker)
+		defer u.release()
+		if f := u.unpack(payload(b), c.in.most); f != nil {
+			return nil, f
+		}
+		if b = u.out; op == opText && !utf8.Valid(b[maxHead:]) {
+			return nil, notUTF8
+		}
+		b = head(b, op, false)
+	}
+	c.fed = b
+	_, message, err = c.lib.Read(context.Background())
+	c.fed = nil
+	return message, err
 }
 
 func (c *conn) closed() bool {

@@ -4,15 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,116 +19,8 @@ import (
 	"allim/internal/testkit"
 )
 
-// Whatever is sent from many sides at once, and however little the client takes at a time, it reads whole frames: the peer's in their order, a pong for
-// each ping that it asks, ours, a close as the last.
-func TestFramesNeverStandWithinOneAnother(t *testing.T) {
-	for seed := range uint64(8) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed, 200) })
-	}
-}
-
-func FuzzFramesNeverStandWithinOneAnother(f *testing.F) {
-	f.Add(uint64(1))
-	f.Fuzz(func(t *testing.T, seed uint64) { storm(t, seed, 100) })
-}
-
-func storm(t *testing.T, seed uint64, frames int) {
-	r := rand.New(rand.NewPCG(seed, 1))
-	_, dial := serveLines(t, session.Limits{}, seed%4 == 3)
-	l := dial()
-	if tcp, plain := l.Conn.(*net.TCPConn); plain {
-		_ = tcp.SetReadBuffer(64 << 10)
-	}
-	sizes := []int{0, 1, 125, 126, 127, 300, 300, 300, 1000, 4095, 4096, 40_000, 65_535, 65_536}
-	said := make([][]byte, frames)
-	for i := range said {
-		said[i] = bytes.Repeat([]byte{byte('a' + i%26)}, sizes[r.IntN(len(sizes))])
-	}
-	all := said
-	byServer, endCode := r.IntN(2) == 0, 3000+r.IntN(100)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() {
-		for _, b := range all {
-			l.peer.say(b)
-		}
-		if byServer {
-			l.peer.End(endCode, "done")
-		}
-	})
-	wg.Go(func() {
-		for range 50 {
-			l.peer.conn.Ping()
-		}
-	})
-	asked, asks := map[string]int{}, script{}
-	for i := range maxPings {
-		p := strings.Repeat(string(rune('A'+i)), r.IntN(126))
-		asked[p]++
-		asks = asks.frame(0x89, p)
-	}
-	wg.Go(func() {
-		if _, err := l.Write(asks); err != nil {
-			t.Error(err)
-		}
-		if _, err := l.Write(script{}.frame(0x8A, "")); err != nil {
-			t.Error(err)
-		}
-	})
-	closed := func() bool { return false }
-	if !byServer {
-		closed = func() bool { return len(said) == 0 }
-	}
-	for asking := false; ; {
-		first, payload, err := l.next()
-		if err != nil {
-			t.Fatalf("%v; %d frames and %d pongs missing", err, len(said), len(asked))
-		}
-		switch first {
-		case 0x81:
-			if len(said) == 0 || !bytes.Equal(payload, said[0]) {
-				t.Fatalf("%d bytes, %d frames missing", len(payload), len(said))
-			}
-			said = said[1:]
-		case 0x89:
-			if len(payload) != 0 {
-				t.Fatalf("a ping of %q", payload)
-			}
-		case 0x8A:
-			if asked[string(payload)]--; asked[string(payload)] < 0 {
-				t.Fatalf("a pong of %q", payload)
-			}
-		case 0x88:
-			if byServer && (len(said) > 0 || int(binary.BigEndian.Uint16(payload)) != endCode || string(payload[2:]) != "done") || !byServer && string(payload) != "\x03\xe8" {
-				t.Fatalf("closed with %q, %d frames missing", payload, len(said))
-			}
-			for p, n := range asked {
-				if n != 0 && !byServer {
-					t.Errorf("%d pongs missing of %q", n, p)
-				}
-			}
-			if byServer {
-				_, _ = l.Write(script{}.frame(0x88, string(payload)))
-			}
-			if rest, _ := io.ReadAll(l.r); len(rest) > 0 {
-				t.Fatalf("%x after the close", rest)
-			}
-			testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
-			return
-		default:
-			t.Fatalf("%#x", first)
-		}
-		if closed() && !asking {
-			asking = true
-			if _, err := l.Write(script{}.frame(0x88, "\x03\xe8")); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 func TestWhatComesWithTheRequestIsRead(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	testkit.Eventually(t, 5*time.Second, func() bool {
 		l.peer.mu.Lock()
@@ -156,7 +45,7 @@ func TestEveryEndEndsTheConnection(t *testing.T) {
 		{"no text", script{}.frame(0x81, "\xff"), false, "88 03ef" + fmt.Sprintf("%x", "text that is not UTF-8")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, dial := serveLines(t, session.Limits{}, false)
+			_, dial := serveLines(t, Options{}, false)
 			l := dial()
 			go func() { _, _ = l.Write(c.in) }()
 			_ = l.SetReadDeadline(time.Now().Add(closeWait + 5*time.Second))
@@ -175,7 +64,7 @@ func TestEveryEndEndsTheConnection(t *testing.T) {
 
 // A client that neither answers a close nor hangs up is let go after closeWait.
 func TestAnUnansweredCloseEnds(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	l.peer.End(4000, "go")
 	testkit.Closed(t, closeWait+5*time.Second, l.peer.gone, "the peer is told")
@@ -218,7 +107,7 @@ func TestAPingBehindAFrameSaysNothing(t *testing.T) {
 
 // What marks bytes as those that had to wait is how long the kernel did not take them.
 func TestBytesThatHadToWaitAreRemembered(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	c := l.peer.conn
 	l.peer.say([]byte("{}"))

@@ -3,13 +3,18 @@ package ws
 import (
 	"bytes"
 	"compress/flate"
+	"io"
 	"sync"
 
 	"allim/internal/session"
+	"allim/internal/wire"
 )
 
 // formatDeflated is the first of the formats of a fanout.Delivery that are frames with compressed JSON; those below are JSON.
 const formatDeflated = 2
+
+// LeastDeflate is the least that Options.Deflate may be: shorter texts hardly get smaller, and a packet is not cheaper for it.
+const LeastDeflate = 64
 
 // A packer compresses one frame after the other (RFC 7692). No context is taken over from one to the next, so what it makes is the same for all receivers.
 type packer struct {
@@ -35,22 +40,67 @@ func (p *packer) pack(b []byte) []byte {
 	return nil
 }
 
-// deflating frames JSON, compressed from least bytes on.
+// deflating frames JSON that many receive, compressed from least bytes on. What is one connection's own goes as it is: to compress it would be done for it
+// alone, and while its session is locked.
 func deflating(least int) session.Framing {
-	return session.Framing{
-		Format: formatDeflated,
-		Encode: func(json []byte) []byte {
-			if len(json) >= least {
-				p := packers.Get().(*packer)
-				defer packers.Put(p)
-				if packed := p.pack(json); packed != nil {
-					b := appendHead(make([]byte, 0, len(packed)+maxHead), opText, len(packed))
-					b[0] |= bitRSV1
-					return append(b, packed...)
-				}
-			}
-			return textFraming.Append(make([]byte, 0, len(json)+maxHead), json)
-		},
-		Append: func(b, frame []byte) []byte { return append(b, frame...) },
+	return session.Framing{Append: textFraming.Append, Format: formatDeflated, Shared: func(json []byte) []byte {
+		if len(json) < least {
+			return []byte{}
+		}
+		p := packers.Get().(*packer)
+		defer packers.Put(p)
+		packed := p.pack(json)
+		if packed == nil {
+			return []byte{}
+		}
+		b := appendHead(make([]byte, 0, len(packed)+maxHead), opText, len(packed))
+		b[0] |= bitRSV1
+		return append(b, packed...)
+	}}
+}
+
+// An unpacker inflates one message after the other. It is borrowed for that: the library's own would stay with its connection.
+type unpacker struct {
+	in  bytes.Reader
+	r   io.ReadCloser // a flate.Resetter, of in
+	out []byte        // maxHead of room, then what was inflated
+}
+
+var unpackers = sync.Pool{New: func() any {
+	u := &unpacker{out: make([]byte, maxHead, readSize)}
+	u.r = flate.NewReader(&u.in)
+	return u
+}}
+
+// packedTail is what a sender leaves out, and an empty last block, so that the stream ends (RFC 7692, section 7.2.2).
+const packedTail = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
+
+// unpack inflates a message, which it may write behind, to at most most bytes. They stand in u.out, behind room for a head.
+func (u *unpacker) unpack(b []byte, most int) *fault {
+	u.in.Reset(append(b, packedTail...))
+	_ = u.r.(flate.Resetter).Reset(&u.in, nil) // always nil
+	u.out = u.out[:maxHead]
+	for {
+		if len(u.out) == cap(u.out) { // doubled, but never beyond what is allowed, and the byte that shows that there is more
+			u.out = append(make([]byte, 0, min(2*cap(u.out), maxHead+most+1)), u.out...)
+		}
+		n, err := u.r.Read(u.out[len(u.out):min(cap(u.out), maxHead+most+1)])
+		u.out = u.out[:len(u.out)+n]
+		switch {
+		case len(u.out) > maxHead+most:
+			return tooBig(most)
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return &fault{wire.CloseNotUTF8, "data that cannot be unpacked"} // RFC 7692, section 7.2.2, and 7.4.1 of RFC 6455: not consistent with its type
+		}
+	}
+}
+
+// release gives u back; what it made counts for nothing any more.
+func (u *unpacker) release() {
+	if cap(u.out) <= keepSize {
+		u.in.Reset(nil)
+		unpackers.Put(u)
 	}
 }

@@ -1,8 +1,6 @@
 package ws
 
 import (
-	"bytes"
-	"compress/flate"
 	"context"
 	"fmt"
 	"io"
@@ -13,8 +11,6 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
-
-	"github.com/coder/websocket"
 
 	"allim/internal/session"
 	"allim/internal/testkit"
@@ -146,91 +142,4 @@ func pongs(n int) (out []string) {
 		out = append(out, fmt.Sprintf("8a %d", i))
 	}
 	return out
-}
-
-// A frame that is compressed once is read by everybody who agreed to that, and is sent as it is to the others; what clients compress is read.
-func TestCompressedFrames(t *testing.T) {
-	text := strings.Repeat("a row has changed; ", 100)
-	d := deflating(100)
-	packed, plain := d.Encode([]byte(text)), d.Encode([]byte("short"))
-	if packed[0] != 0xC1 || len(packed) > len(text)/4 {
-		t.Fatalf("%#x, %d bytes of %d", packed[0], len(packed), len(text))
-	}
-	if string(plain) != "\x81\x05short" {
-		t.Fatalf("%q", plain)
-	}
-	noise := make([]byte, 200) // what does not get smaller goes as it is
-	for i := range noise {
-		noise[i] = byte(i*7 + i*i)
-	}
-	if b := d.Encode(noise); b[0] != 0x81 || len(b) != 204 {
-		t.Fatalf("%x", b[:8])
-	}
-	got, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(packed[2:]), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
-	if err != nil || string(got) != text {
-		t.Fatal(err, string(got))
-	}
-	addr := serveEcho(t, 1<<20, 1)
-	for mode, offered := range map[websocket.CompressionMode]bool{websocket.CompressionDisabled: false, websocket.CompressionNoContextTakeover: true, websocket.CompressionContextTakeover: true} {
-		c, r, err := websocket.Dial(testkit.Context(t, 5*time.Second), "ws://"+addr, &websocket.DialOptions{CompressionMode: mode, CompressionThreshold: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := r.Header.Get("Sec-WebSocket-Extensions"); strings.Contains(got, "permessage-deflate") != offered {
-			t.Errorf("%v: %q", mode, got)
-		}
-		for range 2 {
-			if err := c.Write(testkit.Context(t, 5*time.Second), websocket.MessageText, []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			if _, b, err := c.Read(testkit.Context(t, 5*time.Second)); err != nil || string(b) != text {
-				t.Fatalf("%v: %q, %v", mode, b, err)
-			}
-		}
-		_ = c.CloseNow()
-	}
-	// What grows beyond the bound, what is no text once unpacked, and what cannot be unpacked.
-	for name, c := range map[string]struct {
-		frame script
-		code  string
-	}{
-		"a bomb":                {script{}.frame(0xC1, string(pack(t, make([]byte, 2<<20)))), "\x03\xf1"},
-		"no text":               {script{}.frame(0xC1, string(pack(t, []byte("\xff\xfe\xfd")))), "\x03\xef"},
-		"rubbish":               {script{}.frame(0xC1, "\xff\xff\xff\xff"), "\x03\xef"},
-		"a packed continuation": {script{}.frame(0x01, "a").frame(0xC0, "b"), "\x03\xea"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			l := upgrade(t, conn, map[string]string{"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_takeover; server_no_context_takeover"})
-			if _, err := l.Write(c.frame); err != nil {
-				t.Fatal(err)
-			}
-			_ = l.SetReadDeadline(time.Now().Add(10 * time.Second))
-			if first, payload, err := l.next(); err != nil || first != 0x88 || string(payload[:2]) != c.code {
-				t.Fatalf("%#x %q, %v", first, payload, err)
-			}
-			if n, err := io.Copy(io.Discard, l.r); n > 0 || err != nil {
-				t.Fatal(n, err)
-			}
-		})
-	}
-}
-
-func pack(t *testing.T, b []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, flate.BestCompression)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()[:out.Len()-4]
 }

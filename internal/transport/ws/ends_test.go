@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"allim/internal/session"
 	"allim/internal/testkit"
 )
@@ -16,7 +19,7 @@ import (
 // A client may end its side, or all of it, while what it was slow to take is still being written.
 func TestAClientThatEndsInTheMiddleOfAFrame(t *testing.T) {
 	for _, secure := range []bool{false, true} {
-		_, dial := serveLines(t, session.Limits{}, secure)
+		_, dial := serveLines(t, Options{}, secure)
 		for i := range 20 {
 			l := dial()
 			l.peer.say(make([]byte, 16<<20)) // more than any kernel's room
@@ -52,7 +55,7 @@ func TestAMessageAtWorkEndsWithItsConnection(t *testing.T) {
 
 // While a client that made a mistake is given time to read why, nothing is done for it.
 func TestAConnectionThatLingersCostsNothing(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	if _, err := l.Write(script{}.frame(0x83, "")); err != nil {
 		t.Fatal(err)
@@ -67,7 +70,7 @@ func TestAConnectionThatLingersCostsNothing(t *testing.T) {
 
 // The time that a client has for answering a close begins when it could have read it.
 func TestASlowClientReadsWhyItIsClosed(t *testing.T) {
-	_, dial := serveLines(t, session.Limits{}, false)
+	_, dial := serveLines(t, Options{}, false)
 	l := dial()
 	_ = l.Conn.(*net.TCPConn).SetReadBuffer(32 << 10)
 	_ = l.peer.conn.net.(*net.TCPConn).SetWriteBuffer(32 << 10)
@@ -85,13 +88,123 @@ func TestASlowClientReadsWhyItIsClosed(t *testing.T) {
 	}
 }
 
+// The answer to a client's close may be out before the library ends the connection. Who waits for that end, as a client must (RFC 6455, section 7.1.1),
+// waits no longer for it.
+func TestACloseThatIsAnsweredFastEndsAtOnce(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		_, dial := serveLines(t, Options{}, secure)
+		l := dial()
+		c := l.peer.conn
+		lib := &socket{c: c} // as coder/websocket has it
+		if _, err := lib.Write([]byte("\x88\x02\x03\xe8")); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, 5*time.Second, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.shut && !c.blocked }, "the answer is out")
+		_ = lib.Close()
+		if !c.cutting.Load() {
+			t.Error("it waits for the client, which waits for it")
+		}
+		if first, b, err := l.next(); err != nil || first != 0x88 || string(b) != "\x03\xe8" {
+			t.Fatalf("%#x %q, %v", first, b, err)
+		}
+		testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+	}
+}
+
+// A client that takes nothing holds its connection for Options.Write, and that is counted.
+func TestAClientThatTakesNothingIsCut(t *testing.T) {
+	for name, secure := range map[string]bool{"plain": false, "under TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			r := prometheus.NewRegistry()
+			_, dial := serveLines(t, Options{Write: 300 * time.Millisecond, Metrics: session.NewMetrics(r)}, secure)
+			l, other := dial(), dial()
+			l.peer.say(make([]byte, 16<<20))
+			testkit.Closed(t, 10*time.Second, l.peer.gone, "the peer is told")
+			if got := limits(t, r); got["write"] != 1 || got["pong"] != 0 {
+				t.Errorf("counted %v", got)
+			}
+			other.peer.say([]byte("still here"))
+			if _, b, err := other.next(); err != nil || string(b) != "still here" {
+				t.Fatal(string(b), err)
+			}
+		})
+	}
+}
+
+// limits are how often each limit was met.
+func limits(t *testing.T, r *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	all, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	met := map[string]float64{}
+	for _, f := range all {
+		for _, m := range f.Metric {
+			if f.GetName() == "allim_limit_hits_total" {
+				met[m.Label[0].GetValue()] = m.Counter.GetValue()
+			}
+		}
+	}
+	return met
+}
+
+// A client that closes while ours is on its way, or its own is answered, reads all that was before it, and takes as long as it likes to.
+func TestAClientsCloseLosesNothing(t *testing.T) {
+	const size = 1 << 20
+	for _, c := range []struct {
+		name   string
+		secure bool
+		ours   bool // a close is under way before the client's comes
+		want   string
+	}{{"ours first", false, true, "\x11\x95revoked"}, {"ours first, under TLS", true, true, "\x11\x95revoked"}, {"the client's alone", false, false, "\x03\xe8"}, {"the client's alone, under TLS", true, false, "\x03\xe8"}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, dial := serveLines(t, Options{}, c.secure)
+			l := dial()
+			w := l.peer.conn
+			tcp := w.net
+			if s, is := tcp.(*tls.Conn); is {
+				tcp = s.NetConn()
+			}
+			_ = tcp.(*net.TCPConn).SetWriteBuffer(32 << 10)
+			if c.ours {
+				tail := appendClose(textFraming.Append(nil, make([]byte, size)), 4501, "revoked")
+				w.mu.Lock()
+				w.blocked, w.closing = true, true
+				w.mu.Unlock()
+				w.server.wg.Go(func() { w.push(tail) })
+			} else {
+				l.peer.say(make([]byte, size))
+			}
+			testkit.Eventually(t, 5*time.Second, w.isBlocked, "it is under way")
+			if _, err := l.Write(script{}.frame(0x88, "\x03\xe8")); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, 5*time.Second, func() bool { l.peer.mu.Lock(); defer l.peer.mu.Unlock(); return c.ours || l.peer.end != nil }, "the peer is told to say no more")
+			testkit.Never(t, closeWait+500*time.Millisecond, func() bool { return w.cutting.Load() }, "it is given up")
+			_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if _, b, err := l.next(); err != nil || len(b) != size {
+				t.Fatal(len(b), err)
+			}
+			if first, b, err := l.next(); err != nil || first != 0x88 || string(b) != c.want {
+				t.Fatalf("%#x %q, %v", first, b, err)
+			}
+			if b, err := io.ReadAll(l.r); len(b) > 0 || err != nil {
+				t.Errorf("%x, %v", b, err)
+			}
+			testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+		})
+	}
+}
+
 type panics struct{ *speaker }
 
 func (panics) Handle([]byte, bool) { panic("a fault of ours") }
 
 // What goes wrong with one connection is told, and costs no other.
 func TestAFaultOfOursCostsOneConnection(t *testing.T) {
-	s, dial := serveLines(t, session.Limits{}, false)
+	s, dial := serveLines(t, Options{}, false)
 	l, other := dial(), dial()
 	c := l.peer.conn
 	c.mu.Lock()

@@ -20,7 +20,11 @@ const (
 	yieldAfter     = 64                          // connections, so that those that publish go on meanwhile and several frames leave in one write (performance.md)
 )
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+// What goroutines borrow: buffers to read into, and rooms in which they gather what they write.
+var (
+	buffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+	rooms   = sync.Pool{New: func() any { b := make([]byte, 0, 2*slowSize); return &b }}
+)
 
 // A flusher writes to the connections that have something to say, one after the other. Under load several frames gather in a connection's outbox until
 // its turn comes, and leave in one write. Make it with newFlusher; run it once.
@@ -93,6 +97,11 @@ func (c *conn) flush(f *flusher) {
 	if c.blocked || c.cutting.Load() {
 		return
 	}
+	if c.raw == nil {
+		c.blocked = true
+		f.server.wg.Go(c.drain)
+		return
+	}
 	most := scratchSize
 	if c.slow {
 		most = slowSize
@@ -105,7 +114,7 @@ func (c *conn) flush(f *flusher) {
 		f.server.owes(c)
 	}
 	n := 0
-	if c.raw != nil && len(b) > 0 {
+	if len(b) > 0 {
 		var err error
 		if n, err = f.pen.write(c.raw, b); err != nil {
 			c.cut()
@@ -158,9 +167,10 @@ func (c *conn) settle() {
 	case !over:
 	case ending:
 		c.cut()
-	case failed && ok:
-		_ = half.CloseWrite() // at once: clients wait for it (RFC 6455, section 7.1.1)
 	default:
+		if failed && ok {
+			_ = half.CloseWrite() // at once: clients wait for it (RFC 6455, section 7.1.1)
+		}
 		_ = c.net.SetReadDeadline(time.Now().Add(closeWait)) // for the client's answer; a socket that is no more is noticed by who reads
 	}
 }
@@ -168,28 +178,64 @@ func (c *conn) settle() {
 // pushSize is how much a client has to take within Options.Write.
 const pushSize = 4 << 10
 
-// push writes what the kernel had no room for, however long the client takes for it within the bound.
+// push writes what the kernel had no room for.
 func (c *conn) push(tail []byte) {
+	if !c.write(tail) {
+		return
+	}
+	_ = c.net.SetWriteDeadline(time.Time{})
+	c.settle()
+	c.mu.Lock()
+	c.blocked = false
+	c.mu.Unlock()
+	c.flusher.add(c)
+}
+
+// drain writes all that waits for a connection that cannot be written to without waiting. It borrows a buffer for that only.
+func (c *conn) drain() {
+	buf := rooms.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= scratchSize {
+			rooms.Put(buf)
+		}
+	}()
+	for {
+		c.mu.Lock()
+		b, pinged := c.gather((*buf)[:0], slowSize)
+		if len(b) == 0 && !c.over() || c.cutting.Load() {
+			_ = c.net.SetWriteDeadline(time.Time{}) // before another one may begin
+			c.blocked = false
+			c.mu.Unlock()
+			return
+		}
+		if pinged {
+			c.server.owes(c)
+		}
+		c.mu.Unlock()
+		if *buf = b[:0]; !c.write(b) {
+			return
+		}
+		c.settle()
+	}
+}
+
+// write writes b, however long the client takes for it within the bound. Else the connection is cut.
+func (c *conn) write(b []byte) bool {
 	began := c.server.now()
-	for len(tail) > 0 {
-		part := tail[:min(len(tail), pushSize)]
+	for len(b) > 0 {
+		part := b[:min(len(b), pushSize)]
 		_ = c.net.SetWriteDeadline(time.Now().Add(c.server.opt.Write))
 		if _, err := c.net.Write(part); err != nil {
 			if isTimeout(err) {
 				c.server.opt.Metrics.Limit("write")
 			}
 			c.cut()
-			return
+			return false
 		}
-		tail = tail[len(part):]
+		b = b[len(part):]
 	}
-	_ = c.net.SetWriteDeadline(time.Time{})
 	c.took(began)
-	c.settle()
-	c.mu.Lock()
-	c.blocked = false
-	c.mu.Unlock()
-	c.flusher.add(c)
+	return true
 }
 
 func isTimeout(err error) bool {

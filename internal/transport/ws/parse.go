@@ -130,7 +130,7 @@ func (p *parser) begin(b []byte) (int, error) {
 	if p.left < 126 && p.need() > 6 || p.left < 1<<16 && p.need() == maxHead {
 		return n, protocol("a length of more bytes than it needs")
 	}
-	if !p.isControl() && p.left > uint64(p.most-p.size()) {
+	if !p.isControl() && p.left > uint64(p.bound()-p.size()) {
 		return n, tooBig(p.most)
 	}
 	p.body, p.turn = true, 0
@@ -183,6 +183,15 @@ func (p *parser) check() *fault {
 }
 
 func (p *parser) isControl() bool { return p.op >= opClose }
+
+// bound is how long a message may be. One that is compressed is measured when it is inflated; until then it may be as much longer as deflate can make it,
+// with little memory: zlib's deflateBound, rounded up.
+func (p *parser) bound() int {
+	if p.packed {
+		return p.most + p.most/7 + 64
+	}
+	return p.most
+}
 
 func (p *parser) size() int { return max(0, len(p.message)-maxHead) }
 
@@ -268,6 +277,17 @@ func head(b []byte, op byte, packed bool) []byte {
 		binary.BigEndian.PutUint64(b[2:], uint64(n))
 	}
 	return b
+}
+
+// payload is what stands behind the head that head wrote.
+func payload(b []byte) []byte {
+	switch b[1] &^ bitMask {
+	case 126:
+		return b[8:]
+	case 127:
+		return b[maxHead:]
+	}
+	return b[6:]
 }
 
 // checkClose looks at the payload of a close frame (sections 5.5.1, 7.4).

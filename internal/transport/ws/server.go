@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,7 +24,7 @@ type Options struct {
 	Write   time.Duration // how long a client may take for 4 KiB; 0: 35 s, more than the hub lets a slow reader lag
 	Pings   int           // of a client's that are answered in 10 s; 0: 20
 	Log     *slog.Logger  // faults of ours; nil: none
-	Deflate int           // bytes from which a frame is compressed for who asks for it (RFC 7692); 0: nobody is offered it
+	Deflate int           // bytes, LeastDeflate or more, from which what many receive is compressed for those who agreed to it (RFC 7692); 0: nobody is offered it
 }
 
 // A Server serves WebSockets. Make it with New; Run must be running for them to live.
@@ -70,11 +71,15 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(min(time.Second, max(s.opt.Limits.Pong/8, time.Millisecond)))
 	defer tick.Stop()
+	var after afterStorm
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			s.sweep()
+			if after.calm(s.next.Load(), s.len()) {
+				debug.FreeOSMemory()
+			}
 		}
 	}
 	s.mu.Lock()
@@ -87,6 +92,12 @@ func (s *Server) Run(ctx context.Context) error {
 	close(s.done)
 	flushers.Wait()
 	return nil
+}
+
+func (s *Server) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // now is a clock that nobody sets, in nanoseconds, and never 0.

@@ -45,13 +45,18 @@ func (s *socket) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close lets what waits go out first.
+// Close lets what waits go out first. When all is out already, nobody else will come to end the connection.
 func (s *socket) Close() error {
 	c := s.c
 	c.mu.Lock()
 	c.ending = true
+	shut := c.shut
 	c.mu.Unlock()
-	c.flusher.add(c)
+	if shut {
+		c.cut()
+	} else {
+		c.flusher.add(c)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,24 @@ func serve(t *testing.T, o session.Options, w ws.Options) (url string, sessions 
 	return b.url, b.sessions
 }
 
+// wantLimits wants that so many limits of the transport were met, and no others of its own.
+func (b *bed) wantLimits(t *testing.T, want map[string]float64) {
+	t.Helper()
+	all, err := b.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		for _, m := range f.Metric {
+			if name := m.Label; f.GetName() == "allim_limit_hits_total" && slices.Contains([]string{"pong", "write", "frame_bytes"}, name[0].GetValue()) {
+				if got := m.Counter.GetValue(); got != want[name[0].GetValue()] {
+					t.Errorf("%s: %v times", name[0].GetValue(), got)
+				}
+			}
+		}
+	}
+}
+
 func dial(t *testing.T, url string) *websocket.Conn {
 	t.Helper()
 	c, _, err := websocket.Dial(testkit.Context(t, 5*time.Second), url, &websocket.DialOptions{Subprotocols: []string{ws.Subprotocol, "bearer.x"}})
@@ -129,7 +148,8 @@ func TestFramesAreAnsweredAndTheSilentAreSentAway(t *testing.T) {
 
 func TestFrameOfTheLimitPassesAndOneByteMoreCloses(t *testing.T) {
 	for _, most := range []int{0, 100, 100_000} { // 0: the contract's
-		url, sessions := serve(t, session.Options{Limits: session.Limits{Frame: most}}, ws.Options{})
+		b := bedOf(t, session.Options{Limits: session.Limits{Frame: most}}, ws.Options{})
+		url, sessions := b.url, b.sessions
 		want := most
 		if most == 0 {
 			want = 16 << 10
@@ -142,6 +162,7 @@ func TestFrameOfTheLimitPassesAndOneByteMoreCloses(t *testing.T) {
 		wantFrame(t, c, "unauthorized")
 		send(t, c, websocket.MessageText, `"`+strings.Repeat("x", want-1)+`"`)
 		wantClose(t, c, websocket.StatusMessageTooBig)
+		b.wantLimits(t, map[string]float64{"frame_bytes": 1})
 	}
 }
 
@@ -153,13 +174,16 @@ func TestTextThatIsNotUTF8Closes(t *testing.T) {
 }
 
 func TestPeerThatAnswersNoPingIsCut(t *testing.T) {
-	url, sessions := serve(t, session.Options{Limits: session.Limits{Ping: 20 * time.Millisecond, Pong: 100 * time.Millisecond, AuthTimeout: time.Minute}}, ws.Options{})
-	alive, mute := dial(t, url), dial(t, url)
+	b := bedOf(t, session.Options{Limits: session.Limits{Ping: 20 * time.Millisecond, Pong: 100 * time.Millisecond, AuthTimeout: time.Minute}}, ws.Options{})
+	sessions := b.sessions
+	alive, mute := dial(t, b.url), dial(t, b.url)
+	testkit.Eventually(t, 5*time.Second, func() bool { return sessions.Len() == 2 }, "both are there")
 	reading := alive.CloseRead(context.Background()) // answers pings; mute never reads
 	testkit.Eventually(t, 5*time.Second, func() bool { return sessions.Len() == 1 }, "the mute one is cut")
 	if reading.Err() != nil {
 		t.Fatal("the one that answers was cut too")
 	}
+	b.wantLimits(t, map[string]float64{"pong": 1})
 	_ = mute.CloseNow()
 }
 
@@ -198,9 +222,9 @@ func TestStoppingClosesWith1012(t *testing.T) {
 	wantClose(t, late, 1012)
 }
 
-// A peer that neither reads nor closes holds its connection for the write timeout, not longer, and a mute one the close for closeWait.
+// A peer that is told to go, and neither reads that nor answers, holds its connection for closeWait.
 func TestPeerThatNeverReadsIsLetGo(t *testing.T) {
-	url, sessions := serve(t, session.Options{Limits: session.Limits{AuthTimeout: time.Minute}}, ws.Options{Write: 200 * time.Millisecond})
+	url, sessions := serve(t, session.Options{Limits: session.Limits{AuthTimeout: time.Minute}}, ws.Options{})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "ws://"))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ try {
   await page.goto(process.argv[2]);
   await dismissed();
   tell("state", await page.evaluate("socket.readyState"));
+  tell("extensions", await page.evaluate("socket.extensions"));
 } finally {
   await browser.close();
 }
