@@ -63,7 +63,7 @@ func (f *feed) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		gen := f.down()
 		start := time.Now()
-		err := (&link{feed: f, gen: gen, heard: beat{begun: start}}).run(ctx)
+		err := (&link{feed: f, gen: gen, heard: beat{begun: start}, room: make(chan struct{}, 1)}).run(ctx)
 		if ctx.Err() != nil {
 			break
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // stillHub is a hub with one loop that nobody runs: tests step it.
-func stillHub(t *testing.T, o Options) (*Hub, *feed, *loop) {
+func stillHub(t testing.TB, o Options) (*Hub, *feed, *loop) {
 	t.Helper()
 	var err error
 	if o.Keys, err = keyspace.NewMap(0); err != nil {

@@ -62,12 +62,17 @@ func (s *countSink) begun() int { s.mu.Lock(); defer s.mu.Unlock(); return s.beg
 
 func runHub(t testing.TB, shards int) *Hub {
 	t.Helper()
+	return runHubAt(t, testkit.Redis(t), Options{Shards: shards, Linger: time.Hour, UserLinger: time.Hour, AttachTimeout: 3 * time.Second, Sweep: 50 * time.Millisecond})
+}
+
+func runHubAt(t testing.TB, server *testkit.RedisServer, o Options) *Hub {
+	t.Helper()
 	keys, err := keyspace.NewMap(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := New(Options{Redis: testkit.Redis(t).ClientAs("gateway"), Keys: keys, History: quietHistory{}, Gateway: "g1", Shards: shards, Linger: time.Hour,
-		UserLinger: time.Hour, AttachTimeout: 3 * time.Second, Sweep: 50 * time.Millisecond})
+	o.Redis, o.Keys, o.History, o.Gateway = server.ClientAs("gateway"), keys, quietHistory{}, "g1"
+	h := New(o)
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() { _ = h.Run(ctx) })
