@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -117,9 +118,9 @@ func run(ctx context.Context, o options, say *os.File) (*report, error) {
 	if len(scenes) == 0 && !o.wantsScript() {
 		return nil, fmt.Errorf("no scenario begins with %s", strings.Join(o.only, " or "))
 	}
-	fmt.Fprintf(say, "load: about %v\n", o.estimate(scenes, len(products)).Round(time.Second))
+	fmt.Fprintf(say, "load: about %v\n", o.estimate(scenes, products).Round(time.Second))
 	t := o.tempo()
-	s := setup{bin: bin, cores: where, ping: t.ping, quiet: t.quiet, settle: t.settle}
+	s := setup{bin: bin, cores: where, ping: t.ping, settle: t.settle}
 	for round := 1; round <= o.rounds && ctx.Err() == nil; round++ {
 		r.round(ctx, o, s, round, scenes, products, say)
 	}
@@ -127,15 +128,16 @@ func run(ctx context.Context, o options, say *os.File) (*report, error) {
 	return r, ctx.Err()
 }
 
-// round plays every scene on every product, in the other order every second time.
+// round plays every scene on every product, in the other order every second time: what gets slower as the day goes on is no growth.
 func (r *report) round(ctx context.Context, o options, s setup, round int, scenes []scene, products []product, say *os.File) {
+	if round%2 == 0 {
+		scenes, products = slices.Clone(scenes), slices.Clone(products)
+		slices.Reverse(scenes)
+		slices.Reverse(products)
+	}
 	for _, scene := range scenes {
-		for i := range products {
-			p := products[i]
-			if round%2 == 0 {
-				p = products[len(products)-1-i]
-			}
-			if scene.grow && round > 1 || ctx.Err() != nil {
+		for _, p := range products {
+			if !scene.plays(p, round) || ctx.Err() != nil {
 				continue
 			}
 			fmt.Fprintf(say, "%s round %d: %s, %d connections\n", time.Now().Format(time.TimeOnly), round, p.name, scene.conns)
@@ -158,6 +160,9 @@ func (r *report) round(ctx context.Context, o options, s setup, round int, scene
 // play plays one scene on one product.
 func (r *report) play(ctx context.Context, o setup, round int, sc scene, p product) {
 	o.gateways, o.compress = sc.gateways, sc.compress
+	if sc.ping > 0 {
+		o.ping = sc.ping
+	}
 	hears := make([][]int, sc.conns)
 	for i := range hears {
 		hears[i] = sc.hears(i)

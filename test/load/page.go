@@ -39,6 +39,7 @@ func (r *report) page(b *strings.Builder) {
 	b.WriteString("<h2>Side by side</h2>")
 	r.barCharts(b)
 	b.WriteString("<h2>Growth</h2>")
+	curvesTable(b, r.Curves)
 	r.growthCharts(b)
 	b.WriteString("<h2>From publish to receipt</h2>")
 	r.latencyCharts(b)
@@ -61,9 +62,9 @@ func (r *report) gatesTable(b *strings.Builder) {
 	if len(r.Gates) == 0 {
 		return
 	}
-	b.WriteString("<h2>Gates</h2><table><tr><th>what<th>got<th>wanted<th></tr>")
+	b.WriteString("<h2>Gates</h2><table><tr><th>what<th>got<th>wanted<th><th></tr>")
 	for _, g := range r.Gates {
-		fmt.Fprintf(b, `<tr><td>%s<td>%s<td>%s<td class="%[4]s">%[4]s</tr>`, html.EscapeString(g.What), number(g.Got), g.wants(), verdict(g.Passed))
+		fmt.Fprintf(b, `<tr><td>%s<td>%s<td>%s<td class="%[4]s">%[4]s<td class="l">%[5]s</tr>`, html.EscapeString(g.What), number(g.Got), g.wants(), verdict(g.Passed), html.EscapeString(g.Note))
 	}
 	b.WriteString("</table>")
 }
@@ -159,7 +160,7 @@ func (r *report) latencyCharts(b *strings.Builder) {
 		for _, name := range r.products() {
 			var rounds []figure
 			for _, f := range r.Figures {
-				if f.Scenario == scenario && f.Product == name && len(f.Curve) > 0 {
+				if f.Scenario == scenario && f.Product == name && len(f.Curve) > 0 && !f.busy() {
 					rounds = append(rounds, f)
 				}
 			}

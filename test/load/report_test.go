@@ -24,9 +24,18 @@ func TestMediansAndGatesFollowFromTheRounds(t *testing.T) {
 	r.add(some(sIdle, allim.name, 4, memory, 1000), errors.New("broken"))
 	r.add(some(sInbox, allim.name, 1, perRedisCore, 50), nil)
 	r.add(some(sScript, redisAlone, 1, perRedisCore, 100), nil)
-	for i, v := range []float64{2, 2.2, 3} {
-		f := some(sGrowFan, allim.name, 1, gatewayCPU, v)
-		f.Conns = 100 * (i + 1)
+	for i, v := range []float64{2.2, 2, 3} {
+		for round, times := range []float64{1, 1, 100} {
+			f := some(sGrowFan, allim.name, round+1, gatewayCPU, v*times)
+			f.Conns = 100 * (i + 1)
+			r.add(f, nil)
+		}
+	}
+	for round, name := range []string{allim.name, naive.name, allim.name, naive.name} {
+		f := some(sFan, name, round/2+1, p99, float64(5+5*round))
+		if round/2 == 1 {
+			f.Values[restCore] = 86
+		}
 		r.add(f, nil)
 	}
 	r.end()
@@ -35,19 +44,55 @@ func TestMediansAndGatesFollowFromTheRounds(t *testing.T) {
 	}
 	var got []string
 	for _, g := range r.Gates {
-		got = append(got, fmt.Sprintf("%s: %.1f %s %s", g.What, g.Got, g.wants(), verdict(g.Passed)))
+		note := ""
+		if strings.Contains(g.Note, "bare PUBLISH") {
+			note = " (a longer way)"
+		}
+		got = append(got, fmt.Sprintf("%s: %.1f %s %s%s", g.What, g.Got, g.wants(), verdict(g.Passed), note))
 	}
 	want := []string{
 		"idle rss_kib_per_connection against naive: 0.1 ≤ 0.333 reached",
+		"fanout p99_ms against naive: 0.5 ≤ 0.6 reached (a longer way)",
 		"idle rss_kib_per_connection of allim: 3.0 ≤ 12 reached",
 		"inbox-batches per Redis core against script: 0.5 ≥ 0.6 missed",
-		"growth-fanout gateway_cpu_s_per_1m: most to least: 1.5 ≤ 1.2 missed",
+		"growth-fanout gateway_cpu_s_per_1m: a unit at more connections to one at fewer: 1.5 ≤ 1.2 missed",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if err := r.wrong(); err == nil || !strings.Contains(err.Error(), "round 4: broken") {
 		t.Errorf("got %v", err)
+	}
+	var table, page strings.Builder
+	r.table(&table)
+	r.page(&page)
+	for _, want := range []string{"flat within 20 %", "100: 2.20", "300: 3.00", "rises", "straight into Redis", "fanout, allim, 100 connections, round 2: the core of generator and Redis was busy to 86 %, so its latencies do not count"} {
+		if !strings.Contains(table.String(), want) || !strings.Contains(page.String(), want) {
+			t.Errorf("%q is not in the table or not on the page:\n%s", want, &table)
+		}
+	}
+}
+
+func TestACurveIsFlatUnlessALargerOneCostsMore(t *testing.T) {
+	for _, c := range []struct {
+		costs   []float64
+		growth  float64
+		verdict string
+	}{
+		{[]float64{10, 11, 12, 12}, 1.2, "flat"},
+		{[]float64{10, 11, 12.1}, 1.21, "rises"},
+		{[]float64{20, 10, 13}, 1.3, "rises"}, // cheaper at the first does not pay for it
+		{[]float64{20, 12, 10}, 1, "falls"},
+		{[]float64{12, 10}, 1, "flat"},
+	} {
+		one := curve{}
+		for i, cost := range c.costs {
+			one.Points = append([]point{{Size: 100 * (i + 1), Cost: cost}}, one.Points...) // in any order
+		}
+		one.judge()
+		if math.Abs(one.Growth-c.growth) > 1e-9 || one.Verdict != c.verdict || one.gate().Passed != (c.verdict != "rises") {
+			t.Errorf("%v: %s with %v, want %s with %v", c.costs, one.Verdict, one.Growth, c.verdict, c.growth)
+		}
 	}
 }
 
