@@ -24,7 +24,7 @@ type Subscription struct {
 	channel string
 	topic   *topic          // nil: not attached
 	pos     notify.Position // of the last message it was given; while it starts, where it wants to begin
-	ticket  *ticket         // its call of history, made at the first
+	ticket  *ticket         // its call of history; nil: none is under way
 	due     time.Duration   // of its Begin
 	lag     *lag            // nil: it does not lag
 	token   uint32          // of its last question to history: answers to older ones are stale
@@ -190,6 +190,7 @@ func (x *shard) checked(a answer) {
 	if c.topic == nil || c.at != checking || c.token != a.token {
 		return
 	}
+	c.ticket = nil // nothing newer was asked since
 	t, r := c.topic, &a.recovery
 	switch {
 	case t.mode != live: // it will begin again when it is
