@@ -211,7 +211,7 @@ func (k *link) receive(up chan struct{}) error {
 // write carries out the orders of the loops, in their order, until done is closed.
 func (k *link) write(done <-chan struct{}) error {
 	for {
-		for _, o := range merge(k.feed.take()) {
+		for _, o := range k.feed.take() {
 			for len(o.channels) > 0 {
 				n := min(len(o.channels), mostChannels)
 				do := k.leave
@@ -255,17 +255,4 @@ func (k *link) answered() {
 	case k.room <- struct{}{}:
 	default:
 	}
-}
-
-// merge joins neighbours that order the same: a thousand topics of a storm are two commands.
-func merge(orders []order) []order {
-	var out []order
-	for _, o := range orders {
-		if n := len(out); n > 0 && out[n-1].subscribe == o.subscribe {
-			out[n-1].channels = append(out[n-1].channels, o.channels...)
-			continue
-		}
-		out = append(out, o)
-	}
-	return out
 }

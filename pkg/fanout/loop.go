@@ -18,7 +18,7 @@ type loop struct {
 	batch   []frame
 	next    int // in batch
 	taken   int // bytes of payloads in batch, until all of it is handed on
-	replies []answer
+	replies []*answer
 	heeded  int               // in replies
 	missed  map[string]uint32 // as dropped
 
@@ -28,7 +28,7 @@ type loop struct {
 	dropped map[string]uint32 // channels of frames that did not fit, by generation; at most as many as channels are subscribed
 	first   *Subscription     // the list of subscriptions with calls
 	last    *Subscription
-	answers []answer             // at most one per ticket
+	answers []*answer            // at most one per ticket
 	asked   []func(*shard)       // position checks; the checker waits until they are begun
 	links   map[uint16]linkState // of the lanes whose link changed
 }
@@ -156,7 +156,7 @@ func (l *loop) call(s *Subscription, o op, from From) {
 
 func (l *loop) answer(a answer) {
 	l.mu.Lock()
-	l.answers = append(l.answers, a)
+	l.answers = append(l.answers, &a)
 	l.mu.Unlock()
 	l.rouse()
 }

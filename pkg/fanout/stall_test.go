@@ -161,6 +161,12 @@ func TestAMessageWaitsForOneTurnOfWhateverHappensToOtherTopics(t *testing.T) {
 			}
 			c.l.do(func(x *shard) { x.verify(nil, all) })
 		}, (*calm).compared, 2 * chore},
+		{"all are behind Redis", func(c *calm) { c.allLive(n) }, func(c *calm) {
+			for _, s := range c.others {
+				c.l.doubts.push(doubt{topic: s.topic, seq: s.topic.seq, top: notify.Position{Epoch: "abcdef", Offset: 5}})
+			}
+			c.l.sweep()
+		}, func(c *calm) int { return int(c.l.count.resyncs[byCheck].Load()) }, 2 * chore},
 		{"frames of all of them did not fit", func(c *calm) { c.allLive(n) }, func(c *calm) {
 			c.l.dropped = map[string]uint32{}
 			for _, s := range c.others {

@@ -34,10 +34,10 @@ func (l *loop) miss() (more bool) {
 // heed takes answers of history.
 func (l *loop) heed() (more bool) {
 	for about := 0; l.heeded < len(l.replies) && about < chore; l.heeded++ {
-		a := &l.replies[l.heeded]
+		a := l.replies[l.heeded]
+		l.replies[l.heeded] = nil
 		about += 1 + len(a.batch) + len(a.recovery.Messages)
 		l.answered(*a)
-		*a = answer{}
 	}
 	return l.heeded < len(l.replies)
 }
