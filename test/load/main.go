@@ -34,7 +34,16 @@ func main() {
 	flag.IntVar(&o.conns, "conns", 0, "connections of the scenarios with many; others have a tenth, growth up to 1.9 times as many (10000; with -quick 100)")
 	flag.BoolVar(&o.rivals, "rivals", false, "measure a centrifugo on the PATH, too")
 	out := flag.String("out", "", "directory of the report (dist/load of the repository)")
+	documented := flag.String("figures", "", "measure nothing: write the figures of this report, a .json, for the documentation (docs/benchmarks)")
 	flag.Parse()
+	if *documented != "" {
+		if err := document(*documented, filepath.Join("docs", "benchmarks")); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	o.command = strings.Join(append([]string{"go run ./test/load"}, os.Args[1:]...), " ")
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}

@@ -16,6 +16,8 @@ type options struct {
 	conns  int      // of the scenarios with many; others have a tenth of it
 	most   int      // that the machine allows
 	rivals bool
+
+	command string // as it was given; for the report
 }
 
 // A scene is a stage with the scenarios that are played on it, one after the other.

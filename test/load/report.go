@@ -20,6 +20,7 @@ type report struct {
 	Seconds float64           `json:"seconds"`
 	Quick   bool              `json:"quick"` // its figures say nothing
 	Rounds  int               `json:"rounds"`
+	Command string            `json:"command"`
 	Machine map[string]string `json:"machine"`
 	Notes   []string          `json:"notes,omitempty"`
 	Figures []figure          `json:"figures"`
@@ -41,7 +42,7 @@ type row struct {
 }
 
 func newReport(o options, root string) *report {
-	return &report{Started: time.Now().UTC(), Quick: o.quick, Rounds: o.rounds, Machine: facts(root), root: root}
+	return &report{Started: time.Now().UTC(), Quick: o.quick, Rounds: o.rounds, Command: o.command, Machine: facts(root), root: root}
 }
 
 func (r *report) note(format string, args ...any) {

@@ -4,9 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -129,5 +133,61 @@ func TestARivalIsSpokenToInItsOwnWay(t *testing.T) {
 		`{"push":{"channel":"user_u1","pub":{"data":`+string(mark{1, 0, 0}.data(small))+`}}}`), 0)
 	if c.judge.lost(); c.welcomed != 1 || c.judge.got != 2 || len(c.judge.faults.kinds) != 0 {
 		t.Errorf("welcomed %d, got %d, found %v", c.welcomed, c.judge.got, c.judge.faults.take())
+	}
+}
+
+func TestFiguresForTheDocumentationAreThoseOfAReport(t *testing.T) {
+	dir := t.TempDir()
+	r := &report{Command: "go run ./test/load", Machine: map[string]string{"commit": "0123456789ab"}, Rounds: 1}
+	for _, conns := range []int{100, 200} {
+		f := some(sGrowIdle, allim.name, 1, memory, 9)
+		f.Conns = conns
+		r.add(f, nil)
+	}
+	r.add(some(sIdle, allim.name, 1, memory, 9), nil)
+	r.add(some(sIdle, naive.name, 1, memory, 36), nil)
+	r.end()
+	path, err := r.write(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := filepath.Join(dir, "docs")
+	if err := os.MkdirAll(docs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	older := filepath.Join(docs, "older.svg")
+	if err := os.WriteFile(older, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := document(path+".json", docs); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(docs, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"`go run ./test/load`", "commit: 0123456789ab", "| reached | idle rss_kib_per_connection against naive | 0.25 | ≤ 0.333 |", "| 100: 9.00 ±0 % · 200: 9.00 ±0 % |"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page lacks %s:\n%s", want, page)
+		}
+	}
+	shown := regexp.MustCompile(`\]\((\S+\.svg)\)`).FindAllStringSubmatch(string(page), -1)
+	if len(shown) != 2 {
+		t.Errorf("got %d plots, want those of memory beside the other's and as connections grow", len(shown))
+	}
+	for _, m := range shown {
+		svg, err := os.ReadFile(filepath.Join(docs, m[1]))
+		if err != nil {
+			t.Error(err)
+		} else if err := xml.Unmarshal(svg, new(struct{})); err != nil {
+			t.Errorf("%s is no XML: %v", m[1], err)
+		}
+	}
+	if _, err := os.Stat(older); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the plot of an older run is still there")
+	}
+	r.Figures[0].Faults = []string{"a message was lost"}
+	if err := r.figures(docs); err == nil {
+		t.Error("figures of a run in which a message was lost were written")
 	}
 }
