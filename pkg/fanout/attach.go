@@ -24,7 +24,7 @@ type Subscription struct {
 	channel string
 	topic   *topic          // nil: not attached
 	pos     notify.Position // of the last message it was given; while it starts, where it wants to begin
-	ticket  *ticket         // its call of history, made at the first
+	ticket  *ticket         // its call of history; nil: none is under way
 	due     time.Duration   // of its Begin
 	lag     *lag            // nil: it does not lag
 	token   uint32          // of its last question to history: answers to older ones are stale
@@ -124,7 +124,7 @@ func (x *shard) start(c *Subscription, from From) bool {
 	c.due = x.env.now() + x.opt.AttachTimeout
 	if x.begin(c.topic, c); c.at <= checking && !c.queued {
 		c.queued = true
-		x.starting.push(c)
+		x.starting.push(overdue{c, c.due})
 	}
 	return true
 }
@@ -190,6 +190,7 @@ func (x *shard) checked(a answer) {
 	if c.topic == nil || c.at != checking || c.token != a.token {
 		return
 	}
+	c.ticket = nil // nothing newer was asked since
 	t, r := c.topic, &a.recovery
 	switch {
 	case t.mode != live: // it will begin again when it is
@@ -229,16 +230,25 @@ func (x *shard) begun(t *topic, c *Subscription, b Begin) {
 	}
 }
 
-// unanswered tells those whose Begin is overdue that nothing can be said.
-func (x *shard) unanswered(now time.Duration) {
-	for n := x.starting.len(); n > 0 && x.starting.first().due <= now; n-- {
-		c := x.starting.pop()
+// An overdue is a subscription that waits for its Begin, and when it was last known to be overdue: a Move since then puts that off for it alone.
+type overdue struct {
+	sub *Subscription
+	due time.Duration
+}
+
+// unanswered tells those whose Begin is overdue that nothing can be said, a turn's worth of them. True: there are more.
+func (x *shard) unanswered(now time.Duration) (more bool) {
+	for n := 0; x.starting.len() > 0 && x.starting.first().due <= now; n++ {
+		if n == chore {
+			return true
+		}
+		c := x.starting.pop().sub
 		c.queued = false
 		switch {
 		case c.topic == nil || c.at > checking: // answered meanwhile, or gone
 		case c.due > now: // moved meanwhile
 			c.queued = true
-			x.starting.push(c)
+			x.starting.push(overdue{c, c.due})
 		default:
 			x.count.unanswered.Add(1)
 			x.detach(c)
@@ -247,6 +257,7 @@ func (x *shard) unanswered(now time.Duration) {
 			}
 		}
 	}
+	return false
 }
 
 // empty tells whether an epoch is that of a stream that did not exist: "" or EmptyAt.

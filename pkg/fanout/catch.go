@@ -94,6 +94,7 @@ func (x *shard) pulled(a answer) {
 	if c.topic == nil || c.at != catching || c.token != a.token || c.gone.Load() {
 		return // stale
 	}
+	c.ticket = nil // nothing newer was asked since
 	t := c.topic
 	switch {
 	case a.err != nil && t.mode != live: // it will go on when it is

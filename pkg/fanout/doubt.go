@@ -24,9 +24,9 @@ const (
 	tried         // and it was asked since
 )
 
-// pickLocked is the next ticket that is ready and has a place, now running; nil: none.
+// pickLocked is the next ticket that is ready and has a place, now running; nil: none, or none among so many that loops must have the lock first.
 func (r *recoverer) pickLocked() *ticket {
-	for {
+	for range chore {
 		place, from := r.doubts < r.doubtful, &r.ready
 		if place && r.slow > 0 {
 			from = &r.lanes[r.turnLocked()].slow
@@ -57,6 +57,7 @@ func (r *recoverer) pickLocked() *ticket {
 		k.state = isRunning
 		return k
 	}
+	return nil
 }
 
 // outdates tells whether q, which is all of the lane, need not be asked: its topics are not live, or it is of before they were not, and a newer one

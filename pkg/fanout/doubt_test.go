@@ -222,7 +222,7 @@ func TestOneTopThatCannotBeReadHoldsNobodyElse(t *testing.T) {
 			}
 		}
 		x.answered(answer{query: q, tops: tops[:len(q.batch)], failed: failed})
-		x.settle(0)
+		x.reconsider()
 	}
 	if q = e.take(t, verifying); len(q.batch) != 1 || q.batch[0].topic != bad {
 		t.Errorf("%d topics are in question again, want the one that could not be read", len(q.batch))

@@ -47,6 +47,12 @@ type order struct {
 	channels  []string
 }
 
+// takes tells whether an order can be given with o: a thousand topics of a storm are two commands, and what waits for the link's writer grows by whole
+// commands, so that no loop waits for a lock under which very much is copied.
+func (o *order) takes(subscribe bool, channels int) bool {
+	return o.subscribe == subscribe && len(o.channels)+channels <= mostChannels
+}
+
 func newFeed(h *Hub, lane int) *feed {
 	f := &feed{hub: h, opt: &h.opt, lane: uint16(lane), wake: make(chan struct{}, 1)}
 	if h.opt.Keys != nil {
@@ -63,7 +69,7 @@ func (f *feed) run(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		gen := f.down()
 		start := time.Now()
-		err := (&link{feed: f, gen: gen, heard: beat{begun: start}}).run(ctx)
+		err := (&link{feed: f, gen: gen, heard: beat{begun: start}, room: make(chan struct{}, 1)}).run(ctx)
 		if ctx.Err() != nil {
 			break
 		}
@@ -134,7 +140,11 @@ func (f *feed) raise(gen uint32) {
 func (f *feed) wire(subscribe bool, gen uint32, channels []string) {
 	f.mu.Lock()
 	if gen == f.gen && f.up && len(channels) > 0 {
-		f.orders = append(f.orders, order{subscribe, channels})
+		if n := len(f.orders); n > 0 && f.orders[n-1].takes(subscribe, len(channels)) {
+			f.orders[n-1].channels = append(f.orders[n-1].channels, channels...)
+		} else {
+			f.orders = append(f.orders, order{subscribe, channels})
+		}
 	}
 	f.mu.Unlock()
 	select {

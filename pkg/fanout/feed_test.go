@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 // stillHub is a hub with one loop that nobody runs: tests step it.
-func stillHub(t *testing.T, o Options) (*Hub, *feed, *loop) {
+func stillHub(t testing.TB, o Options) (*Hub, *feed, *loop) {
 	t.Helper()
 	var err error
 	if o.Keys, err = keyspace.NewMap(0); err != nil {
@@ -163,5 +164,31 @@ func TestBytesOfAnUnfinishedReplyAreHeard(t *testing.T) {
 			t.Fatalf("read %d bytes, %v; heard %v ago", n, err, heard.age())
 		}
 		heard.last.Store(0)
+	}
+}
+
+// What waits for the link's writer is whole commands in the order in which it was ordered, however many loops ordered one channel each.
+func TestOrdersOfOneChannelBecomeWholeCommands(t *testing.T) {
+	_, f, _ := stillHub(t, Options{})
+	gen := f.down()
+	f.raise(gen)
+	order := func(subscribe bool, channels int) {
+		for range channels {
+			f.wire(subscribe, gen, []string{"c"})
+		}
+	}
+	order(true, 2*mostChannels+1)
+	order(false, 2)
+	order(true, 3)
+	f.wire(true, gen, make([]string, 2*mostChannels)) // a link's own, which stays as it is
+	order(true, 1)
+	f.wire(true, gen-1, []string{"old"})
+	var got []string
+	for _, o := range f.take() {
+		got = append(got, fmt.Sprintf("%t %d", o.subscribe, len(o.channels)))
+	}
+	want := []string{"true 512", "true 512", "true 1", "false 2", "true 3", "true 1024", "true 1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

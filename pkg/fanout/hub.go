@@ -11,7 +11,8 @@
 //
 // Everything reaches a loop through its mailbox and leaves it through env: frames (bounded in number and bytes; what does not fit makes its topic
 // resync), calls of sessions (a list through the subscriptions themselves, so as long as there are subscriptions), answers of history (one
-// ticket per topic and subscription). No topic has a goroutine, a timer or a channel; one sweep per loop does what takes time.
+// ticket per topic and subscription). Of each a loop does a bounded part in a turn, so that no message waits for all that happens to other
+// topics. No topic has a goroutine, a timer or a channel; one sweep per loop does what takes time.
 //
 // # Lock order
 //

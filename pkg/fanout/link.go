@@ -49,8 +49,12 @@ func endingOf(err error) ending {
 // than our commands do, as after a failover that it did not notice. With ProbeEvery before and a resync after, messages still come within 20 s.
 const lostProbe = 2
 
-// mostChannels is how many channels one SUBSCRIBE or UNSUBSCRIBE names.
-const mostChannels = 512
+// mostChannels is how many channels one SUBSCRIBE or UNSUBSCRIBE names, mostUnanswered how many may be named before Redis has answered: a message
+// waits behind so many answers at most, and so many fill no output buffer, however many topics begin or end at once.
+const (
+	mostChannels   = 512
+	mostUnanswered = 4 * mostChannels
+)
 
 // noRedial is a context that is over but has no deadline. go-redis reads and writes under it as under any other, but when the connection
 // breaks its PubSub cannot connect again behind our back: a link has one connection, and a new one is a new generation.
@@ -66,6 +70,9 @@ type link struct {
 	gen    uint32
 	pubsub *redis.PubSub // made by run
 	heard  beat          // the last byte received, or the start
+
+	unanswered atomic.Int64  // channels that were named to Redis; it answers each
+	room       chan struct{} // buffered 1, wakes write; never closed
 }
 
 // A beat is when something last happened, by a clock that nobody can set.
@@ -178,6 +185,9 @@ func (k *link) receive(up chan struct{}) error {
 			k.feed.hub.loopOf(m.Channel).put(frame{gen: k.gen, channel: m.Channel, payload: m.Payload})
 		case *redis.Subscription:
 			probe := m.Channel == k.feed.channel
+			if !probe {
+				k.answered()
+			}
 			switch m.Kind {
 			case "subscribe", "ssubscribe":
 				switch {
@@ -201,12 +211,15 @@ func (k *link) receive(up chan struct{}) error {
 // write carries out the orders of the loops, in their order, until done is closed.
 func (k *link) write(done <-chan struct{}) error {
 	for {
-		for _, o := range merge(k.feed.take()) {
+		for _, o := range k.feed.take() {
 			for len(o.channels) > 0 {
 				n := min(len(o.channels), mostChannels)
 				do := k.leave
 				if o.subscribe {
 					do = k.join
+				}
+				if !k.roomFor(n, done) {
+					return nil
 				}
 				if err := do(noRedial, o.channels[:n]...); err != nil {
 					return fmt.Errorf("subscribe: %w", err)
@@ -222,15 +235,24 @@ func (k *link) write(done <-chan struct{}) error {
 	}
 }
 
-// merge joins neighbours that order the same: a thousand topics of a storm are two commands.
-func merge(orders []order) []order {
-	var out []order
-	for _, o := range orders {
-		if n := len(out); n > 0 && out[n-1].subscribe == o.subscribe {
-			out[n-1].channels = append(out[n-1].channels, o.channels...)
-			continue
+// roomFor waits until n more channels may be named; false: done was closed.
+func (k *link) roomFor(n int, done <-chan struct{}) bool {
+	for k.unanswered.Load()+int64(n) > mostUnanswered {
+		select {
+		case <-done:
+			return false
+		case <-k.room:
 		}
-		out = append(out, o)
 	}
-	return out
+	k.unanswered.Add(int64(n))
+	return true
+}
+
+// answered notes that Redis answered one channel that was named.
+func (k *link) answered() {
+	k.unanswered.Add(-1)
+	select {
+	case k.room <- struct{}{}:
+	default:
+	}
 }

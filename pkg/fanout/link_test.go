@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -135,6 +136,46 @@ func TestASilentLinkIsRebuilt(t *testing.T) {
 	p.Heal()
 	wantInOrder(t, s, 1, 50)
 	ready(t, h)
+}
+
+// However many topics begin at once, Redis is told of so many alone until it answers: what it hears is not answered through this proxy, so that the count of
+// its subscriptions is that of the channels it was told of. What is live meanwhile waits behind so many answers.
+func TestALinkNamesSoManyChannelsAtMostBeforeRedisAnswers(t *testing.T) {
+	t.Parallel()
+	const window, chunk, n = 2048, 512, 8 * 2048
+	b := newBed(t)
+	p := testkit.NewProxy(t, b.Addr)
+	h := b.hub(t, "g1", p.Addr, func(o *fanout.Options) {
+		o.ProbeEvery, o.ProbeTimeout, o.Linger = time.Minute, time.Minute, 50*time.Millisecond
+	})
+	ready(t, h)
+	told := func() (n int) {
+		list, err := b.client.Do(testkit.Context(t, soon), "CLIENT", "LIST", "TYPE", "pubsub").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := strings.Index(list, " sub="); i >= 0 {
+			_, _ = fmt.Sscanf(list[i:], " sub=%d", &n)
+		}
+		return n - 1 // its probes
+	}
+	p.Deafen(true)
+	subs := make([]*fanout.Subscription, n)
+	for i := range subs {
+		subs[i] = h.Attach(topic(fmt.Sprint("t/", i)), fromNow, newSink())
+	}
+	testkit.Eventually(t, soon, func() bool { return told() > window-chunk }, "as many as there may be")
+	testkit.Never(t, 200*time.Millisecond, func() bool { return told() > window }, "more than there may be")
+	p.Heal()
+	testkit.Eventually(t, soon, func() bool { return told() == n && h.Stats().Waiting == 0 }, "all of them")
+	p.Deafen(true)
+	for _, s := range subs {
+		s.Detach()
+	}
+	testkit.Eventually(t, soon, func() bool { return told() < n-window+chunk }, "as many left as may be")
+	testkit.Never(t, 200*time.Millisecond, func() bool { return told() < n-window }, "more than may be")
+	p.Heal()
+	testkit.Eventually(t, soon, func() bool { return told() == 0 && h.Stats().Topics == 0 }, "all of them")
 }
 
 func TestALinkToAnotherRedisThanTheCommandsIsGivenUp(t *testing.T) {

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// burst is how many frames a loop hands on before it looks at calls and answers again.
-const burst = 64
-
 // A loop is the goroutine of a shard and its mailbox. put, call, answer, setLink and verify may be called from any goroutine and never block.
 type loop struct {
 	shard  // owned by run
@@ -17,9 +14,13 @@ type loop struct {
 	wake   chan struct{}   // buffered 1; never closed
 	listed []atomic.Uint32 // by lane: the generation in which all topics were ordered
 
-	batch []frame // taken from the mailbox, not yet handed on; owned by run
-	next  int     // in batch
-	taken int     // bytes of payloads in batch, until all of it is handed on
+	// Taken from the mailbox and not yet done; owned by run.
+	batch   []frame
+	next    int // in batch
+	taken   int // bytes of payloads in batch, until all of it is handed on
+	replies []*answer
+	heeded  int               // in replies
+	missed  map[string]uint32 // as dropped
 
 	mu      sync.Mutex // a leaf; guards the fields below and those of Subscription that say so
 	frames  []frame
@@ -27,8 +28,8 @@ type loop struct {
 	dropped map[string]uint32 // channels of frames that did not fit, by generation; at most as many as channels are subscribed
 	first   *Subscription     // the list of subscriptions with calls
 	last    *Subscription
-	answers []answer             // at most one per ticket
-	asked   []func(*shard)       // position checks; the checker waits until they are taken
+	answers []*answer            // at most one per ticket
+	asked   []func(*shard)       // position checks; the checker waits until they are begun
 	links   map[uint16]linkState // of the lanes whose link changed
 }
 
@@ -63,13 +64,22 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// step takes what is in the mailbox: everything small, and one burst of frames. True: there are more frames.
+// step is a turn: it does some of what is in the mailbox. True: there is more.
 func (l *loop) step() bool {
-	l.mu.Lock()
-	links, answers, asked, dropped, first := l.links, l.answers, l.asked, l.dropped, l.first
-	l.links, l.answers, l.asked, l.dropped, l.first, l.last = nil, nil, nil, nil, nil, nil
-	if l.next == len(l.batch) {
+	handed := l.next == len(l.batch)
+	if handed {
 		clear(l.batch)
+	}
+	l.mu.Lock()
+	links, asked := l.links, l.asked
+	l.links, l.asked = nil, nil
+	if len(l.missed) == 0 {
+		l.missed, l.dropped = l.dropped, nil
+	}
+	if l.heeded == len(l.replies) {
+		l.replies, l.answers, l.heeded = l.answers, nil, 0
+	}
+	if handed {
 		l.batch, l.frames, l.taken, l.bytes, l.next = l.frames, l.batch[:0], l.bytes, 0, 0
 	}
 	l.mu.Unlock()
@@ -80,30 +90,14 @@ func (l *loop) step() bool {
 			l.listed[lane].Store(s.gen)
 		}
 	}
-	for channel, g := range dropped {
-		l.lost(g, channel)
-	}
-	for _, a := range answers {
-		l.answered(a)
-	}
-	for first != nil {
-		l.mu.Lock()
-		c, ops, from := first, first.ops, first.from
-		first, c.next, c.ops, c.from = c.next, nil, 0, From{}
-		l.mu.Unlock()
-		l.called(c, ops, from)
-	}
+	more := l.miss()
+	more = l.heed() || more
+	more = l.serve() || more
 	for _, f := range asked {
 		f(&l.shard)
 	}
-	for end := min(l.next+burst, len(l.batch)); l.next < end; l.next++ {
-		l.receive(l.batch[l.next])
-	}
-	more := l.next < len(l.batch)
-	if !more && l.taken > 0 {
-		l.hub.frames.Add(-int64(l.taken))
-		l.taken = 0
-	}
+	more = l.chores() || more
+	more = l.handOn() || more
 	if !more || len(l.comparing) >= batchSize {
 		l.flush()
 	}
@@ -162,7 +156,7 @@ func (l *loop) call(s *Subscription, o op, from From) {
 
 func (l *loop) answer(a answer) {
 	l.mu.Lock()
-	l.answers = append(l.answers, a)
+	l.answers = append(l.answers, &a)
 	l.mu.Unlock()
 	l.rouse()
 }

@@ -186,13 +186,16 @@ func (r *recoverer) take() (*ticket, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	for len(r.later) > 0 && !r.later[0].due.After(now) {
+	for n := 0; n < chore && len(r.later) > 0 && !r.later[0].due.After(now); n++ { // loops wait for the lock: the rest follows with the next
 		k := heap.Pop(&r.later).(*ticket)
 		k.state = isReady
 		r.ready.push(k)
 	}
 	if k := r.pickLocked(); k != nil {
 		return k, 0
+	}
+	if r.ready.len() > 0 {
+		return nil, 0
 	}
 	if len(r.later) > 0 {
 		return nil, r.later[0].due.Sub(now)

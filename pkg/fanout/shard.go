@@ -22,9 +22,12 @@ type shard struct {
 
 	links     []linkState       // by lane
 	topics    map[string]*topic // by channel
-	all       []*topic
-	cursor    int // in all: where the sweep goes on
-	starting  fifo[*Subscription]
+	parts     [][]*topic        // the same by partition: who is in no link that changed, and not to be compared, is not walked over
+	tended    struct{ part, at int }
+	swept     time.Duration            // when the last sweep was: what was due then is done, a turn's worth at a time
+	scans     fifo[int]                // partitions of which all is to be compared
+	unscanned []int                    // by partition: how many of its topics are still to be; 0: it is not in scans
+	starting  fifo[overdue]            // in the order in which they are
 	lingering [2]fifo[leaver]          // users' streams, others; in the order in which they were left
 	cured     map[*topic]time.Duration // topics that resynced for frames lost here, and when they may again
 	comparing []mark                   // topics whose tops are to be asked
@@ -108,9 +111,9 @@ type frame struct {
 }
 
 func newShard(e env, o *Options, total, rings *atomic.Int64) shard {
-	n := o.lanes()
-	return shard{env: e, opt: o, count: &counters{waiting: make([]atomic.Int64, n), held: make([]atomic.Int64, o.Keys.Partitions())}, total: total, rings: rings, links: make([]linkState, n),
-		topics: map[string]*topic{}, cured: map[*topic]time.Duration{}}
+	n, parts := o.lanes(), o.Keys.Partitions()
+	return shard{env: e, opt: o, count: &counters{waiting: make([]atomic.Int64, n), held: make([]atomic.Int64, parts)}, total: total, rings: rings,
+		links: make([]linkState, n), topics: map[string]*topic{}, parts: make([][]*topic, parts), unscanned: make([]int, parts), cured: map[*topic]time.Duration{}}
 }
 
 // link says that a lane's link is of another generation, or that it came up. Down, nothing that a topic of the lane knows can be trusted.
@@ -118,15 +121,14 @@ func (x *shard) link(lane uint16, gen uint32, up bool) {
 	k := &x.links[lane]
 	if gen != k.gen {
 		k.gen, k.up = gen, false
-		for _, t := range x.all {
-			if t.lane != lane {
-				continue
-			}
-			x.enter(t, waits)
-			t.seq++
-			t.dirty = false
-			if t.sync != nil { // its ticket keeps its turn
-				*t.sync = syncing{ticket: t.sync.ticket}
+		for _, part := range x.ofLane(lane) {
+			for _, t := range part {
+				x.enter(t, waits)
+				t.seq++
+				t.dirty = false
+				if t.sync != nil { // its ticket keeps its turn
+					*t.sync = syncing{ticket: t.sync.ticket}
+				}
 			}
 		}
 		x.comparing = slices.DeleteFunc(x.comparing, func(m mark) bool { return m.seq != m.topic.seq })
@@ -136,12 +138,20 @@ func (x *shard) link(lane uint16, gen uint32, up bool) {
 	}
 	k.up = true
 	var channels []string
-	for _, t := range x.all {
-		if t.lane == lane {
+	for _, part := range x.ofLane(lane) {
+		for _, t := range part {
 			channels = append(channels, t.channel)
 		}
 	}
 	x.env.wire(lane, true, gen, channels)
+}
+
+// ofLane are the topics of a lane, by partition.
+func (x *shard) ofLane(lane uint16) [][]*topic {
+	if x.opt.Sharded {
+		return x.parts[lane : lane+1]
+	}
+	return x.parts
 }
 
 func (x *shard) receive(f frame) {
@@ -262,12 +272,13 @@ func (x *shard) topicOf(c *Subscription) *topic {
 		x.total.Add(-1)
 		return nil
 	}
-	t := &topic{channel: c.channel, slot: int32(len(x.all)), kind: c.stream.Topic.Kind(), part: uint16(x.opt.Keys.Partition(c.stream)), mode: gone}
+	part := uint16(x.opt.Keys.Partition(c.stream))
+	t := &topic{channel: c.channel, slot: int32(len(x.parts[part])), kind: c.stream.Topic.Kind(), part: part, mode: gone}
 	if x.opt.Sharded {
 		t.lane = t.part
 	}
 	x.count.held[t.part].Add(1)
-	x.all = append(x.all, t)
+	x.parts[part] = append(x.parts[part], t)
 	x.topics[t.channel] = t
 	x.enter(t, waits)
 	if k := x.links[t.lane]; k.up {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"allim/internal/keyspace"
 	"allim/internal/testkit"
@@ -62,12 +63,17 @@ func (s *countSink) begun() int { s.mu.Lock(); defer s.mu.Unlock(); return s.beg
 
 func runHub(t testing.TB, shards int) *Hub {
 	t.Helper()
+	return runHubAt(t, testkit.Redis(t), Options{Shards: shards, Linger: time.Hour, UserLinger: time.Hour, AttachTimeout: 3 * time.Second, Sweep: 50 * time.Millisecond})
+}
+
+func runHubAt(t testing.TB, server *testkit.RedisServer, o Options) *Hub {
+	t.Helper()
 	keys, err := keyspace.NewMap(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := New(Options{Redis: testkit.Redis(t).ClientAs("gateway"), Keys: keys, History: quietHistory{}, Gateway: "g1", Shards: shards, Linger: time.Hour,
-		UserLinger: time.Hour, AttachTimeout: 3 * time.Second, Sweep: 50 * time.Millisecond})
+	o.Redis, o.Keys, o.History, o.Gateway = server.ClientAs("gateway"), keys, quietHistory{}, "g1"
+	h := New(o)
 	ctx, stop := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() { _ = h.Run(ctx) })
@@ -122,6 +128,25 @@ func TestATopicCostsAtMost400BytesAndNoGoroutine(t *testing.T) {
 	}
 }
 
+// What a subscription once asked of history is nothing that it keeps for as long as it lives: a ticket is larger than itself.
+func TestASubscriptionThatWasAnsweredKeepsNoTicket(t *testing.T) {
+	h, s := runHub(t, 1), &countSink{}
+	from := From{Position: notify.Position{Epoch: "abcdef", Offset: 9}} // beyond its topic: history must say
+	sub := h.Attach(notify.Stream{Tenant: "default", Topic: "orders"}, from, s)
+	testkit.Eventually(t, 10*time.Second, func() bool { return s.begun() == 1 }, "begun")
+	testkit.EventuallyNil(t, 10*time.Second, func() error {
+		var at stage
+		var k *ticket
+		var asked uint32
+		<-sub.loop.do(func(*shard) { at, k, asked = sub.at, sub.ticket, sub.token })
+		if at != joined || k != nil || asked == 0 {
+			return fmt.Errorf("at stage %d with ticket %v after %d questions, want %d with none after some", at, k, asked, joined)
+		}
+		return nil
+	}, "no ticket")
+	t.Logf("a ticket is of %d bytes, a subscription of %d", unsafe.Sizeof(ticket{}), unsafe.Sizeof(Subscription{}))
+}
+
 // An aloneShard is a shard of one live topic with n sinks that have joined.
 func aloneShard(t testing.TB, n int) (*shard, func(offset int) frame) {
 	t.Helper()
@@ -145,27 +170,71 @@ func aloneShard(t testing.TB, n int) (*shard, func(offset int) frame) {
 	}
 }
 
+// Of an ephemeral message, whose Delivery is all that is made beside the message itself, as of one that is kept.
 func TestAMessageAllocatesTheSameForOneSinkAndForAThousand(t *testing.T) {
+	for _, kind := range []string{"kept", "ephemeral"} {
+		allocs := func(sinks int) float64 {
+			x, message := aloneShard(t, sinks)
+			if kind == "ephemeral" {
+				message = func(o int) frame {
+					return frame{gen: x.links[0].gen, channel: onlyChannel(x), payload: string(keyspace.Ephemeral(fmt.Sprint("id-", o), nil))}
+				}
+			}
+			const runs = 200
+			frames := make([]frame, 0, 2*runs)
+			for o := range 2 * runs {
+				frames = append(frames, message(o+1))
+			}
+			for _, f := range frames[:runs-1] {
+				x.receive(f)
+			}
+			next := runs - 1
+			n := testing.AllocsPerRun(runs, func() { x.receive(frames[next]); next++ })
+			if got, want := x.count.offered.Load(), uint64(next*sinks); got != want {
+				t.Fatalf("%s: offered %d, want %d", kind, got, want)
+			}
+			return n
+		}
+		one, thousand := allocs(1), allocs(1000)
+		t.Logf("%s: %v allocations a message", kind, one)
+		if thousand > one {
+			t.Errorf("%s: %v allocations for a thousand sinks, %v for one", kind, thousand, one)
+		}
+	}
+}
+
+func onlyChannel(x *shard) string {
+	for channel := range x.topics {
+		return channel
+	}
+	return ""
+}
+
+// By the way through a mailbox, too: what a loop needs for its turns it has.
+func TestALoopAllocatesNothingForAReceiver(t *testing.T) {
 	allocs := func(sinks int) float64 {
-		x, message := aloneShard(t, sinks)
+		c := newCalm(t, Options{})
+		for range sinks - 1 {
+			c.others = append(c.others, c.h.Attach(c.sub.stream, From{Live: true}, c.crowd))
+		}
+		c.finish()
 		const runs = 200
-		frames := make([]frame, 0, 2*runs)
-		for o := range 2 * runs {
-			frames = append(frames, message(o+1))
+		frames := make([]frame, 2*runs)
+		for i := range frames {
+			frames[i] = c.message()
 		}
-		for _, f := range frames[:runs-1] {
-			x.receive(f)
+		next := 0
+		hand := func() { c.l.put(frames[next]); c.finish(); next++ }
+		for range runs - 1 {
+			hand()
 		}
-		next := runs - 1
-		n := testing.AllocsPerRun(runs, func() { x.receive(frames[next]); next++ })
-		if got, want := x.count.offered.Load(), uint64(next*sinks); got != want {
-			t.Fatalf("offered %d, want %d", got, want)
+		n := testing.AllocsPerRun(runs, hand)
+		if got := c.sink.got + c.crowd.got; got != next*sinks {
+			t.Fatalf("%d were delivered, want %d", got, next*sinks)
 		}
 		return n
 	}
-	one, thousand := allocs(1), allocs(1000)
-	t.Logf("%v allocations a message", one)
-	if thousand > one {
+	if one, thousand := allocs(1), allocs(1000); thousand > one {
 		t.Errorf("%v allocations for a thousand sinks, %v for one", thousand, one)
 	}
 }

@@ -12,13 +12,11 @@ const sweepParts = 60
 // sweep does what waits for time to pass. It is called once per Options.Sweep; idle topics cost it next to nothing.
 func (x *shard) sweep() {
 	now := x.env.now()
-	x.unanswered(now)
+	x.swept = now
 	x.cure(now)
-	x.settle(now)
+	x.reconsider()
 	x.hurry(now)
-	for i := range x.lingering {
-		x.forget(&x.lingering[i], now)
-	}
+	x.chores()
 	x.tend(now)
 }
 
@@ -59,10 +57,14 @@ func (x *shard) linger(t *topic) {
 	}
 }
 
-// forget unsubscribes the topics of q whose time is over.
-func (x *shard) forget(q *fifo[leaver], now time.Duration) {
+// forget unsubscribes the topics of q whose time is over, a turn's worth of them. True: there are more.
+func (x *shard) forget(q *fifo[leaver], now time.Duration) (more bool) {
 	var left map[uint16][]string // channels by lane
-	for q.len() > 0 && q.first().due <= now {
+	for n := 0; q.len() > 0 && q.first().due <= now; n++ {
+		if n == chore {
+			more = true
+			break
+		}
 		t := q.pop().topic
 		t.lingers = false
 		switch {
@@ -82,6 +84,7 @@ func (x *shard) forget(q *fifo[leaver], now time.Duration) {
 			x.env.wire(lane, false, k.gen, channels)
 		}
 	}
+	return more
 }
 
 func (x *shard) remove(t *topic) {
@@ -89,10 +92,14 @@ func (x *shard) remove(t *topic) {
 	x.enter(t, gone)
 	t.seq++
 	t.sync, t.dirty = nil, false
-	last := x.all[len(x.all)-1]
-	x.all[t.slot], last.slot = last, t.slot
-	x.all[len(x.all)-1] = nil
-	x.all = x.all[:len(x.all)-1]
+	list := x.parts[t.part]
+	n := len(list) - 1
+	last := list[n]
+	list[t.slot], last.slot = last, t.slot
+	list[n] = nil
+	if x.parts[t.part] = list[:n]; n == 0 {
+		x.parts[t.part] = nil
+	}
 	delete(x.topics, t.channel)
 	delete(x.cured, t)
 	x.count.held[t.part].Add(-1)
@@ -102,12 +109,8 @@ func (x *shard) remove(t *topic) {
 // tend looks at a part of the topics: frees idle rings, and renews what is listened to.
 func (x *shard) tend(now time.Duration) {
 	var renew []mark
-	for range min(len(x.all)/sweepParts+1, len(x.all)) {
-		if x.cursor >= len(x.all) {
-			x.cursor = 0
-		}
-		t := x.all[x.cursor]
-		x.cursor++
+	for range min(len(x.topics)/sweepParts+1, len(x.topics)) {
+		t := x.nextTended()
 		if t.ring != nil && now-t.ring.used >= x.opt.RingIdle {
 			x.free(t)
 		}
@@ -117,4 +120,14 @@ func (x *shard) tend(now time.Duration) {
 		}
 	}
 	x.askBatch(renewing, renew, 0)
+}
+
+// nextTended goes round all topics, of which there is at least one.
+func (x *shard) nextTended() *topic {
+	c := &x.tended
+	for c.at >= len(x.parts[c.part]) {
+		c.part, c.at = (c.part+1)%len(x.parts), 0
+	}
+	c.at++
+	return x.parts[c.part][c.at-1]
 }

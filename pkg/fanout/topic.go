@@ -17,7 +17,7 @@ type topic struct {
 	sync    *syncing // while mode is syncs
 	renew   uint32   // when its memory is next renewed, in seconds of env.now
 	seq     uint32   // of its last sync: answers to older ones are stale
-	slot    int32    // in shard.all
+	slot    int32    // in shard.parts, of its partition
 	part    uint16   // its partition
 	lane    uint16   // whose link hears it
 	kind    notify.Kind

@@ -178,3 +178,23 @@ func TestWhatIsNotAskedIsAnswered(t *testing.T) {
 		t.Errorf("at stage %d with %d errors, %d wait; want %d, none, none", sub.at, l.count.historyErrors.Load(), h.recover.waiting(), starting)
 	}
 }
+
+// However many left before they were asked about, who stands behind them has its turn at once, and loops have the lock in between.
+func TestAQuestionBehindVeryManyThatWereLeftHasItsTurn(t *testing.T) {
+	h, _, _ := stillHub(t, Options{})
+	r := h.recover
+	for i := range 3*chore + 1 {
+		sub := &Subscription{}
+		sub.gone.Store(i < 3*chore)
+		r.ask(query{why: pulling, sub: sub})
+	}
+	for takes := 1; ; takes++ {
+		k, wait := r.take()
+		switch {
+		case k != nil && takes == 4 && r.waiting() == 1:
+			return
+		case k != nil || wait > 0 || takes > 4:
+			t.Fatalf("after %d looks of at most %d: ticket %v, to wait %v, %d wait", takes, chore, k, wait, r.waiting())
+		}
+	}
+}

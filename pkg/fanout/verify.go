@@ -23,14 +23,35 @@ func (x *shard) verify(channels []string, all map[int]bool) {
 	for _, ch := range channels {
 		batch = x.question(batch, x.topics[ch])
 	}
-	if len(all) > 0 {
-		for _, t := range x.all {
-			if all[int(t.part)] {
-				batch = x.question(batch, t)
-			}
+	x.askBatch(verifying, batch, 0)
+	for part := range all {
+		if x.unscanned[part] == 0 && len(x.parts[part]) > 0 {
+			x.scans.push(part)
 		}
+		x.unscanned[part] = len(x.parts[part])
+	}
+	x.scan()
+}
+
+// scan goes on with the partitions of which all is to be compared, for a turn. True: there is more. It goes from the last topic to the first: what is
+// moved into the place of one that left is looked at twice, and never left out.
+func (x *shard) scan() (more bool) {
+	var batch []mark
+	for x.scans.len() > 0 {
+		part := x.scans.first()
+		list, left := x.parts[part], &x.unscanned[part]
+		for *left = min(*left, len(list)); *left > 0; {
+			if len(batch) == chore {
+				x.askBatch(verifying, batch, 0)
+				return true
+			}
+			*left--
+			batch = x.question(batch, list[*left])
+		}
+		x.scans.pop()
 	}
 	x.askBatch(verifying, batch, 0)
+	return false
 }
 
 // question adds t to what is to be compared. One that waits will ask history later than now; one that syncs has asked, perhaps before what is
@@ -78,14 +99,22 @@ func (t *topic) reached(top notify.Position) bool {
 	return same(t.pos, top) || t.pos.Epoch == top.Epoch && t.pos.Offset > top.Offset
 }
 
-// settle is verify's part of a sweep: who is still behind syncs, and who could not be compared is again.
-func (x *shard) settle(now time.Duration) {
-	for x.doubts.len() > 0 && x.doubts.first().due <= now {
+// settle syncs who is still behind Redis when its time is over, a turn's worth of them. True: there are more.
+func (x *shard) settle(now time.Duration) (more bool) {
+	for n := 0; x.doubts.len() > 0 && x.doubts.first().due <= now; n++ {
+		if n == chore {
+			return true
+		}
 		d := x.doubts.pop()
 		if d.topic.mode == live && d.topic.seq == d.seq && !d.topic.reached(d.top) {
 			x.startSync(d.topic, byCheck)
 		}
 	}
+	return false
+}
+
+// reconsider compares again who could not be compared.
+func (x *shard) reconsider() {
 	unsure := x.unsure
 	x.unsure = nil
 	var batch []mark

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -121,8 +122,78 @@ func TestOnlyWhatWasAskedForIsPlayedAndAllArriveAllTheSame(t *testing.T) {
 
 func TestAWholeRunTakesNoLongerThanItMay(t *testing.T) {
 	o := options{most: 19_200}.defaults()
-	if got := o.estimate(o.scenes(), 2).Minutes(); got > 25 {
+	products := []product{allim, naive}
+	if got := o.estimate(o.scenes(), products).Minutes(); got > 25 {
 		t.Errorf("about %.1f minutes, want at most 25", got)
+	}
+	played := map[string]int{}
+	for _, s := range o.scenes() {
+		for round := 1; round <= o.rounds; round++ {
+			for _, p := range products {
+				if s.plays(p, round) {
+					played[fmt.Sprintf("%s %t %t", p.name, s.grow, s.alone)]++
+				}
+			}
+		}
+	}
+	scenes := func(grow, alone bool) (n int) {
+		for _, s := range o.scenes() {
+			if s.grow == grow && s.alone == alone {
+				n++
+			}
+		}
+		return n
+	}
+	for what, want := range map[string]int{
+		"allim false false": 3 * scenes(false, false), "naive false false": 3 * scenes(false, false), // side by side
+		"allim true false": 3 * scenes(true, false), "naive true false": scenes(true, false), // ours is held to 20 % and needs a median
+		"allim true true": 3 * scenes(true, true), "naive true true": 0,
+	} {
+		if played[what] != want || want == 0 && what != "naive true true" {
+			t.Errorf("%s: played %d times, want %d", what, played[what], want)
+		}
+	}
+}
+
+// The runtime of what is measured has its defaults, whatever the shell of whoever measures has set.
+func TestNothingTunesWhatIsMeasured(t *testing.T) {
+	t.Setenv("GOGC", "off")
+	t.Setenv("GOMEMLIMIT", "1MiB")
+	t.Setenv("ALLIM_KEPT", "yes")
+	p, err := launch(t.TempDir(), "it", anyCore, "/bin/sh", "-c", "env; echo end; exec sleep 60")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, startWithin, func() bool { return strings.Contains(string(p.text()), "end\n") }, "it says what it has")
+	if env := string(p.text()); strings.Contains(env, "GOGC") || strings.Contains(env, "GOMEMLIMIT") || !strings.Contains(env, "ALLIM_KEPT=yes") {
+		t.Errorf("it has\n%s", env)
+	}
+	if err := p.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARivalThatIsNotThereIsMissedAloud(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	r := &report{Machine: map[string]string{}}
+	if got := (options{rivals: true}).products(r); len(got) != 2 {
+		t.Errorf("%d products without a rival on the PATH", len(got))
+	}
+	var table, page strings.Builder
+	r.table(&table)
+	r.page(&page)
+	for _, text := range []string{table.String(), page.String()} {
+		if !strings.Contains(text, "no rival: there is no centrifugo on the PATH") {
+			t.Errorf("it does not say that there is no rival:\n%s", text)
+		}
+	}
+	if err := os.WriteFile(dir+"/centrifugo", []byte("#!/bin/sh\necho v0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r = &report{Machine: map[string]string{}}
+	if got := (options{rivals: true}).products(r); len(got) != 3 || len(r.Notes) != 0 || r.Machine["centrifugo"] != "v0" {
+		t.Errorf("with one: %d products, notes %q, version %q", len(got), r.Notes, r.Machine["centrifugo"])
 	}
 }
 

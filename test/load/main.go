@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +34,16 @@ func main() {
 	flag.IntVar(&o.conns, "conns", 0, "connections of the scenarios with many; others have a tenth, growth up to 1.9 times as many (10000; with -quick 100)")
 	flag.BoolVar(&o.rivals, "rivals", false, "measure a centrifugo on the PATH, too")
 	out := flag.String("out", "", "directory of the report (dist/load of the repository)")
+	documented := flag.String("figures", "", "measure nothing: write the figures of this report, a .json, for the documentation (docs/benchmarks)")
 	flag.Parse()
+	if *documented != "" {
+		if err := document(*documented, filepath.Join("docs", "benchmarks")); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	o.command = strings.Join(append([]string{"go run ./test/load"}, os.Args[1:]...), " ")
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
@@ -117,9 +127,9 @@ func run(ctx context.Context, o options, say *os.File) (*report, error) {
 	if len(scenes) == 0 && !o.wantsScript() {
 		return nil, fmt.Errorf("no scenario begins with %s", strings.Join(o.only, " or "))
 	}
-	fmt.Fprintf(say, "load: about %v\n", o.estimate(scenes, len(products)).Round(time.Second))
+	fmt.Fprintf(say, "load: about %v\n", o.estimate(scenes, products).Round(time.Second))
 	t := o.tempo()
-	s := setup{bin: bin, cores: where, ping: t.ping, quiet: t.quiet, settle: t.settle}
+	s := setup{bin: bin, cores: where, ping: t.ping, settle: t.settle}
 	for round := 1; round <= o.rounds && ctx.Err() == nil; round++ {
 		r.round(ctx, o, s, round, scenes, products, say)
 	}
@@ -127,15 +137,16 @@ func run(ctx context.Context, o options, say *os.File) (*report, error) {
 	return r, ctx.Err()
 }
 
-// round plays every scene on every product, in the other order every second time.
+// round plays every scene on every product, in the other order every second time: what gets slower as the day goes on is no growth.
 func (r *report) round(ctx context.Context, o options, s setup, round int, scenes []scene, products []product, say *os.File) {
+	if round%2 == 0 {
+		scenes, products = slices.Clone(scenes), slices.Clone(products)
+		slices.Reverse(scenes)
+		slices.Reverse(products)
+	}
 	for _, scene := range scenes {
-		for i := range products {
-			p := products[i]
-			if round%2 == 0 {
-				p = products[len(products)-1-i]
-			}
-			if scene.grow && round > 1 || ctx.Err() != nil {
+		for _, p := range products {
+			if !scene.plays(p, round) || ctx.Err() != nil {
 				continue
 			}
 			fmt.Fprintf(say, "%s round %d: %s, %d connections\n", time.Now().Format(time.TimeOnly), round, p.name, scene.conns)
@@ -158,6 +169,9 @@ func (r *report) round(ctx context.Context, o options, s setup, round int, scene
 // play plays one scene on one product.
 func (r *report) play(ctx context.Context, o setup, round int, sc scene, p product) {
 	o.gateways, o.compress = sc.gateways, sc.compress
+	if sc.ping > 0 {
+		o.ping = sc.ping
+	}
 	hears := make([][]int, sc.conns)
 	for i := range hears {
 		hears[i] = sc.hears(i)

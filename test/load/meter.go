@@ -144,7 +144,7 @@ func (s *stage) arrive() (f figure, err error) {
 }
 
 // idle measures memory and CPU of connections on which nothing happens: when each was pinged, for a while.
-func (s *stage) idle() (f figure, err error) {
+func (s *stage) idle(quiet time.Duration) (f figure, err error) {
 	if err := s.wait("everybody is pinged", func() (int, int) { return s.crowd.pinged, s.users }); err != nil {
 		return f, err
 	}
@@ -152,14 +152,14 @@ func (s *stage) idle() (f figure, err error) {
 	if err != nil {
 		return f, err
 	}
-	if err := s.pause(s.quiet); err != nil {
+	if err := s.pause(quiet); err != nil {
 		return f, err
 	}
 	after, err := s.sample()
 	if err != nil {
 		return f, err
 	}
-	full, err := s.resident()
+	full, err := s.settled(quiet / 5)
 	if err != nil {
 		return f, err
 	}
@@ -171,6 +171,31 @@ func (s *stage) idle() (f figure, err error) {
 		idleCPU: 100 * (after.gateways - before.gateways).Seconds() / after.at.Sub(before.at).Seconds(),
 	}
 	return f, nil
+}
+
+// What arriving left is gone when from one look to the next less than settledShare of the memory was given back; so many looks are made at most.
+const (
+	settledLooks = 10
+	settledShare = 0.005
+)
+
+// settled is the memory of all gateways when Go gives no more of it back. Each collects its garbage when it wants to, as it does in production: nothing
+// here, and no variable of the environment, makes it.
+func (s *stage) settled(look time.Duration) (kib float64, err error) {
+	kib, err = s.resident()
+	for range settledLooks {
+		if err == nil {
+			err = s.pause(look)
+		}
+		if err != nil {
+			return kib, err
+		}
+		last := kib
+		if kib, err = s.resident(); last-kib < settledShare*kib {
+			break
+		}
+	}
+	return kib, err
 }
 
 // resident is the memory of all gateways in KiB.

@@ -37,17 +37,24 @@ func (r *report) page(b *strings.Builder) {
 	}
 	r.gatesTable(b)
 	b.WriteString("<h2>Side by side</h2>")
-	r.barCharts(b)
+	drawAll(b, r.barCharts())
 	b.WriteString("<h2>Growth</h2>")
-	r.growthCharts(b)
+	curvesTable(b, r.Curves)
+	drawAll(b, r.growthCharts())
 	b.WriteString("<h2>From publish to receipt</h2>")
-	r.latencyCharts(b)
+	drawAll(b, r.latencyCharts())
 	b.WriteString("<h2>All medians</h2>")
 	r.rowsTable(b)
 	if remarks := r.remarks(); len(remarks) > 0 {
 		fmt.Fprintf(b, "<h2>Notes</h2><ul><li>%s</ul>", strings.Join(escaped(remarks), "<li>"))
 	}
 	b.WriteString("</html>\n")
+}
+
+func drawAll(b *strings.Builder, plots []plot) {
+	for _, p := range plots {
+		b.WriteString(p.svg)
+	}
 }
 
 func escaped(list []string) (safe []string) {
@@ -61,9 +68,9 @@ func (r *report) gatesTable(b *strings.Builder) {
 	if len(r.Gates) == 0 {
 		return
 	}
-	b.WriteString("<h2>Gates</h2><table><tr><th>what<th>got<th>wanted<th></tr>")
+	b.WriteString("<h2>Gates</h2><table><tr><th>what<th>got<th>wanted<th><th></tr>")
 	for _, g := range r.Gates {
-		fmt.Fprintf(b, `<tr><td>%s<td>%s<td>%s<td class="%[4]s">%[4]s</tr>`, html.EscapeString(g.What), number(g.Got), g.wants(), verdict(g.Passed))
+		fmt.Fprintf(b, `<tr><td>%s<td>%s<td>%s<td class="%[4]s">%[4]s<td class="l">%[5]s</tr>`, html.EscapeString(g.What), number(g.Got), g.wants(), verdict(g.Passed), html.EscapeString(g.Note))
 	}
 	b.WriteString("</table>")
 }
@@ -78,7 +85,7 @@ func (r *report) rowsTable(b *strings.Builder) {
 }
 
 // barCharts are one chart for each value, with a group for each scenario that has it.
-func (r *report) barCharts(b *strings.Builder) {
+func (r *report) barCharts() (plots []plot) {
 	loads := []string{sFan, sFanWide, sBurst, sUnicast, sFlat, sInbox, sStream, sTwoFan, sTwoUnicast, sCompressed}
 	for _, c := range []struct {
 		title, unit, value string
@@ -112,12 +119,13 @@ func (r *report) barCharts(b *strings.Builder) {
 			}
 		}
 		if len(groups) > 0 {
-			b.WriteString(drawn.bars(groups))
+			plots = append(plots, plot{c.value, drawn.bars(groups)})
 		}
 	}
+	return plots
 }
 
-func (r *report) growthCharts(b *strings.Builder) {
+func (r *report) growthCharts() (plots []plot) {
 	conns, topics := func(r row) float64 { return float64(r.Conns) }, func(r row) float64 { return float64(r.Topics - 1) }
 	for _, c := range []struct {
 		title, unit, x, scenario, value string
@@ -147,19 +155,20 @@ func (r *report) growthCharts(b *strings.Builder) {
 			}
 		}
 		if len(drawn.series) > 0 {
-			b.WriteString(drawn.lines())
+			plots = append(plots, plot{c.scenario + "-" + c.value, drawn.lines()})
 		}
 	}
+	return plots
 }
 
 // latencyCharts show, for each scenario and product, the round whose p99 is the median.
-func (r *report) latencyCharts(b *strings.Builder) {
+func (r *report) latencyCharts() (plots []plot) {
 	for _, scenario := range []string{sFan, sFanWide, sBurst, sUnicast, sTwoFan, sCompressed} {
 		drawn := chart{title: scenario, y: "share of deliveries", x: "ms", logX: true}
 		for _, name := range r.products() {
 			var rounds []figure
 			for _, f := range r.Figures {
-				if f.Scenario == scenario && f.Product == name && len(f.Curve) > 0 {
+				if f.Scenario == scenario && f.Product == name && len(f.Curve) > 0 && !f.busy() {
 					rounds = append(rounds, f)
 				}
 			}
@@ -169,7 +178,8 @@ func (r *report) latencyCharts(b *strings.Builder) {
 			}
 		}
 		if len(drawn.series) > 0 {
-			b.WriteString(drawn.lines())
+			plots = append(plots, plot{"latency-" + scenario, drawn.lines()})
 		}
 	}
+	return plots
 }

@@ -12,17 +12,21 @@ import (
 type options struct {
 	quick  bool
 	only   []string // scenarios; none: all
-	rounds int      // alternating, of everything but growth
+	rounds int      // alternating
 	conns  int      // of the scenarios with many; others have a tenth of it
 	most   int      // that the machine allows
 	rivals bool
+
+	command string // as it was given; for the report
 }
 
 // A scene is a stage with the scenarios that are played on it, one after the other.
 type scene struct {
 	conns, topics, gateways int
 	compress                bool
-	grow                    bool              // a point of a curve: played once, in the first round
+	grow                    bool              // a point of a curve, on which others than we are played once, in the first round
+	alone                   bool              // is of us alone
+	ping                    time.Duration     // between two pings of a connection; 0: as elsewhere
 	hears                   func(i int) []int // topics; nil: everybody hears topic 0
 	steps                   []step
 }
@@ -86,25 +90,42 @@ func (o options) scenes() (all []scene) {
 	arrive := func(name string, conns int) step {
 		return step{name, time.Duration(conns) * 500 * time.Microsecond, (*stage).arrive}
 	}
-	idle := func(name string) step { return step{name, t.ping + t.ping/5 + t.quiet, (*stage).idle} }
 	all = append(all,
 		scene{conns: tenth, steps: []step{arrive("", tenth), t.fan(sFan, 10, small), t.burstOf(sBurst, 6)}},
-		scene{conns: n, steps: []step{arrive(sConnect, n), idle(sIdle), t.fan(sFanWide, 10, small), t.unicastTo(sUnicast, 8),
+		scene{conns: n, steps: []step{arrive(sConnect, n), t.idles(sIdle), t.fan(sFanWide, 10, small), t.unicastTo(sUnicast, 8),
 			t.flat(sFlat, 6), t.inbox(sInbox, 6), t.streamed(sStream, 6)}},
 		scene{conns: n, gateways: 2, steps: []step{arrive("", n), t.fan(sTwoFan, 8, small), t.unicastTo(sTwoUnicast, 6)}},
 		scene{conns: tenth, compress: true, steps: []step{arrive("", tenth), t.compressed(sCompressed, 8)}})
 	for _, conns := range o.growth(n) {
-		steps := []step{arrive(sGrowConnect, conns), idle(sGrowIdle), t.fan(sGrowFan, 6, small), t.unicastTo(sGrowUnicast, 5)}
-		if o.quick {
-			steps = slices.Delete(steps, 1, 2)
+		all = append(all, scene{conns: conns, grow: true, ping: unpinged, steps: []step{arrive(sGrowConnect, conns), t.fan(sGrowFan, 4, small), t.unicastTo(sGrowUnicast, 4)}})
+		if often := t.often(); !o.quick {
+			all = append(all, scene{conns: conns, grow: true, alone: true, ping: often.ping, steps: []step{arrive("", conns), often.idles(sGrowIdle)}})
 		}
-		all = append(all, scene{conns: conns, grow: true, steps: steps})
 	}
 	for _, topics := range o.topics(n) {
-		all = append(all, scene{conns: n, topics: topics + 1, grow: true, hears: beside(tenth, n, topics),
-			steps: []step{arrive("", n), t.hot(sGrowHot, 6, tenth), t.spread(sGrowSpread, 5)}})
+		all = append(all, scene{conns: n, topics: topics + 1, grow: true, ping: unpinged, hears: beside(tenth, n, topics),
+			steps: []step{arrive("", n), t.hot(sGrowHot, 4, tenth), t.spread(sGrowSpread, 4)}})
 	}
 	return o.chosen(all)
+}
+
+// unpinged is between two pings where the cost of a message is compared between crowds: pings cost by connection and second, and would make it grow with
+// them. It is the most that a gateway can be set to.
+const unpinged = 10 * time.Minute
+
+// often is a tempo at which everybody is pinged sooner: idle connections are measured over one whole interval, whatever it is.
+func (t tempo) often() tempo {
+	t.ping, t.quiet = t.ping/2, t.quiet/2
+	return t
+}
+
+func (t tempo) idles(name string) step {
+	return step{name, t.ping + t.ping/5 + t.quiet + t.quiet/5, func(s *stage) (figure, error) { return s.idle(t.quiet) }}
+}
+
+// plays tells whether a product is played on s in a round.
+func (s *scene) plays(p product, round int) bool {
+	return p.name == allim.name || !s.alone && (!s.grow || round == 1)
 }
 
 // growth are the numbers of connections of the curves.
@@ -179,16 +200,19 @@ var scripts = []struct {
 const starting = 1500 * time.Millisecond
 
 // estimate is how long scenes take with so many products.
-func (o options) estimate(scenes []scene, products int) (sum time.Duration) {
+func (o options) estimate(scenes []scene, products []product) (sum time.Duration) {
 	for _, s := range scenes {
 		one := starting
 		for _, step := range s.steps {
 			one += step.lasts + o.tempo().settle
 		}
-		if !s.grow {
-			one *= time.Duration(o.rounds)
+		for round := 1; round <= o.rounds; round++ {
+			for _, p := range products {
+				if s.plays(p, round) {
+					sum += one
+				}
+			}
 		}
-		sum += one * time.Duration(products)
 	}
 	if o.wantsScript() {
 		sum += time.Duration(o.rounds*len(scripts)) * (scriptLasts + starting/3)

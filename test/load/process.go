@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,7 @@ func launch(dir, name string, core int, path string, args ...string) (*process, 
 	}
 	defer log.Close()
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = untuned(os.Environ())
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := onCore(core, p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -47,6 +49,14 @@ func launch(dir, name string, core int, path string, args ...string) (*process, 
 		close(p.exited)
 	}()
 	return p, nil
+}
+
+// untuned is an environment without what tunes Go's runtime: every program that is measured has its defaults.
+func untuned(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"GOGC", "GOMEMLIMIT", "GODEBUG", "GOMAXPROCS"}, name)
+	})
 }
 
 // stop ends the process at once: how long its clients take to leave is not what is measured. The error says what is wrong with what it wrote.

@@ -26,7 +26,6 @@ type setup struct {
 	gateways int
 	compress bool
 	ping     time.Duration // between two pings of a connection
-	quiet    time.Duration // for which idle CPU is measured
 	settle   time.Duration // for what comes late, and twice, after a load
 }
 

@@ -20,10 +20,12 @@ type report struct {
 	Seconds float64           `json:"seconds"`
 	Quick   bool              `json:"quick"` // its figures say nothing
 	Rounds  int               `json:"rounds"`
+	Command string            `json:"command"`
 	Machine map[string]string `json:"machine"`
 	Notes   []string          `json:"notes,omitempty"`
 	Figures []figure          `json:"figures"`
 	Rows    []row             `json:"medians"`
+	Curves  []curve           `json:"growth,omitempty"`
 	Gates   []gate            `json:"gates"`
 
 	root string
@@ -40,7 +42,7 @@ type row struct {
 }
 
 func newReport(o options, root string) *report {
-	return &report{Started: time.Now().UTC(), Quick: o.quick, Rounds: o.rounds, Machine: facts(root), root: root}
+	return &report{Started: time.Now().UTC(), Quick: o.quick, Rounds: o.rounds, Command: o.command, Machine: facts(root), root: root}
 }
 
 func (r *report) note(format string, args ...any) {
@@ -74,11 +76,24 @@ func (r *report) end() {
 	r.Seconds = time.Since(r.Started).Round(time.Second).Seconds()
 	r.Rows = medians(r.Figures)
 	if !r.Quick {
-		r.Gates = judged(r.Rows)
+		r.Gates, r.Curves = judged(r.Rows), curvesOf(r.Rows)
+		for _, c := range r.Curves {
+			r.Gates = append(r.Gates, c.gate())
+		}
 	}
 }
 
-// medians are the rows of figures, in the order in which their scenarios were first played. A figure with faults counts for nothing.
+// latencies are the values that say something of the generator where it was busy.
+var latencies = []string{median, p99, longest}
+
+// busiest is how much of the core of generator and Redis may be used before they are what is measured, in percent.
+const busiest = 85
+
+// busy tells whether f's latencies count for nothing.
+func (f *figure) busy() bool { return f.Values[restCore] > busiest }
+
+// medians are the rows of figures, in the order in which their scenarios were first played. A figure with faults counts for nothing, nor does a latency that
+// is the generator's.
 func medians(figures []figure) (rows []row) {
 	at, all := map[string]int{}, []map[string][]float64{}
 	for _, f := range figures {
@@ -87,7 +102,7 @@ func medians(figures []figure) (rows []row) {
 		}
 		for _, value := range headlines {
 			v, ok := f.Values[value]
-			if !ok {
+			if !ok || f.busy() && slices.Contains(latencies, value) {
 				continue
 			}
 			key := fmt.Sprint(f.Scenario, f.Conns, f.Topics, value)

@@ -22,6 +22,9 @@ type series struct {
 	points [][2]float64
 }
 
+// A plot is a chart that was drawn, and its name among others.
+type plot struct{ name, svg string }
+
 const (
 	wide, high = 560.0, 300.0
 	left, top  = 64.0, 34.0
@@ -39,7 +42,7 @@ func text(b *strings.Builder, x, y float64, anchor, s string) {
 
 // frame draws what all charts have: title, axes, legend, and the grid of y from 0 to most.
 func (c chart) frame(b *strings.Builder, most float64) {
-	fmt.Fprintf(b, `<svg viewBox="0 0 %g %g" role="img" aria-label="%s">`, wide, high, html.EscapeString(c.title))
+	fmt.Fprintf(b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" role="img" aria-label="%s">`, wide, high, html.EscapeString(c.title))
 	fmt.Fprintf(b, `<text x="%g" y="16" class="title">%s</text>`, left, html.EscapeString(c.title))
 	for i := range 5 {
 		v := most * float64(i) / 4

@@ -26,10 +26,11 @@ func (r *report) table(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\n", row.Scenario, row.Conns, row.Topics, row.Value, strings.Join(row.cells(names), "\t"))
 	}
 	_ = t.Flush() // to a terminal
+	curvesText(w, r.Curves)
 	if len(r.Gates) > 0 {
 		fmt.Fprintln(w)
 		for _, g := range r.Gates {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", verdict(g.Passed), g.What, number(g.Got), g.wants())
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", verdict(g.Passed), g.What, number(g.Got), g.wants(), g.Note)
 		}
 		_ = t.Flush()
 	}
@@ -115,15 +116,12 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// busiest is how much of the core of generator and Redis may be used before they are what is measured, in percent.
-const busiest = 85
-
 // remarks are the notes of the run and of what could not be measured, each once.
 func (r *report) remarks() []string {
 	list := slices.Clone(r.Notes)
 	for _, f := range r.Figures {
-		if busy := f.Values[restCore]; busy > busiest {
-			list = append(list, fmt.Sprintf("%s, %s, round %d: the generator's core was busy to %.0f %%, so its latencies are the generator's", f.Scenario, f.Product, f.Round, busy))
+		if f.busy() {
+			list = append(list, fmt.Sprintf("%s, %s, %d connections, round %d: the core of generator and Redis was busy to %.0f %%, so its latencies do not count", f.Scenario, f.Product, f.Conns, f.Round, f.Values[restCore]))
 		}
 		if note := fmt.Sprintf("%s, %s: %s", f.Scenario, f.Product, f.Note); f.Note != "" && !slices.Contains(list, note) {
 			list = append(list, note)
