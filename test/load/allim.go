@@ -26,6 +26,9 @@ var allim = product{"allim", func(ctx context.Context, o setup) (s *served, err 
 	config := filepath.Join(o.dir, "allim.yaml")
 	text := fmt.Sprintf("public_url: https://load.example.test\nkeys: [{algorithm: HS256, secret: %q}]\n"+
 		"api_keys: [{id: load, key: %q, allow: ['publish:*', 'notify:*', inbox]}]\nlimits: {upgrades: 1000000, ping: %s}\n", secret, apiKey, o.ping)
+	if o.compress {
+		text += "websocket: {deflate: 512}\n"
+	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write settings: %w", err)
 	}
