@@ -97,11 +97,11 @@ func (l *loop) step() bool {
 		f(&l.shard)
 	}
 	more = l.chores() || more
-	more = l.handOn() || more
-	if !more || len(l.comparing) >= batchSize {
+	frames := l.handOn()
+	if !frames || len(l.comparing) >= batchSize { // whatever else there is to do: a topic that waits for its answer hears nothing
 		l.flush()
 	}
-	return more
+	return frames || more
 }
 
 // put is a frame from the link. What does not fit makes its topic resync.

@@ -194,7 +194,7 @@ func (r *recoverer) take() (*ticket, time.Duration) {
 	if k := r.pickLocked(); k != nil {
 		return k, 0
 	}
-	if r.ready.len() > 0 {
+	if r.ready.len() > 0 || r.slow > 0 && r.doubts < r.doubtful { // there is more behind those that left
 		return nil, 0
 	}
 	if len(r.later) > 0 {

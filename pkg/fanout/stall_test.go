@@ -90,6 +90,16 @@ func (c *calm) allLive(n int) {
 	c.answerAll(c.others...)
 }
 
+// asked is how many questions for this purpose wait for a worker.
+func (c *calm) asked(why purpose) (n int) {
+	for _, k := range c.h.recover.ready.items[c.h.recover.ready.head:] {
+		if k.query.why == why {
+			n++
+		}
+	}
+	return n
+}
+
 // compared is how many topics history was asked to compare.
 func (c *calm) compared() (n int) {
 	for _, k := range c.h.recover.ready.items[c.h.recover.ready.head:] {
@@ -193,6 +203,53 @@ func TestAMessageWaitsForOneTurnOfWhateverHappensToOtherTopics(t *testing.T) {
 }
 
 // While one waits in vain for its Begin, another that moves and so puts off its own does not put off anybody else's.
+func TestATopicThatBeginsAsksHistoryBeforeAllCallsOfOthersAreMade(t *testing.T) {
+	c := newCalm(t, Options{})
+	c.attach(100 * burst)
+	c.l.put(frame{gen: c.gen, ack: true, channel: c.sub.channel})
+	for range 2 {
+		if !c.l.step() {
+			t.Fatal("nothing of others is left to do")
+		}
+	}
+	if n := c.asked(comparing); n != 1 {
+		t.Errorf("after two turns history was asked %d times where the topic stands, want once", n)
+	}
+}
+
+// Topics that leave while their partition is compared leave none out.
+func TestAComparisonOfAllOutlivesTopicsThatLeave(t *testing.T) {
+	c := newCalm(t, Options{})
+	c.allLive(3 * chore)
+	all := map[int]bool{}
+	for part := range c.l.parts {
+		all[part] = true
+	}
+	count := func() (unscanned, left int) {
+		for part, topics := range c.l.parts {
+			unscanned, left = unscanned+c.l.unscanned[part], left+len(topics)
+		}
+		return unscanned, left
+	}
+	c.l.verify(nil, all)
+	for _, s := range c.others[:2*chore] {
+		s.Detach()
+	}
+	for c.l.serve() {
+	}
+	for i := range c.l.lingering {
+		for c.l.forget(&c.l.lingering[i], c.l.now()+time.Hour) {
+		}
+	}
+	if unscanned, left := count(); unscanned <= left || left != chore+1 {
+		t.Fatalf("%d are still to be compared, %d are left: want more than are left, %d", unscanned, left, chore+1)
+	}
+	c.finish()
+	if unscanned, left := count(); unscanned != 0 || c.compared() < left {
+		t.Errorf("%d were compared and %d are to be, want at least %d and none", c.compared(), unscanned, left)
+	}
+}
+
 func TestAMovePutsOffItsOwnAnswerAlone(t *testing.T) {
 	c := newCalm(t, Options{AttachTimeout: time.Minute})
 	c.attach(2)

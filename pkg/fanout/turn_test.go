@@ -181,20 +181,37 @@ func TestWhatIsNotAskedIsAnswered(t *testing.T) {
 
 // However many left before they were asked about, who stands behind them has its turn at once, and loops have the lock in between.
 func TestAQuestionBehindVeryManyThatWereLeftHasItsTurn(t *testing.T) {
-	h, _, _ := stillHub(t, Options{})
-	r := h.recover
-	for i := range 3*chore + 1 {
-		sub := &Subscription{}
-		sub.gone.Store(i < 3*chore)
-		r.ask(query{why: pulling, sub: sub})
-	}
-	for takes := 1; ; takes++ {
-		k, wait := r.take()
-		switch {
-		case k != nil && takes == 4 && r.waiting() == 1:
-			return
-		case k != nil || wait > 0 || takes > 4:
-			t.Fatalf("after %d looks of at most %d: ticket %v, to wait %v, %d wait", takes, chore, k, wait, r.waiting())
-		}
+	for _, doubtful := range []bool{false, true} {
+		t.Run(map[bool]string{false: "of a lane that is well", true: "of one in doubt"}[doubtful], func(t *testing.T) {
+			h, _, _ := stillHub(t, Options{})
+			r := h.recover
+			var left []*Subscription
+			for i := range 3*chore + 1 {
+				sub := &Subscription{}
+				if i < 3*chore {
+					left = append(left, sub)
+				}
+				r.ask(query{why: pulling, sub: sub})
+			}
+			if doubtful {
+				r.lanes[0].trust, r.doubts = tried, r.doubtful // there is no place: all wait in their lane's queue
+				for r.ready.len() > 0 {
+					r.take()
+				}
+				r.doubts = 0
+			}
+			for _, sub := range left {
+				sub.gone.Store(true)
+			}
+			for takes := 1; ; takes++ {
+				k, wait := r.take()
+				switch {
+				case k != nil && takes == 4 && r.waiting() == 1:
+					return
+				case k != nil || wait > 0 || takes > 4:
+					t.Fatalf("after %d looks of at most %d: ticket %v, to wait %v, %d wait", takes, chore, k, wait, r.waiting())
+				}
+			}
+		})
 	}
 }

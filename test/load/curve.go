@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -45,7 +46,7 @@ const (
 // curvesOf are the curves of rows that have at least two points.
 func curvesOf(rows []row) (all []curve) {
 	for _, c := range curves {
-		one := curve{Scenario: c.scenario, Value: c.value, Of: c.of, Growth: 1}
+		one := curve{Scenario: c.scenario, Value: c.value, Of: c.of}
 		for _, r := range rows {
 			cost, ok := r.Median[allim.name]
 			if !ok || r.Scenario != c.scenario || r.Value != c.value {
@@ -68,11 +69,13 @@ func curvesOf(rows []row) (all []curve) {
 // judge says whether a unit costs the same at every size. One that gets cheaper is no fault: what does not grow is shared by more.
 func (c *curve) judge() {
 	slices.SortFunc(c.Points, func(a, b point) int { return a.Size - b.Size })
-	least, most := c.Points[0].Cost, c.Points[0].Cost
+	least, most := math.Inf(1), 0.0
+	c.Growth = 1
 	for _, p := range c.Points {
-		if p.Cost > 0 && least > 0 {
-			c.Growth = max(c.Growth, p.Cost/least)
+		if p.Cost <= 0 { // less than the clock of processes tells
+			continue
 		}
+		c.Growth = max(c.Growth, p.Cost/least)
 		least, most = min(least, p.Cost), max(most, p.Cost)
 	}
 	switch {

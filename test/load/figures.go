@@ -85,7 +85,7 @@ func (r *report) markdown(b *strings.Builder) {
 		markdownRow(b, "", "what", "got", "wanted", "")
 		markdownRow(b, "---", "---", "---:", "---:", "---")
 		for _, g := range r.Gates {
-			markdownRow(b, verdict(g.Passed), g.What, number(g.Got), g.wants(), g.Note)
+			markdownRow(b, g.verdict(), g.What, g.got(), g.wants(), g.Note)
 		}
 	}
 	plots(b, "Side by side", r.barCharts())

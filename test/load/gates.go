@@ -15,6 +15,7 @@ type gate struct {
 	Least  float64 `json:"at_least,omitempty"`
 	Got    float64 `json:"got"`
 	Passed bool    `json:"passed"`
+	Open   bool    `json:"open,omitempty"` // it was played, and no round of it counts
 	Note   string  `json:"note,omitempty"` // what must be known to read it
 }
 
@@ -23,6 +24,20 @@ func (g gate) wants() string {
 		return fmt.Sprintf("≥ %.3g", g.Least)
 	}
 	return fmt.Sprintf("≤ %.3g", g.Most)
+}
+
+func (g gate) verdict() string {
+	if g.Open {
+		return "open"
+	}
+	return verdict(g.Passed)
+}
+
+func (g gate) got() string {
+	if g.Open {
+		return number(math.NaN())
+	}
+	return number(g.Got)
 }
 
 // ratios are the gates against others, measured in the same run.
@@ -67,8 +82,13 @@ func judged(rows []row) (gates []gate) {
 		}
 		return rows[i], true
 	}
+	played := func(scenario, against string) bool {
+		return slices.ContainsFunc(rows, func(r row) bool { return r.Scenario == scenario && !math.IsNaN(r.ratio(against)) })
+	}
 	for _, g := range ratios {
-		if r, ok := find(g.scenario, g.value); ok && !math.IsNaN(r.ratio(g.against)) {
+		if r, ok := find(g.scenario, g.value); (!ok || math.IsNaN(r.ratio(g.against))) && played(g.scenario, g.against) {
+			gates = append(gates, gate{What: g.scenario + " " + g.value + " against " + g.against, Most: g.most, Open: true, Note: "no round counts"})
+		} else if ok && !math.IsNaN(r.ratio(g.against)) {
 			got := r.ratio(g.against)
 			one := gate{What: g.scenario + " " + g.value + " against " + g.against, Most: g.most, Got: got, Passed: got <= g.most}
 			if g.value == p99 {

@@ -70,7 +70,7 @@ func (r *report) gatesTable(b *strings.Builder) {
 	}
 	b.WriteString("<h2>Gates</h2><table><tr><th>what<th>got<th>wanted<th><th></tr>")
 	for _, g := range r.Gates {
-		fmt.Fprintf(b, `<tr><td>%s<td>%s<td>%s<td class="%[4]s">%[4]s<td class="l">%[5]s</tr>`, html.EscapeString(g.What), number(g.Got), g.wants(), verdict(g.Passed), html.EscapeString(g.Note))
+		fmt.Fprintf(b, `<tr><td>%s<td>%s<td>%s<td class="%[4]s">%[4]s<td class="l">%[5]s</tr>`, html.EscapeString(g.What), g.got(), g.wants(), g.verdict(), html.EscapeString(g.Note))
 	}
 	b.WriteString("</table>")
 }

@@ -42,6 +42,11 @@ func TestMediansAndGatesFollowFromTheRounds(t *testing.T) {
 		}
 		r.add(f, nil)
 	}
+	for _, name := range []string{allim.name, naive.name} { // nothing but a busy round
+		f := some(sFanWide, name, 1, p99, 5)
+		f.Values[restCore], f.Values[gatewayCPU] = 86, 5
+		r.add(f, nil)
+	}
 	r.end()
 	if m := r.Rows[0].Median; m[allim.name] != 3 || m[naive.name] != 30 || math.Abs(r.Rows[0].Spread[allim.name]-8.0/3) > 1e-9 {
 		t.Errorf("got %+v", r.Rows[0])
@@ -52,11 +57,14 @@ func TestMediansAndGatesFollowFromTheRounds(t *testing.T) {
 		if strings.Contains(g.Note, "bare PUBLISH") {
 			note = " (a longer way)"
 		}
-		got = append(got, fmt.Sprintf("%s: %.1f %s %s%s", g.What, g.Got, g.wants(), verdict(g.Passed), note))
+		got = append(got, fmt.Sprintf("%s: %.1f %s %s%s", g.What, g.Got, g.wants(), g.verdict(), note))
 	}
 	want := []string{
 		"idle rss_kib_per_connection against naive: 0.1 ≤ 0.333 reached",
+		"fanout gateway_cpu_s_per_1m against naive: 0.0 ≤ 0.625 open",
+		"fanout-wide gateway_cpu_s_per_1m against naive: 1.0 ≤ 0.714 missed",
 		"fanout p99_ms against naive: 0.5 ≤ 0.6 reached (a longer way)",
+		"fanout-wide p99_ms against naive: 0.0 ≤ 0.6 open",
 		"idle rss_kib_per_connection of allim: 3.0 ≤ 12 reached",
 		"inbox-batches per Redis core against script: 0.5 ≥ 0.6 missed",
 		"growth-fanout gateway_cpu_s_per_1m: a unit at more connections to one at fewer: 1.5 ≤ 1.2 missed",

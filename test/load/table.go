@@ -30,7 +30,7 @@ func (r *report) table(w io.Writer) {
 	if len(r.Gates) > 0 {
 		fmt.Fprintln(w)
 		for _, g := range r.Gates {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", verdict(g.Passed), g.What, number(g.Got), g.wants(), g.Note)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", g.verdict(), g.What, g.got(), g.wants(), g.Note)
 		}
 		_ = t.Flush()
 	}
