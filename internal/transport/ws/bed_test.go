@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,13 @@ func (p *speaker) End(code int, reason string) {
 	p.end = &session.End{Code: code, Reason: reason}
 	p.mu.Unlock()
 	p.conn.Wake()
+}
+
+// all is what was heard so far.
+func (p *speaker) all() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard)
 }
 
 func (p *speaker) Gone() { p.once.Do(func() { close(p.gone) }) }
