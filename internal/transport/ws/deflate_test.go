@@ -238,3 +238,22 @@ func TestManyCompressedAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// What takes long to compress is not, and what once grew large is not kept.
+func TestWhatIsTooLongToCompress(t *testing.T) {
+	d := deflating(LeastDeflate)
+	if b := d.Shared(bytes.Repeat([]byte("x"), mostDeflate)); len(b) == 0 {
+		t.Error("64 KiB go as they are")
+	}
+	if b := d.Shared(bytes.Repeat([]byte("x"), mostDeflate+1)); len(b) > 0 {
+		t.Error("more is compressed")
+	}
+	p := packers.New().(*packer)
+	p.pack(noise(4 * keepSize))
+	p.release()
+	for range 10 {
+		if packers.Get() == any(p) {
+			t.Fatalf("%d bytes are kept", p.out.Cap())
+		}
+	}
+}
