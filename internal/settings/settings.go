@@ -159,7 +159,7 @@ type Drain struct {
 
 // Sockets is how frames go to browsers.
 type Sockets struct {
-	Deflate Size `name:"deflate" of:"gateway" default:"0" min:"0" max:"1MiB" help:"Messages of so many bytes or more are compressed, once for all who hear them (permessage-deflate without context takeover). 64 at least; 0: compression is never offered."`
+	Deflate Size `name:"deflate" of:"gateway" default:"0" min:"0" max:"64KiB" help:"Messages of so many bytes to 64 KiB are compressed, once for all who hear them (permessage-deflate without context takeover). 64 at least; 0: compression is never offered."`
 }
 
 // Limits are bounds that can be tuned; each is counted when it is met.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -74,6 +75,13 @@ func (p *speaker) End(code int, reason string) {
 	p.conn.Wake()
 }
 
+// all is what was heard so far.
+func (p *speaker) all() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.heard)
+}
+
 func (p *speaker) Gone() { p.once.Do(func() { close(p.gone) }) }
 
 // A line is a raw client and the peer it talks to.
@@ -84,8 +92,8 @@ type line struct {
 	peer   *speaker
 }
 
-// serveLines is a server of speakers, under TLS if secure.
-func serveLines(t *testing.T, o Options, secure bool) (s *Server, dial func(header ...string) *line) {
+// serveLines is a server of speakers, under TLS if secure; with is done to it before it runs.
+func serveLines(t *testing.T, o Options, secure bool, with ...func(*Server)) (s *Server, dial func(header ...string) *line) {
 	t.Helper()
 	if o.Limits == nil {
 		o.Limits = session.New(session.Options{}).Limits()
@@ -94,6 +102,9 @@ func serveLines(t *testing.T, o Options, secure bool) (s *Server, dial func(head
 		o.Metrics = session.NewMetrics(nil)
 	}
 	s = New(o)
+	for _, do := range with {
+		do(s)
+	}
 	peers := make(chan *speaker, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var p *speaker

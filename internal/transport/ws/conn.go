@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime/debug"
 	"sync"
@@ -42,16 +43,17 @@ type conn struct {
 	pinged  atomic.Int64 // when the ping was written that has no answer yet, by the server's clock; 0: none
 	waited  atomic.Int64 // when something ended that took long, by the server's clock
 
-	mu      sync.Mutex // guards the rest; the peer's locks may be taken while it is held, never the other way
-	peer    Peer       // set before the connection begins
-	control []byte     // control frames that wait
-	blocked bool       // a goroutine waits until the client has taken what the kernel had no room for
-	slow    bool       // it had to, the last time
-	bye     []byte     // the close frame of coder/websocket's, which goes after what the peer has to say; nil: none
-	closing bool       // a close frame was written: nothing follows
-	failed  bool       // by the client's fault: it hears no more after the close frame
-	ending  bool       // coder/websocket has closed it: the socket ends once all is written
-	shut    bool       // all was written, and our side of the connection has ended
+	mu      sync.Mutex    // guards the rest; the peer's locks may be taken while it is held, never the other way
+	peer    Peer          // set before the connection begins
+	control []byte        // control frames that wait
+	blocked bool          // a goroutine waits until the client has taken what the kernel had no room for
+	slow    bool          // it had to, the last time
+	bye     []byte        // the close frame of coder/websocket's, which goes after what the peer has to say; nil: none
+	closing bool          // a close frame was written: nothing follows
+	failed  bool          // by the client's fault: it hears no more after the close frame
+	ending  bool          // coder/websocket has closed it: the socket ends once all is written
+	shut    bool          // all was written, and our side of the connection has ended
+	told    chan struct{} // closed, once, when it is shut or cut; nil: nobody waits for that
 }
 
 // Wake says that the peer has something to send. Like Ping and Abort it is called with the peer's locks held.
@@ -74,6 +76,9 @@ func (c *conn) cut() {
 	}
 	c.server.wg.Go(func() { // not with the peer's locks held
 		_ = closeSocket(c.net)
+		c.mu.Lock()
+		c.tell()
+		c.mu.Unlock()
 		if p := c.who(); p != nil {
 			p.End(wire.CloseGoingAway, "gone") // it is gone when nothing of it is at work any more
 		}
@@ -106,7 +111,7 @@ func (c *conn) serve(early []byte) {
 		c.fail(f)
 	}
 	if c.lingers(errors.Is(err, errAnswered)) {
-		_ = c.receive(func([]byte) error { return nil }) // else the kernel resets the connection, and the client never sees our close frame
+		c.linger()
 	}
 }
 
@@ -170,6 +175,54 @@ func (c *conn) lingers(answered bool) bool {
 		return c.ending
 	}
 	return c.failed || c.ending
+}
+
+// linger hears no more, but reads until the client has what is on its way, and ends: else the kernel resets the connection, and the client never sees our
+// close frame. A client that has ended its side alone reads on: then what is left is written first. All that takes no longer than Options.Write and closeWait
+// twice, however often the client takes a little.
+func (c *conn) linger() {
+	until := time.Now().Add(c.server.opt.Write + closeWait)
+	c.mu.Lock()
+	if !c.shut { // from then on settle says how long
+		_ = c.net.SetReadDeadline(until)
+	}
+	c.mu.Unlock()
+	err := c.receive(func([]byte) error { return nil })
+	if errors.Is(err, io.EOF) {
+		c.settled(until)
+	}
+	c.mu.Lock()
+	late := !c.shut && (isTimeout(err) || errors.Is(err, io.EOF)) && !c.cutting.Load()
+	c.mu.Unlock()
+	if late {
+		c.server.opt.Metrics.Limit("write")
+	}
+}
+
+// settled waits until all is written or the connection is cut, or until then.
+func (c *conn) settled(until time.Time) {
+	c.mu.Lock()
+	if c.shut || c.cutting.Load() { // else cut takes the lock later
+		c.mu.Unlock()
+		return
+	}
+	told := make(chan struct{})
+	c.told = told
+	c.mu.Unlock()
+	end := time.NewTimer(time.Until(until))
+	defer end.Stop()
+	select {
+	case <-told:
+	case <-end.C:
+	}
+}
+
+// tell ends the waiting of settled. The lock is held.
+func (c *conn) tell() {
+	if c.told != nil {
+		close(c.told)
+		c.told = nil
+	}
 }
 
 // closeWait bounds the closing handshake once all is written: the library alone would wait 5 + 5 s (pitfalls C22).

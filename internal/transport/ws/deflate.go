@@ -16,6 +16,9 @@ const formatDeflated = 2
 // LeastDeflate is the least that Options.Deflate may be: shorter texts hardly get smaller, and a packet is not cheaper for it.
 const LeastDeflate = 64
 
+// mostDeflate is the most that is compressed: it is done with a session locked, and 1 MiB, which limits.data may let through, would take 22 ms of that.
+const mostDeflate = 64 << 10
+
 // A packer compresses one frame after the other (RFC 7692). No context is taken over from one to the next, so what it makes is the same for all receivers.
 type packer struct {
 	w   *flate.Writer
@@ -40,15 +43,22 @@ func (p *packer) pack(b []byte) []byte {
 	return nil
 }
 
-// deflating frames JSON that many receive, compressed from least bytes on. What is one connection's own goes as it is: to compress it would be done for it
+// release gives p back; what it made counts for nothing any more.
+func (p *packer) release() {
+	if p.out.Cap() <= keepSize {
+		packers.Put(p)
+	}
+}
+
+// deflating frames JSON that many receive, compressed from least bytes to mostDeflate. What is one connection's own goes as it is: to compress it would be done for it
 // alone, and while its session is locked.
 func deflating(least int) session.Framing {
 	return session.Framing{Append: textFraming.Append, Format: formatDeflated, Shared: func(json []byte) []byte {
-		if len(json) < least {
+		if len(json) < least || len(json) > mostDeflate {
 			return []byte{}
 		}
 		p := packers.Get().(*packer)
-		defer packers.Put(p)
+		defer p.release()
 		packed := p.pack(json)
 		if packed == nil {
 			return []byte{}

@@ -3,12 +3,14 @@ package ws
 import (
 	"bytes"
 	"compress/flate"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,4 +208,52 @@ func pack(t *testing.T, b []byte) []byte {
 		t.Fatal(err)
 	}
 	return out.Bytes()[:out.Len()-4]
+}
+
+// What is borrowed to inflate and to compress is one message's at a time: many clients at once read their own.
+func TestManyCompressedAtOnce(t *testing.T) {
+	addr := serveEcho(t, 1<<20, LeastDeflate)
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			c, _, err := websocket.Dial(testkit.Context(t, 20*time.Second), "ws://"+addr, &websocket.DialOptions{CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.CloseNow() }()
+			for n := range 60 {
+				text := strings.Repeat(fmt.Sprint(i, "-", n, ";"), 1+n*7)
+				if err := c.Write(testkit.Context(t, 20*time.Second), websocket.MessageText, []byte(text)); err != nil {
+					t.Error(err)
+					return
+				}
+				c.SetReadLimit(1 << 20)
+				if _, b, err := c.Read(testkit.Context(t, 20*time.Second)); err != nil || string(b) != text {
+					t.Errorf("%d %d: %.20q %v", i, n, b, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// What takes long to compress is not, and what once grew large is not kept.
+func TestWhatIsTooLongToCompress(t *testing.T) {
+	d := deflating(LeastDeflate)
+	if b := d.Shared(bytes.Repeat([]byte("x"), mostDeflate)); len(b) == 0 {
+		t.Error("64 KiB go as they are")
+	}
+	if b := d.Shared(bytes.Repeat([]byte("x"), mostDeflate+1)); len(b) > 0 {
+		t.Error("more is compressed")
+	}
+	p := packers.New().(*packer)
+	p.pack(noise(4 * keepSize))
+	p.release()
+	for range 10 {
+		if packers.Get() == any(p) {
+			t.Fatalf("%d bytes are kept", p.out.Cap())
+		}
+	}
 }

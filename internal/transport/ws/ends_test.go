@@ -2,11 +2,13 @@ package ws
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +36,87 @@ func TestAClientThatEndsInTheMiddleOfAFrame(t *testing.T) {
 			}
 			testkit.Closed(t, 10*time.Second, l.peer.gone, "the peer is told")
 		}
+	}
+}
+
+// A client that closes, or makes a mistake, and ends its side of the connection with that, reads on: it loses nothing of what stands before the close, nor that.
+func TestAClientThatEndsItsSideReadsTheClose(t *testing.T) {
+	const size = 1 << 20
+	for _, secure := range []bool{false, true} {
+		_, dial := serveLines(t, Options{}, secure)
+		for i := range 60 {
+			fault, pending := i%2 > 0, i%12 < 2
+			l := dial()
+			if pending {
+				tcp := l.peer.conn.net
+				if s, is := tcp.(*tls.Conn); is {
+					tcp = s.NetConn()
+				}
+				_ = tcp.(*net.TCPConn).SetWriteBuffer(32 << 10)
+				l.peer.say(make([]byte, size))
+				testkit.Eventually(t, 5*time.Second, l.peer.conn.isBlocked, "it is under way")
+			}
+			frame, want := script{}.frame(0x88, "\x03\xe8"), "\x03\xe8"
+			if fault {
+				frame, want = script{}.frame(0x83, ""), "\x03\xea"
+			}
+			if _, err := l.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			_ = l.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if pending {
+				if _, b, err := l.next(); err != nil || len(b) != size {
+					t.Fatalf("secure %v, fault %v: %d bytes, %v", secure, fault, len(b), err)
+				}
+			}
+			if first, b, err := l.next(); err != nil || first != 0x88 || !strings.HasPrefix(string(b), want) {
+				t.Fatalf("secure %v, fault %v: %#x %q, %v", secure, fault, first, b, err)
+			}
+			// That TLS ends, too, may come when the socket is closed already: the kernel resets it, after the close.
+			if b, err := io.ReadAll(l.r); len(b) > 0 || err != nil && !(secure && errors.Is(err, syscall.ECONNRESET)) {
+				t.Fatalf("%x, %v", b, err)
+			}
+			testkit.Closed(t, 5*time.Second, l.peer.gone, "the peer is told")
+		}
+	}
+}
+
+// A client that has closed is waited for, but not for as long as it likes to take a little now and then. Whether it has ended its side makes no difference.
+func TestAClientThatClosesTakesTheRestInTime(t *testing.T) {
+	for name, half := range map[string]bool{"open": false, "half": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := prometheus.NewRegistry()
+			_, dial := serveLines(t, Options{Write: time.Second, Metrics: session.NewMetrics(r)}, false)
+			l := dial()
+			_ = l.Conn.(*net.TCPConn).SetReadBuffer(32 << 10)
+			_ = l.peer.conn.net.(*net.TCPConn).SetWriteBuffer(32 << 10)
+			l.peer.say(make([]byte, 4<<20))
+			testkit.Eventually(t, 5*time.Second, l.peer.conn.isBlocked, "it is under way")
+			_, _ = l.Write(script{}.frame(0x88, "\x03\xe8"))
+			if half {
+				_ = l.Conn.(*net.TCPConn).CloseWrite()
+			}
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			end := time.After(10 * time.Second) // of the 13 and more that it would take
+			for took := 0; ; took++ {
+				select {
+				case <-l.peer.gone:
+					if got := limits(t, r); took < 10 || got["write"] != 1 {
+						t.Errorf("counted %v, %d times taken", got, took)
+					}
+					return
+				case <-end:
+					t.Fatal("it is not cut")
+				case <-tick.C:
+					_, _ = io.CopyN(io.Discard, l.r, 16<<10)
+				}
+			}
+		})
 	}
 }
 
@@ -172,8 +255,12 @@ func TestAClientsCloseLosesNothing(t *testing.T) {
 				tail := appendClose(textFraming.Append(nil, make([]byte, size)), 4501, "revoked")
 				w.mu.Lock()
 				w.blocked, w.closing = true, true
+				write := func() { w.push(tail) }
+				if c.secure {
+					w.control, write = tail, w.drain
+				}
 				w.mu.Unlock()
-				w.server.wg.Go(func() { w.push(tail) })
+				w.server.wg.Go(write)
 			} else {
 				l.peer.say(make([]byte, size))
 			}

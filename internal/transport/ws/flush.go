@@ -160,7 +160,10 @@ func (c *conn) over() bool { return !c.shut && (c.closing || c.ending && c.bye =
 func (c *conn) settle() {
 	c.mu.Lock()
 	over := c.over()
-	c.shut = c.shut || over
+	if over {
+		c.shut = true
+		c.tell()
+	}
 	ending, failed := c.ending, c.failed
 	c.mu.Unlock()
 	switch half, ok := c.net.(interface{ CloseWrite() error }); {

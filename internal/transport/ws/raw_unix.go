@@ -3,6 +3,7 @@
 package ws
 
 import (
+	"io"
 	"net"
 	"syscall"
 
@@ -81,7 +82,7 @@ func (r *raw) each(take func(b []byte) error) error {
 		if err == nil && n > 0 {
 			err = take((*buf)[:n])
 		} else if err == nil {
-			err = net.ErrClosed
+			err = io.EOF
 		}
 		buffers.Put(buf)
 		if err != nil {

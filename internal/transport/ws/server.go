@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,7 +34,8 @@ type Server struct {
 	next      atomic.Uint64
 	began     time.Time      // what its clock counts from: no clock that is set harms
 	done      chan struct{}  // closed when Run ends
-	wg        sync.WaitGroup // of goroutines of connections
+	wg        sync.WaitGroup // of goroutines of connections, and of the tidier
+	tidier    tidier
 
 	mu      sync.Mutex // guards the rest; a leaf
 	waiting []sign     // for pongs, in the order in which they are due
@@ -78,7 +78,7 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-tick.C:
 			s.sweep()
 			if after.calm(s.next.Load(), s.len()) {
-				debug.FreeOSMemory()
+				s.tidier.tidy(s)
 			}
 		}
 	}

@@ -57,12 +57,12 @@ type weather struct {
 	sends script         // its bytes
 }
 
-// storm plays one. Seeds alike are storms alike: of four one is under TLS, and one compressed.
+// storm plays one. Seeds alike are storms alike: of four two are under TLS, and two compressed, with their neighbours.
 func storm(t *testing.T, seed uint64, frames int) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	_, dial := serveLines(t, Options{Deflate: LeastDeflate}, seed%4 == 3)
+	_, dial := serveLines(t, Options{Deflate: LeastDeflate}, seed&1 > 0)
 	var offer []string
-	if seed%4 == 2 {
+	if seed&2 > 0 {
 		offer = []string{"Sec-WebSocket-Extensions: " + offerDeflate}
 	}
 	w := &weather{t: t, r: r, l: dial(offer...), end: int(seed / 4 % endings), code: 3000 + r.IntN(100), asked: map[string]int{}, tells: []string{"false early"}}
@@ -72,10 +72,11 @@ func storm(t *testing.T, seed uint64, frames int) {
 	}
 	w.compose(frames, offer != nil)
 	_ = w.l.SetDeadline(time.Now().Add(30 * time.Second))
+	var heard []func()
 	var wg, speaking sync.WaitGroup
 	defer wg.Wait()
 	for range runtime.GOMAXPROCS(0) { // one for each flusher
-		other := dial()
+		other := dial(offer...)
 		defer func() { _ = other.Close() }()
 		wg.Go(func() {
 			for range frames {
@@ -83,6 +84,16 @@ func storm(t *testing.T, seed uint64, frames int) {
 			}
 		})
 		wg.Go(func() { _, _ = io.Copy(io.Discard, other.r) })
+		if offer != nil {
+			tells, sends := w.chat(frames)
+			heard = append(heard, func() {
+				testkit.Eventually(t, 20*time.Second, func() bool { return len(other.peer.all()) >= len(tells) }, "a neighbour is heard")
+				if !slices.Equal(other.peer.all(), tells) {
+					t.Error("a neighbour was heard otherwise")
+				}
+			})
+			wg.Go(func() { _, _ = other.Write(sends) })
+		}
 	}
 	for i := range speakers {
 		all := slices.Clone(w.left[i])
@@ -118,6 +129,19 @@ func storm(t *testing.T, seed uint64, frames int) {
 		}
 	})
 	w.read(sent)
+	for _, check := range heard {
+		check()
+	}
+}
+
+// chat is what a neighbour compresses, at the same time as others.
+func (w *weather) chat(messages int) (tells []string, sends script) {
+	tells = []string{"false early"}
+	for n := range messages {
+		text := strings.Repeat(fmt.Sprint(w.r.IntN(1000), ";"), 1+n*7)
+		tells, sends = append(tells, "false "+text), sends.frame(0xC1, string(pack(w.t, []byte(text))))
+	}
+	return tells, sends
 }
 
 // compose makes what both sides send.
@@ -252,9 +276,7 @@ func (w *weather) closed(payload []byte, sent <-chan struct{}) {
 	}
 	_ = w.l.Close()
 	testkit.Closed(t, 5*time.Second, w.l.peer.gone, "the peer is told")
-	w.l.peer.mu.Lock()
-	heard := w.l.peer.heard
-	w.l.peer.mu.Unlock()
+	heard := w.l.peer.all()
 	if !slices.Equal(heard, w.tells) {
 		t.Errorf("heard %d messages of %d", len(heard), len(w.tells))
 	}
