@@ -82,12 +82,22 @@ func (o *op) size() int { return opBytes + len(o.write.body)/o.share + idsBytes(
 
 // do has ops done and returns when each has its reply or its error, or ctx ends: those not decided by then have the last attempt's error.
 func (w *writer) do(ctx context.Context, ops []*op) {
+	w.end(ctx, w.begin(ctx, ops), ops)
+}
+
+// begin takes ops, whose caller leaves when ctx ends.
+func (w *writer) begin(ctx context.Context, ops []*op) *batch {
 	b := &batch{waiting: len(ops), done: make(chan struct{})}
 	until, _ := ctx.Deadline()
 	for _, o := range ops {
 		o.batch, o.left, o.until = b, ctx.Done(), until
 	}
 	w.enqueue(ops)
+	return b
+}
+
+// end waits for what begin took.
+func (w *writer) end(ctx context.Context, b *batch, ops []*op) {
 	select {
 	case <-b.done:
 	case <-ctx.Done():
