@@ -115,9 +115,12 @@ type share struct {
 
 func newShare(most int) share { return share{most: most, of: map[string]int{}} }
 
-// take takes a place for a sender who has fewer than are free.
+// may tells whether a sender has fewer places than are free.
+func (s *share) may(sender string) bool { return s.of[sender] < s.most-s.used }
+
+// take takes a place for a sender who may have one.
 func (s *share) take(sender string) bool {
-	if s.of[sender] >= s.most-s.used {
+	if !s.may(sender) {
 		return false
 	}
 	s.used++

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,6 +36,7 @@ const (
 	DefaultDeadline      = 10 * time.Second
 	DefaultReceiving     = 32   // requests being read at once
 	DefaultConnections   = 1024 // open at once, on each port
+	DefaultStreams       = 512  // of PublishStream, open at once
 
 	maxWaiting  = 1024     // calls that wait until their request is read
 	openReading = 8        // requests being read of those who need no credential
@@ -61,7 +63,8 @@ type Options struct {
 	InFlightBytes int              // bytes of their requests; 0: DefaultInFlightBytes
 	Receiving     int              // requests being read at once, others wait; one caller gets half; 0: DefaultReceiving
 	Connections   int              // open at once on each port, more are closed; 0: DefaultConnections
-	Deadline      time.Duration    // of calls that have none; 0: DefaultDeadline
+	Streams       int              // of PublishStream open at once, more are refused; one caller gets half; 0: DefaultStreams
+	Deadline      time.Duration    // of calls that have none, and of each message of a stream; 0: DefaultDeadline
 	Limits        Limits           // of one call
 	TLS           *tls.Config      // of both ports, protocols (ALPN) excepted; nil: plain
 	Now           func() time.Time // the time of messages; nil: time.Now
@@ -71,15 +74,24 @@ type Options struct {
 // A Server answers backends. It is safe for concurrent use.
 type Server struct {
 	Options
-	gate    gate
+	gate    *gate
 	intake  *intake // of callers with a credential, by their name
 	opening *intake // of anybody, by host
 	health  *health.Server
 	warn    rate.Sometimes // one line a second of what happens per call
 
+	streams *roster
+	times   times
+	readers sync.WaitGroup // the goroutines that read streams
+
 	closing context.Context // ends when RunGRPC begins to stop: long streams end with it
 	close   context.CancelFunc
+	late    context.Context // ends when messages of streams must not be waited for any more, so that their callers still hear it
+	cut     context.CancelFunc
 }
+
+// times of streams; tests have shorter ones.
+type times struct{ life, check, send time.Duration }
 
 // New makes a Server. It starts nothing.
 func New(o Options) (*Server, error) {
@@ -104,6 +116,9 @@ func New(o Options) (*Server, error) {
 	if o.Connections == 0 {
 		o.Connections = DefaultConnections
 	}
+	if o.Streams == 0 {
+		o.Streams = DefaultStreams
+	}
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
@@ -114,11 +129,14 @@ func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{Options: o, gate: gate{maxCalls: o.InFlight, maxBytes: o.InFlightBytes, metrics: o.Metrics},
+	s := &Server{Options: o, gate: newGate(o.InFlight, o.InFlightBytes, o.Metrics),
 		intake:  newIntake(o.Receiving, maxWaiting, o.Metrics.receiving.WithLabelValues("credential")),
 		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
 		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
+	s.streams = &roster{share: newShare(o.Streams), gauge: o.Metrics.streams}
+	s.times = times{streamLife, streamCheck, sendWithin}
 	s.closing, s.close = context.WithCancel(context.Background())
+	s.late, s.cut = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -127,8 +145,8 @@ func New(o Options) (*Server, error) {
 //
 // What callers can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, Limits.Request
 // each, and as much again for a moment when one is decoded), 32 MiB of those of anybody, 68 MiB of calls that wait to be read (a
-// window each), 64 MiB of requests at work (InFlightBytes), and of each connection gRPC's two buffers of 32 KiB and headers. A
-// stranger gets an answer to the headers: nothing of a request without a valid credential is read.
+// window each), 64 MiB of requests at work (InFlightBytes), 640 KiB of each stream (two windows, and streamBytes of replies that
+// nobody reads), and of each connection gRPC's two buffers of 32 KiB and headers. A stranger gets an answer to the headers: nothing of a request without a valid credential is read.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	secure := insecure.NewCredentials()
 	if s.TLS != nil {
@@ -145,7 +163,9 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 			MaxConnectionIdle: 5 * time.Minute,
-			MaxConnectionAge:  30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second, // or callers stay on old pods for ever
+			MaxConnectionAge:  30 * time.Minute, // or callers stay on old pods for ever
+			// Longer than a stream lives: each ends by itself, with all its replies, and the next one is on a new connection.
+			MaxConnectionAgeGrace: streamLife + streamLife/10 + time.Minute,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
@@ -183,6 +203,7 @@ func (s *Server) Run(ctx context.Context, rpc, web net.Listener) error {
 // RunGRPC serves on l, which it closes, until ctx ends. Then health says NOT_SERVING, calls at work get StopBudget to finish,
 // and what is left is cut off: its callers repeat it elsewhere with the same id. It is called once in a Server's life.
 func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
+	defer s.readers.Wait() // they end with their calls
 	g := grpc.NewServer(s.ServerOptions()...)
 	s.Register(g)
 	served := make(chan error, 1)
@@ -195,6 +216,7 @@ func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
 	}
 	s.health.Shutdown()
 	s.close()
+	defer time.AfterFunc(StopBudget/2, s.cut).Stop()
 	stopped := make(chan struct{})
 	go func() { g.GracefulStop(); close(stopped) }() // ends by itself or by Stop
 	select {
