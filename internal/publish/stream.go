@@ -75,7 +75,7 @@ var (
 	endClosed   = &ending{why: "closed"}
 	endStopping = ends("stopping")
 	endAge      = ends("age")
-	endSending  = ends("sending") // he does not read
+	endSending  = &ending{"sending", faultOf(context.Canceled)} // he does not read; gRPC says it so
 	endGone     = &ending{"gone", faultOf(context.Canceled)}
 	endDeadline = &ending{"deadline", faultOf(context.DeadlineExceeded)}
 	endBroken   = &ending{"broken", errBroken}

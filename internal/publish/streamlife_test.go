@@ -183,16 +183,33 @@ func TestWhoNeverReadsHisRepliesIsLetGo(t *testing.T) {
 	b := newBench(t, func(o *Options) { o.Metrics = NewMetrics(registry) })
 	b.srv.times.send = 300 * time.Millisecond
 	f := b.flow(b.asWithin("all", 60*time.Second))
-	for i := 0; ; i++ {
-		m := event(fmt.Sprint("m", i), "silent")
-		m.GetPublish().Mode = pb.PublishRequest_EPHEMERAL
-		if f.out.Send(m) != nil {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			m := event(fmt.Sprint("m", i), "silent")
+			m.GetPublish().Mode = pb.PublishRequest_EPHEMERAL
+			if f.out.Send(m) != nil {
+				return
+			}
+		}
+	}()
+	testkit.Eventually(t, 20*time.Second, func() bool {
+		return metric(t, registry, "allim_publisher_streams_ended_total", "sending") == 1 && gaugeOf(t, registry, "allim_publisher_streams") == 0
+	}, "end")
+	for i := 0; ; i++ { // what gRPC had taken, and then the end
+		r, err := f.next()
+		if err != nil {
+			if status.Code(err) != codes.Canceled {
+				t.Errorf("got %v", err)
+			}
 			break
 		}
+		if r.Id != fmt.Sprint("m", i) || r.Code != code.Code_OK {
+			t.Fatalf("reply %d: %v", i, r)
+		}
 	}
-	testkit.Eventually(t, 5*time.Second, func() bool {
-		return metric(t, registry, "allim_publisher_streams_ended_total", "sending") == 1
-	}, "end")
+	testkit.Closed(t, 5*time.Second, stopped, "the sender")
 }
 
 func TestMessagesOfStreamsWaitForAPlaceAndLeaveSomeToCalls(t *testing.T) {
@@ -228,7 +245,7 @@ func TestACredentialThatIsNoneAnyMoreEndsTheStreamWithAllReplies(t *testing.T) {
 	b := newBench(t)
 	b.srv.times.check = 50 * time.Millisecond
 	token, err := auth.Sign(auth.SigningKey{Algorithm: "HS256", Secret: tokenSecret}, map[string]any{"sub": "shop", "aud": auth.PublisherAudience,
-		"exp": time.Now().Add(2 * time.Second).Unix(), "allim": map[string]any{"allow": []string{"publish:a"}}})
+		"exp": time.Now().Add(2*time.Second - auth.DefaultLeeway).Unix(), "allim": map[string]any{"allow": []string{"publish:a"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
