@@ -44,6 +44,8 @@ const (
 	window      = 64 << 10 // bytes that a caller may send on a stream before its request is read
 	connWindow  = 1 << 20  // and on all streams of a connection without hearing of us
 
+	connectionAge = 30 * time.Minute // then a connection is asked to end
+
 	// StopBudget is how long RunGRPC and RunHTTP may take to let calls finish.
 	StopBudget = 20 * time.Second
 )
@@ -90,8 +92,8 @@ type Server struct {
 	cut     context.CancelFunc
 }
 
-// times of streams; tests have shorter ones.
-type times struct{ life, check, send time.Duration }
+// times of connections and streams; tests have shorter ones.
+type times struct{ age, life, check, send time.Duration }
 
 // New makes a Server. It starts nothing.
 func New(o Options) (*Server, error) {
@@ -134,7 +136,7 @@ func New(o Options) (*Server, error) {
 		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
 		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
 	s.streams = &roster{share: newShare(o.Streams), gauge: o.Metrics.streams}
-	s.times = times{streamLife, streamCheck, sendWithin}
+	s.times = times{connectionAge, streamLife, streamCheck, sendWithin}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.late, s.cut = context.WithCancel(context.Background())
 	return s, nil
@@ -163,9 +165,9 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
 			MaxConnectionIdle: 5 * time.Minute,
-			MaxConnectionAge:  30 * time.Minute, // or callers stay on old pods for ever
+			MaxConnectionAge:  s.times.age, // or callers stay on old pods for ever
 			// Longer than a stream lives: each ends by itself, with all its replies, and the next one is on a new connection.
-			MaxConnectionAgeGrace: streamLife + streamLife/10 + time.Minute,
+			MaxConnectionAgeGrace: s.times.life + s.times.life/10 + time.Minute,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),

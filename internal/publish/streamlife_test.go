@@ -199,6 +199,37 @@ func TestAStreamEndsAfterAWhileWithAllReplies(t *testing.T) {
 	}
 }
 
+func TestAConnectionThatBecomesOldEndsNoStreamBeforeItsTime(t *testing.T) {
+	t.Parallel()
+	s, _ := idle(t)
+	s.times.age, s.times.life = 100*time.Millisecond, time.Second
+	ctx, cancel := context.WithCancel(context.Background())
+	rpc := listen(t)
+	ended := make(chan error, 1)
+	go func() { ended <- s.RunGRPC(ctx, rpc) }()
+	defer func() {
+		cancel()
+		if err := testkit.Receive(t, 10*time.Second, ended, "the server's end"); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	b := &bench{T: t, srv: s, conn: dial(t, rpc.Addr().String())}
+	f, start := b.flow(b.asWithin("all", 30*time.Second)), time.Now()
+	for i := 0; ; i++ {
+		_ = f.out.Send(event(fmt.Sprint("m", i), "a")) // the reply says more
+		r, err := f.next()
+		if err != nil {
+			if took := time.Since(start); detail[*errdetails.ErrorInfo](err).GetReason() != "STREAM_ENDS" || took < 850*time.Millisecond {
+				t.Errorf("after %d replies and %v: %v", i, took, err)
+			}
+			return
+		}
+		if r.Id != fmt.Sprint("m", i) {
+			t.Fatalf("reply %d: %v", i, r)
+		}
+	}
+}
+
 func TestAStreamWithADeadlineEndsALittleBeforeIt(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
