@@ -113,11 +113,11 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 	}
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
-	return s.notified(r, what, s.notifyAll(ctx, what))
+	return s.notified(r, what, s.writeUsers(ctx, what))
 }
 
-// notifyAll does a plan for many users.
-func (s *Server) notifyAll(ctx context.Context, what plan) []store.Result {
+// writeUsers does a plan for many users.
+func (s *Server) writeUsers(ctx context.Context, what plan) []store.Result {
 	atOnce := chunksAtOnce
 	if s.Store.Divided() { // and gives each part its share
 		atOnce = len(what.streams)

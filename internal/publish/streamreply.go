@@ -87,7 +87,7 @@ func (s *Server) begin(ctx context.Context, p *auth.Principal, t *task) {
 	ctx, t.cancel = context.WithTimeout(ctx, s.Deadline)
 	w := &t.plan
 	if len(w.streams) > notifyChunk { // not all at once; until it is done nothing more is read, which keeps the order
-		t.results = s.notifyAll(ctx, *w)
+		t.results = s.writeUsers(ctx, *w)
 		return
 	}
 	t.pending = s.Store.Begin(ctx, w.streams, w.message, w.level)
