@@ -71,6 +71,9 @@ func TestAStreamThatIsStoppedAnswersWhatItHasReadAndNothingElse(t *testing.T) {
 	if got := b.ids("a"); len(got) != 90 || got[89] != "m89" {
 		t.Errorf("written: %v", got)
 	}
+	if calls, bytes := s.gate.counts(); calls != 0 || bytes != 0 {
+		t.Errorf("the gate still counts %d calls, %d bytes", calls, bytes)
+	}
 }
 
 func TestMessagesThatCannotBeWaitedForAnyMoreAreUnknown(t *testing.T) {
