@@ -293,13 +293,15 @@ func TestWhatIsNoMessageIsAnsweredToo(t *testing.T) {
 func TestAStreamOfHalfAMessageIsBroken(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	for name, frame := range map[string][]byte{
-		"half a message": append(header(0, 100), "half"...),
-		"half a header":  header(0, 0)[:3],
-		"compressed":     header(1, 0),
-		"endless":        header(0, largestFrame+1),
+	never, end := io.Pipe()
+	defer end.Close()
+	for name, body := range map[string]io.Reader{
+		"half a message": strings.NewReader(string(header(0, 100)) + "half"),
+		"half a header":  bytes.NewReader(header(0, 0)[:3]),
+		"compressed":     bytes.NewReader(header(1, 0)),
+		"endless":        io.MultiReader(bytes.NewReader(header(0, largestFrame+1)), never),
 	} {
-		if got := b.frame(bytes.NewReader(frame)); got != codes.Internal {
+		if got := b.frame(body); got != codes.Internal {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
