@@ -78,7 +78,7 @@ func TestAStreamThatIsStoppedAnswersWhatItHasReadAndNothingElse(t *testing.T) {
 
 func TestMessagesThatCannotBeWaitedForAnyMoreAreUnknown(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newBench(t, func(o *Options) { o.Deadline = time.Minute })
 	f := b.flow(b.asWithin("all", 30*time.Second))
 	f.send(event("m", "a"))
 	f.want(code.Code_OK, "m")
