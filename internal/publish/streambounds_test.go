@@ -59,6 +59,11 @@ func TestWhoDoesNotReadHisRepliesWaitsAndNobodyElse(t *testing.T) {
 		f.want(code.Code_OK, fmt.Sprint("m", i))
 	}
 	testkit.Closed(t, 5*time.Second, stopped, "the sender")
+	b.redis.Pause() // what was answered leaves room for more than one
+	f.send(event("x", "a"), event("y", "a"))
+	testkit.Eventually(t, 5*time.Second, func() bool { calls, _ := b.srv.gate.counts(); return calls == 2 }, "have both at work")
+	b.redis.Resume()
+	f.want(code.Code_OK, "x", "y")
 }
 
 // held tells whether a number stands still for a while.

@@ -78,8 +78,11 @@ func TestAStreamThatIsStoppedAnswersWhatItHasReadAndNothingElse(t *testing.T) {
 
 func TestMessagesThatCannotBeWaitedForAnyMoreAreUnknown(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, func(o *Options) { o.Deadline = time.Minute })
-	f := b.flow(b.asWithin("all", 30*time.Second))
+	b := newBench(t, func(o *Options) { o.Deadline = time.Hour })
+	ctx, cancel := context.WithCancel(b.asWithin("all", time.Hour)) // no deadline of ours ends them
+	defer cancel()
+	defer time.AfterFunc(20*time.Second, cancel).Stop()
+	f := b.flow(ctx)
 	f.send(event("m", "a"))
 	f.want(code.Code_OK, "m")
 	b.redis.Pause()
@@ -269,7 +272,7 @@ func TestAStreamNeedsACredential(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	for _, name := range []string{"none", "wrong"} {
-		if _, err := b.flow(b.as(name)).next(); status.Code(err) != codes.Unauthenticated {
+		if _, err := b.flow(b.asWithin(name, 3*time.Second)).next(); status.Code(err) != codes.Unauthenticated {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

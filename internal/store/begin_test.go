@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -67,6 +68,11 @@ func TestAnEphemeralMessageIsNotSentBeforeAnEventThatIsTriedAgain(t *testing.T) 
 			t.Error("it is decided without Redis")
 		default:
 		}
+	}
+	once := b.publisher.Begin(b.ctx, []notify.Stream{stream("b")}, mixed(1), store.Committed)
+	testkit.Closed(t, 10*time.Second, once.Done(), "one with nothing in front of it, which is not tried again")
+	if got := once.Results()[0]; !errors.Is(got.Err, notify.ErrUnavailable) {
+		t.Errorf("got %+v", got)
 	}
 	srv.Restart()
 	for _, p := range []*store.Pending{event, behind} {
