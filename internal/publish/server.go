@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -71,6 +72,8 @@ type Options struct {
 	TLS           *tls.Config      // of both ports, protocols (ALPN) excepted; nil: plain
 	Now           func() time.Time // the time of messages; nil: time.Now
 	NoReflection  bool             // true: callers need the .proto files
+
+	times times
 }
 
 // A Server answers backends. It is safe for concurrent use.
@@ -83,7 +86,6 @@ type Server struct {
 	warn    rate.Sometimes // one line a second of what happens per call
 
 	streams *roster
-	times   times
 	readers sync.WaitGroup // the goroutines that read streams
 
 	closing context.Context // ends when RunGRPC begins to stop: long streams end with it
@@ -92,7 +94,7 @@ type Server struct {
 	cut     context.CancelFunc
 }
 
-// times of connections and streams; tests have shorter ones.
+// times of connections and streams; tests have shorter ones. 0: the constants.
 type times struct{ age, life, check, send time.Duration }
 
 // New makes a Server. It starts nothing.
@@ -124,6 +126,7 @@ func New(o Options) (*Server, error) {
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
+	o.times = times{cmp.Or(o.times.age, connectionAge), cmp.Or(o.times.life, streamLife), cmp.Or(o.times.check, streamCheck), cmp.Or(o.times.send, sendWithin)}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -136,7 +139,6 @@ func New(o Options) (*Server, error) {
 		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
 		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
 	s.streams = &roster{share: newShare(o.Streams), gauge: o.Metrics.streams}
-	s.times = times{connectionAge, streamLife, streamCheck, sendWithin}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.late, s.cut = context.WithCancel(context.Background())
 	return s, nil

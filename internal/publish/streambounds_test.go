@@ -79,8 +79,7 @@ func (f *flow) held(n func() int64) bool {
 func TestWhoNeverReadsHisRepliesIsLetGo(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	b := newBench(t, func(o *Options) { o.Metrics = NewMetrics(registry) })
-	b.srv.times.send = 300 * time.Millisecond
+	b := newBench(t, func(o *Options) { o.Metrics = NewMetrics(registry); o.times.send = 300 * time.Millisecond })
 	f := b.flow(b.asWithin("all", 60*time.Second))
 	stopped := make(chan struct{})
 	go func() {

@@ -130,8 +130,7 @@ func TestAFrozenRedisIsUnavailableMessageByMessage(t *testing.T) {
 
 func TestACredentialThatIsNoneAnyMoreEndsTheStreamWithAllReplies(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.srv.times.check = 50 * time.Millisecond
+	b := newBench(t, func(o *Options) { o.times.check = 50 * time.Millisecond })
 	token, err := auth.Sign(auth.SigningKey{Algorithm: "HS256", Secret: tokenSecret}, map[string]any{"sub": "shop", "aud": auth.PublisherAudience,
 		"exp": time.Now().Add(2*time.Second - auth.DefaultLeeway).Unix(), "allim": map[string]any{"allow": []string{"publish:a"}}})
 	if err != nil {
@@ -164,8 +163,7 @@ func TestRightsThatChangeHoldForTheNextMessages(t *testing.T) {
 	}
 	who := &changing{}
 	who.Store(&auth.Principal{Name: "shop", Tenant: "default", Allow: right("publish:a")})
-	b := newBench(t, func(o *Options) { o.Services = who })
-	b.srv.times.check = 20 * time.Millisecond
+	b := newBench(t, func(o *Options) { o.Services = who; o.times.check = 20 * time.Millisecond })
 	f := b.flow(b.asWithin("all", 30*time.Second))
 	f.send(event("1", "a"))
 	f.want(code.Code_OK, "1")
@@ -191,8 +189,7 @@ func TestRightsThatChangeHoldForTheNextMessages(t *testing.T) {
 
 func TestAStreamEndsAfterAWhileWithAllReplies(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.srv.times.life = 200 * time.Millisecond
+	b := newBench(t, func(o *Options) { o.times.life = 200 * time.Millisecond })
 	f := b.flow(b.asWithin("all", 30*time.Second))
 	b.redis.Pause()
 	all, ids := events(0, 10, "a")
