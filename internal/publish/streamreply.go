@@ -90,7 +90,7 @@ func (s *Server) begin(ctx context.Context, p *auth.Principal, t *task) {
 		t.results = s.writeUsers(ctx, *w)
 		return
 	}
-	t.pending = s.Store.Begin(ctx, w.streams, w.message, w.level)
+	t.pending = s.Store.Begin(ctx, w.streams, w.message, w.level, nil)
 }
 
 // settle makes the replies, in order. When it must wait it has those sent that are ready.

@@ -27,28 +27,44 @@ type Pending struct {
 	failed []Result // where nothing was begun
 }
 
-// Begin is Write without the wait: when it returns, the message has its place in the order of each of its streams. It does not keep to.
-func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message, level Level) *Pending {
-	body, err := keyspace.EncodeBody(m)
-	if err != nil {
+// Begin is Write without the wait: when it returns, the message has its place in the order of each of its streams. It does not keep to. then is
+// called once, when all of it is decided, perhaps before Begin returns: it must not wait for anything, nor call the Store. nil: nothing is called.
+func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message, level Level, then func()) *Pending {
+	failed := func(err error) *Pending {
+		if then != nil {
+			then()
+		}
 		return &Pending{failed: failAll(to, err)}
 	}
+	body, err := keyspace.EncodeBody(m)
+	if err != nil {
+		return failed(err)
+	}
 	w := &write{change: m.Change, id: m.ID, category: m.Category, body: body}
-	switch {
-	case w.kind() == opEphemeral:
-		w.body, level = keyspace.Ephemeral(m.ID, body), Committed
-	case s.ring.full():
-		return &Pending{failed: failAll(to, busyFor("replicas are behind"))}
+	ephemeral := w.kind() == opEphemeral
+	if ephemeral {
+		w.body = keyspace.Ephemeral(m.ID, body)
+	} else if s.ring.full() {
+		return failed(busyFor("replicas are behind"))
 	}
 	ops := make([]*op, len(to))
 	for i, st := range to {
 		k := st.Topic.Kind()
 		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.kind() == opNotify) {
-			return &Pending{failed: failAll(to, fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))}
+			return failed(fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
 		}
-		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, ackedAs{}), level: level, share: len(to)}
+		ops[i] = &op{stream: st, write: w, level: level, share: len(to)}
+		if !ephemeral {
+			ops[i].call = s.callOf(st, w, ackedAs{})
+		}
 	}
-	return &Pending{w: s.writer, ctx: ctx, ops: ops, b: s.writer.begin(ctx, ops)}
+	p := &Pending{w: s.writer, ctx: ctx, ops: ops, b: s.writer.batch(ctx, ops, then)}
+	if ephemeral {
+		s.writer.pass(ops)
+	} else {
+		s.writer.enqueue(ops)
+	}
+	return p
 }
 
 // decided is closed; never written to.

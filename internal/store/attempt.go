@@ -31,7 +31,7 @@ func (s *Store) attempt(turns []turn) {
 		switch {
 		case t.op == nil:
 			s.writer.release(t.lane) // Run looks again
-		case err != nil && t.op.write.kind() != opEphemeral: // that was sent, and has nothing to do with what was lost
+		case err != nil:
 			t.op.err = err
 			s.settle(t)
 		default:
@@ -77,9 +77,7 @@ func (s *Store) exec(turns []turn) {
 		if o.err, o.short = err, short; err != nil {
 			continue
 		}
-		if o.write.kind() == opEphemeral {
-			o.reply, o.err = receivers(cmds[i])
-		} else if v, o.err = slice(cmds[i]); o.err == nil {
+		if v, o.err = slice(cmds[i]); o.err == nil {
 			o.reply, o.err = parseReply(v)
 		}
 	}
@@ -100,7 +98,7 @@ func (s *Store) settle(t turn) {
 	switch {
 	case o.err == nil:
 		s.keep(o)
-	case o.then == nil && !o.gone() && o.write.kind() != opEphemeral && errors.Is(o.err, notify.ErrUnavailable):
+	case o.then == nil && !o.gone() && errors.Is(o.err, notify.ErrUnavailable):
 		s.metrics.retried()
 		s.writer.again(t)
 		return

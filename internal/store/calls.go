@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
-
 	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
@@ -40,11 +38,9 @@ type ackedAs struct {
 	firstUS int64           // Redis' clock then, in Unix microseconds
 }
 
-// callOf is the call of a write.
+// callOf is the script call of a write.
 func (s *Store) callOf(st notify.Stream, w *write, was ackedAs) call {
 	switch {
-	case w.kind() == opEphemeral:
-		return call{args: []any{s.publishCmd, s.keys.Channel(st), w.body}}
 	case w.kind() == opMark:
 		return s.markCall(st, w, "ids", notify.Position{}, was)
 	case st.Topic.Kind() == notify.KindUser:
@@ -137,15 +133,6 @@ func parseReply(v []any) (r reply, err error) {
 		r.history = strings.Clone(h)
 	}
 	return r, nil
-}
-
-// receivers reads what Redis answers to an ephemeral message, which has no place.
-func receivers(c *redis.Cmd) (reply, error) {
-	n, err := c.Int64()
-	if err != nil {
-		return reply{}, classify(err)
-	}
-	return reply{rest: []any{n}}, nil
 }
 
 // ack is the reply to an append.

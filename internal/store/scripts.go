@@ -46,7 +46,7 @@ func script(parts ...string) *redis.Script {
 
 // A call is one run of a script.
 type call struct {
-	script *redis.Script // nil: args are a command
+	script *redis.Script
 	keys   []string
 	args   []any
 }
@@ -87,10 +87,6 @@ func pipeline(ctx context.Context, c redis.Cmdable, calls []call, run runner, af
 	pipe := c.Pipeline()
 	cmds := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
-		if c.script == nil {
-			cmds[i] = pipe.Do(ctx, c.args...)
-			continue
-		}
 		cmds[i] = run(c.script, ctx, single{pipe}, c.keys, c.args...)
 	}
 	if after != nil {
