@@ -118,11 +118,15 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 
 // writeUsers does a plan for many users.
 func (s *Server) writeUsers(ctx context.Context, what plan) []store.Result {
-	atOnce := chunksAtOnce
+	return notifyAll(ctx, s.Store.Write, what.streams, what.message, what.level, s.chunks(len(what.streams)))
+}
+
+// chunks is how many of n users' are written at once, at the most.
+func (s *Server) chunks(n int) int {
 	if s.Store.Divided() { // and gives each part its share
-		atOnce = len(what.streams)
+		return n
 	}
-	return notifyAll(ctx, s.Store.Write, what.streams, what.message, what.level, atOnce)
+	return chunksAtOnce
 }
 
 func (s *Server) planNotify(p *auth.Principal, r *pb.NotifyRequest) (what plan, err error) {

@@ -8,28 +8,41 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A gate bounds the calls at work, in number and in bytes of their requests. A call that finds no place is refused. A message of a
-// stream waits for one: streams have half of the places and bytes among them, so that calls find some beside them, and a sender
-// gets a place while it has fewer of the streams' than are free.
+// What messages of streams may take, all together: half of the store's room, which is 32 MiB or 16,384 writes. At writeCost a write its bytes are
+// met before its number is.
+const (
+	streamedBytes = 16 << 20
+	writeCost     = 2 << 10 // of each topic or user that a message is written for at once, beside its bytes
+)
+
+// A gate bounds the calls at work, in number and in bytes of their requests. A call that finds no place is refused. A message of a stream waits for
+// one: streams have half of the places and bytes among them, so that calls find some beside them, and no more than streamedBytes. Both are shared by
+// sender (see share). Those of one sender come in their order, senders by turns.
 type gate struct {
 	maxCalls, maxBytes int
 	metrics            *Metrics
 
 	mu           sync.Mutex // guards the fields below; nothing is locked while it is held
 	calls, bytes int
-	streamed     share // places of streams' messages, by sender
-	streamBytes  int   // of those
-	queue        []*wish
+	places, room share            // of streams' messages: their number, and their bytes
+	lines        []*line          // of who waits, in the order of their next turns
+	of           map[string]*line // by sender
 }
 
-// A wish is a message that waits for a place. The queue has at most one of each stream.
+// A line is the wishes of one sender, at most one of each stream. There is one while it has a wish.
+type line struct {
+	sender string
+	wishes []*wish
+}
+
+// A wish is a message that waits for a place.
 type wish struct {
-	turn
 	size int
+	come chan struct{} // closed when it has one
 }
 
 func newGate(calls, bytes int, m *Metrics) *gate {
-	return &gate{maxCalls: calls, maxBytes: bytes, metrics: m, streamed: newShare(max(calls/2, 1))}
+	return &gate{maxCalls: calls, maxBytes: bytes, metrics: m, places: newShare(max(calls/2, 1)), room: newShare(min(bytes/2, streamedBytes)), of: map[string]*line{}}
 }
 
 // enter takes a place for a call, or names the limit that left none.
@@ -66,16 +79,23 @@ func (g *gate) leave(size int) {
 	g.nextLocked()
 }
 
-// wait takes a place for a message of a stream when there is one, unless ctx ends first.
+// wait takes a place for a message of a stream when there is one, unless ctx ends first. One that is larger than all that streams may have goes alone.
 func (g *gate) wait(ctx context.Context, sender string, size int) error {
+	size = min(size, g.room.most)
 	g.mu.Lock()
-	if len(g.queue) == 0 && g.takeLocked(sender, size) {
+	if len(g.lines) == 0 && g.takeLocked(sender, size) {
 		g.mu.Unlock()
 		return nil
 	}
-	w := &wish{turn{sender, make(chan struct{})}, size}
-	g.queue = append(g.queue, w)
-	g.nextLocked() // those before it may wait for what it does not need
+	w := &wish{size, make(chan struct{})}
+	l := g.of[sender]
+	if l == nil {
+		l = &line{sender: sender}
+		g.of[sender], g.lines = l, append(g.lines, l)
+	}
+	if l.wishes = append(l.wishes, w); len(l.wishes) == 1 {
+		g.nextLocked() // other senders may wait for what this one does not need
+	}
 	g.mu.Unlock()
 	select {
 	case <-w.come:
@@ -90,8 +110,12 @@ func (g *gate) wait(ctx context.Context, sender string, size int) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if i := slices.Index(g.queue, w); i >= 0 {
-		g.queue = slices.Delete(g.queue, i, i+1)
+	if i := slices.Index(l.wishes, w); i >= 0 {
+		l.wishes = slices.Delete(l.wishes, i, i+1)
+		if len(l.wishes) == 0 {
+			g.lines = slices.DeleteFunc(g.lines, func(o *line) bool { return o == l })
+			delete(g.of, sender)
+		}
 		g.nextLocked()
 	} else { // the place came at the same time
 		g.doneLocked(sender, size)
@@ -99,12 +123,12 @@ func (g *gate) wait(ctx context.Context, sender string, size int) error {
 	return ctx.Err()
 }
 
-// takeLocked takes a place for a message, if there is one. One that is larger than all that streams may have goes alone.
 func (g *gate) takeLocked(sender string, size int) bool {
-	if g.metLocked(size) != "" || g.streamBytes > 0 && g.streamBytes+size > g.maxBytes/2 || !g.streamed.take(sender) {
+	if g.metLocked(size) != "" || !g.places.may(sender, 1) || !g.room.may(sender, size) {
 		return false
 	}
-	g.streamBytes += size
+	g.places.take(sender, 1)
+	g.room.take(sender, size)
 	g.countLocked(1, size)
 	return true
 }
@@ -113,35 +137,39 @@ func (g *gate) takeLocked(sender string, size int) bool {
 func (g *gate) done(sender string, size int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.doneLocked(sender, size)
+	g.doneLocked(sender, min(size, g.room.most))
 }
 
 func (g *gate) doneLocked(sender string, size int) {
-	g.streamed.free(sender)
-	g.streamBytes -= size
+	g.places.free(sender, 1)
+	g.room.free(sender, size)
 	g.countLocked(-1, -size)
 	g.nextLocked()
 }
 
-// nextLocked gives places to those who wait, in their order. Who may have no more of them for now holds up nobody; who needs more bytes than
-// are free holds up all behind him, or he would wait for ever.
+// nextLocked gives places to those who wait. A sender who has some goes on when he gives them back, and holds up nobody; one who has none, and finds
+// no room all the same, holds up those behind him, or he would wait for ever. It costs as much as there are senders who wait, not streams.
 func (g *gate) nextLocked() {
-	kept := g.queue[:0]
-	for i, w := range g.queue {
-		switch {
-		case g.takeLocked(w.sender, w.size):
+	for i := 0; i < len(g.lines); {
+		l := g.lines[i]
+		switch w := l.wishes[0]; {
+		case g.takeLocked(l.sender, w.size):
 			close(w.come)
-		case g.streamed.may(w.sender):
-			kept = append(kept, g.queue[i:]...)
-			clear(g.queue[len(kept):])
-			g.queue = kept
+			l.wishes[0] = nil
+			l.wishes = l.wishes[1:]
+			g.lines = slices.Delete(g.lines, i, i+1)
+			if len(l.wishes) == 0 {
+				delete(g.of, l.sender)
+			} else {
+				g.lines = append(g.lines, l) // his next turn is after the others'
+			}
+			i = 0
+		case g.places.of[l.sender] == 0:
 			return
 		default:
-			kept = append(kept, w)
+			i++
 		}
 	}
-	clear(g.queue[len(kept):])
-	g.queue = kept
 }
 
 // A roster is the streams that are open.
@@ -155,7 +183,7 @@ type roster struct {
 func (r *roster) enter(sender string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.share.take(sender) {
+	if !r.share.take(sender, 1) {
 		return false
 	}
 	r.gauge.Set(float64(r.share.used))
@@ -165,6 +193,6 @@ func (r *roster) enter(sender string) bool {
 func (r *roster) leave(sender string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.share.free(sender)
+	r.share.free(sender, 1)
 	r.gauge.Set(float64(r.share.used))
 }

@@ -49,8 +49,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		receiving:     gauges("receiving_calls", "Requests that are being read, of callers with a credential and of anybody (health, reflection).", "of"),
 
 		streams:      gauge("streams", "Streams of PublishStream that are open. Each of their messages counts as a call."),
-		streamsEnded: counter("streams_ended_total", "Streams that ended, by why.", "why"),
-		streamWaits:  counter("stream_waits_total", "Times that a stream was not read on for a while: no place among the messages at work (gate), or too many without an answer (answers).", "for"),
+		streamsEnded: counter("streams_ended_total", "Streams that ended, by why.", "reason"),
+		streamWaits:  counter("stream_waits_total", "Times that a stream was not read on for a while: no place among the messages at work (gate), or too many without an answer (answers).", "reason"),
 
 		connections:        gauges("connections", "Connections that are open, by port.", "port"),
 		refusedConnections: counter("refused_connections_total", "Connections closed at once because there were too many, by port.", "port"),

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	grpctls "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // the codec of that name
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -37,7 +39,7 @@ const (
 	DefaultDeadline      = 10 * time.Second
 	DefaultReceiving     = 32   // requests being read at once
 	DefaultConnections   = 1024 // open at once, on each port
-	DefaultStreams       = 512  // of PublishStream, open at once
+	DefaultStreams       = 128  // of PublishStream, open at once
 
 	maxWaiting  = 1024     // calls that wait until their request is read
 	openReading = 8        // requests being read of those who need no credential
@@ -45,7 +47,8 @@ const (
 	window      = 64 << 10 // bytes that a caller may send on a stream before its request is read
 	connWindow  = 1 << 20  // and on all streams of a connection without hearing of us
 
-	connectionAge = 30 * time.Minute // then a connection is asked to end
+	connectionAge = 30 * time.Minute // then a connection is asked to end, give or take a tenth
+	ageGrace      = 30 * time.Second // and closed after this
 
 	// StopBudget is how long RunGRPC and RunHTTP may take to let calls finish.
 	StopBudget = 20 * time.Second
@@ -85,8 +88,9 @@ type Server struct {
 	health  *health.Server
 	warn    rate.Sometimes // one line a second of what happens per call
 
-	streams *roster
-	readers sync.WaitGroup // the goroutines that read streams
+	streams  *roster
+	decoding chan struct{}  // who decodes a large message of a stream is in it
+	readers  sync.WaitGroup // the goroutines that read streams
 
 	closing context.Context // ends when RunGRPC begins to stop: long streams end with it
 	close   context.CancelFunc
@@ -95,7 +99,7 @@ type Server struct {
 }
 
 // times of connections and streams; tests have shorter ones. 0: the constants.
-type times struct{ age, life, check, send time.Duration }
+type times struct{ age, life, old, check, send time.Duration }
 
 // New makes a Server. It starts nothing.
 func New(o Options) (*Server, error) {
@@ -126,7 +130,7 @@ func New(o Options) (*Server, error) {
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
-	o.times = times{cmp.Or(o.times.age, connectionAge), cmp.Or(o.times.life, streamLife), cmp.Or(o.times.check, streamCheck), cmp.Or(o.times.send, sendWithin)}
+	o.times = times{cmp.Or(o.times.age, connectionAge), cmp.Or(o.times.life, streamLife), cmp.Or(o.times.old, streamOld), cmp.Or(o.times.check, streamCheck), cmp.Or(o.times.send, sendWithin)}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -138,6 +142,7 @@ func New(o Options) (*Server, error) {
 		intake:  newIntake(o.Receiving, maxWaiting, o.Metrics.receiving.WithLabelValues("credential")),
 		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
 		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
+	s.decoding = make(chan struct{}, decodeLarge)
 	s.streams = &roster{share: newShare(o.Streams), gauge: o.Metrics.streams}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.late, s.cut = context.WithCancel(context.Background())
@@ -160,16 +165,16 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.Creds(secure),
 		grpc.MaxConcurrentStreams(256),
 		grpc.MaxRecvMsgSize(s.Limits.Request),
+		grpc.ForceServerCodecV2(raw{encoding.GetCodecV2("proto")}),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.StaticStreamWindowSize(window), // or it grows to 16 MiB; a larger request gets its size when it is read
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(10 * time.Second), // of a handshake, too
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
-			MaxConnectionIdle: 5 * time.Minute,
-			MaxConnectionAge:  s.times.age, // or callers stay on old pods for ever
-			// Longer than a stream lives: each ends by itself, with all its replies, and the next one is on a new connection.
-			MaxConnectionAgeGrace: s.times.life + s.times.life/10 + time.Minute,
+			MaxConnectionIdle:     5 * time.Minute,
+			MaxConnectionAge:      s.times.age, // or callers stay on old pods for ever
+			MaxConnectionAgeGrace: ageGrace,    // streams have ended by then, with all their replies
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"allim/pkg/auth"
 	"allim/pkg/notify"
@@ -21,12 +23,16 @@ import (
 // Bounds of a stream.
 const (
 	streamMessages = 512       // read and not answered
-	streamBytes    = 512 << 10 // of those, and resultBytes for each of their topics or users; one message may be larger
-	resultBytes    = 64
+	streamBytes    = 512 << 10 // of those: their requests until they are answered, and then their replies. One message may come above it
+	resultCost     = 160       // of a reply and of each of its results, beside their bytes
+	largeMessage   = 64 << 10  // bytes: of larger ones few are decoded at once
+	decodeLarge    = 4         // so many
 
-	streamLife  = 10 * time.Minute // after which a stream ends, give or take a tenth: callers get to new pods, and no connection is closed under one
-	streamCheck = 5 * time.Second  // after which its credential is looked at again
-	sendWithin  = time.Minute      // for replies that the caller does not read
+	streamLife  = 10 * time.Minute      // after which a stream ends, give or take a tenth: callers get to new pods
+	streamOld   = 15 * time.Second      // that of a stream on a connection that may be asked to end any moment: less than ageGrace
+	streamCheck = 5 * time.Second       // after which its credential is looked at again
+	sendWithin  = time.Minute           // for replies that the caller does not read
+	strangeWait = 10 * time.Millisecond // after a message that cannot be understood
 )
 
 const streamMethod = "PublishStream"
@@ -37,7 +43,6 @@ const streamMethod = "PublishStream"
 type stream struct {
 	s           *Server
 	out         grpc.BidiStreamingServer[pb.PublishStreamRequest, pb.PublishStreamResponse]
-	in          *frames
 	credentials []string
 	sender      string
 	who         atomic.Pointer[auth.Principal] // of the messages to come
@@ -59,26 +64,25 @@ type stream struct {
 	settled  bool // no more replies come
 }
 
-// An ending is why a stream ends: the label of the metric, and what the caller is told; nil: OK.
+// An ending is why a stream ends: the reason of the metric, and what the caller is told; nil: OK.
 type ending struct {
-	why   string
-	fault *fault
+	reason string
+	fault  *fault
 }
 
 // ends is what a caller hears of a stream that ends for no fault of his.
-func ends(why string) *ending {
-	return &ending{why, &fault{cause: errors.New("stream ends: " + why), code: codes.Unavailable, reason: "STREAM_ENDS",
-		message: "this stream ends (" + why + "): what has no reply again on a new one, with the same id"}}
+func ends(reason string) *ending {
+	return &ending{reason, &fault{cause: errors.New("stream ends: " + reason), code: codes.Unavailable, reason: "STREAM_ENDS",
+		message: "this stream ends (" + reason + "): what has no reply again on a new one, with the same id"}}
 }
 
 var (
-	endClosed   = &ending{why: "closed"}
+	endClosed   = &ending{reason: "closed"}
 	endStopping = ends("stopping")
 	endAge      = ends("age")
 	endSending  = &ending{"sending", faultOf(context.Canceled)} // he does not read; gRPC says it so
 	endGone     = &ending{"gone", faultOf(context.Canceled)}
 	endDeadline = &ending{"deadline", faultOf(context.DeadlineExceeded)}
-	endBroken   = &ending{"broken", errBroken}
 	endPanic    = &ending{"panic", faultOf(errPanic)}
 )
 
@@ -94,7 +98,7 @@ func (s *Server) publishStream(out grpc.BidiStreamingServer[pb.PublishStreamRequ
 	}
 	defer s.streams.leave(st.sender)
 	end := st.run()
-	s.Metrics.streamsEnded.WithLabelValues(end.why).Inc()
+	s.Metrics.streamsEnded.WithLabelValues(end.reason).Inc()
 	if end.fault == nil {
 		return nil
 	}
@@ -112,44 +116,55 @@ func (s *Server) newStream(out grpc.BidiStreamingServer[pb.PublishStreamRequest,
 	}
 	st.who.Store(p)
 	st.sender = p.Tenant + "/" + p.Name
-	if st.in, err = s.framesOf(out, st.sender, func() { st.stop(tooSlow()) }); err != nil {
-		return nil, err
-	}
 	if !s.streams.enter(st.sender) {
 		return nil, &limited{busy(nil), "streams"}
 	}
 	return st, nil
 }
 
-func tooSlow() *ending { return &ending{"receiving", faultOf(&limited{busy(nil), "receiving"})} }
-
 // run is the stream's life. What ends it ends the reading; what was read is answered, and then the caller hears why.
 func (st *stream) run() *ending {
-	ctx := st.out.Context()
-	work, cancel := withReserve(ctx)
+	work, cancel := withReserve(st.out.Context())
 	defer cancel()
 	st.work = work
 	st.reading, st.noMore = context.WithCancel(work)
 	defer st.noMore()
-	defer context.AfterFunc(work, func() {
-		switch {
-		case ctx.Err() != nil:
-			st.stop(endGone)
-		case st.s.closing.Err() != nil:
-			st.stop(endStopping)
-		default:
-			st.stop(endDeadline)
-		}
-	})()
+	defer context.AfterFunc(work, func() { st.stop(st.over()) })()
 	defer context.AfterFunc(st.s.closing, func() { st.stop(endStopping) })()
 	defer context.AfterFunc(st.s.late, cancel)()
-	life := st.s.times.life
-	defer time.AfterFunc(life-life/10+rand.N(life/5), func() { st.stop(endAge) }).Stop()
+	defer time.AfterFunc(st.life(), func() { st.stop(endAge) }).Stop()
 	st.s.readers.Go(st.read)
-	settled := make(chan struct{})
-	go func() { st.settle(); close(settled) }()
-	defer func() { cancel(); <-settled }() // it may have given up
+	var others sync.WaitGroup
+	others.Go(st.settle)
+	others.Go(st.check)
+	defer func() { cancel(); others.Wait(); st.giveBack() }() // it may have given up
 	return st.send()
+}
+
+// over says why there is no more work, or no more to read: the server's end, then the caller's deadline, then that he has left.
+func (st *stream) over() *ending {
+	gone := st.out.Context().Err()
+	switch {
+	case st.s.closing.Err() != nil:
+		return endStopping
+	case errors.Is(gone, context.DeadlineExceeded), gone == nil && st.work.Err() != nil: // work ends a little before it
+		return endDeadline
+	}
+	return endGone
+}
+
+// life is how long the stream may go on. It ends before gRPC asks its connection to end, which is a tenth before times.age at the earliest: at the
+// end of the grace that follows gRPC cuts off what is left, replies too. One that begins later is short.
+func (st *stream) life() time.Duration {
+	t := st.s.times
+	life := t.life - t.life/10 + rand.N(t.life/5)
+	if p, ok := peer.FromContext(st.out.Context()); ok {
+		if a, ok := p.Addr.(aged); ok {
+			end := t.age - t.age/5 + rand.N(t.age/10)
+			life = min(life, max(time.Until(a.began.Add(end)), t.old))
+		}
+	}
+	return life
 }
 
 // stop ends the reading, for the first reason that there is.
@@ -177,64 +192,84 @@ func (st *stream) read() {
 		}
 	}()
 	for {
-		n, err := st.in.length()
-		if err == nil {
-			err = st.message(n)
-		}
-		if err != nil {
-			st.stop(endOf(err))
+		if err := st.message(); err != nil {
+			st.stop(st.endOf(err))
 			return
 		}
 	}
 }
 
-// endOf is how a stream ends that cannot be read any more.
-func endOf(err error) *ending {
+// endOf is how a stream ends that cannot be read any more. What is wrong with the caller's bytes gRPC has told him by then.
+func (st *stream) endOf(err error) *ending {
+	said, ok := status.FromError(err)
 	switch {
 	case errors.Is(err, io.EOF):
 		return endClosed
-	case errors.Is(err, errBroken):
-		return endBroken
+	case !ok, said.Code() == codes.Canceled, said.Code() == codes.DeadlineExceeded:
+		return st.over()
+	case said.Code() == codes.ResourceExhausted:
+		return &ending{"too_large", faultOf(st.s.Limits.tooLong())}
 	}
-	return endGone // where it was stopped, that came first
+	return &ending{"broken", faultOf(st.s.unread(err))}
 }
 
-// message reads one message and begins its work.
-func (st *stream) message(n int) error {
-	if err := st.wait(n); err != nil {
+// message reads one message, and begins its work when there is a place for it. What is refused needs none.
+func (st *stream) message() error {
+	if err := st.wait(); err != nil {
 		return err
 	}
-	if err := st.in.enter(st.reading, n); err != nil {
+	raw := &rawMessage{}
+	if err := st.out.RecvMsg(raw); err != nil {
 		return err
 	}
-	defer st.in.leave(n)
-	t, m := &task{start: time.Now()}, &pb.PublishStreamRequest{}
-	var no *refused
-	if err := st.in.body(n, m); errors.As(err, &no) {
-		t.err = no.error
-	} else if err != nil {
+	t := &task{start: time.Now(), size: raw.data.Len()}
+	if err := st.plan(t, raw); err != nil {
 		return err
-	} else {
-		if err := st.s.gate.wait(st.reading, st.sender, n); err != nil {
+	}
+	if t.err == nil {
+		writes := len(t.plan.streams)
+		t.weight = t.size + writeCost*min(writes, st.s.chunks(writes)*notifyChunk)
+		if err := st.s.gate.wait(st.reading, st.sender, t.weight); err != nil {
 			return err
 		}
-		t.size, t.placed = n, true
-		t.call(m)
+		t.placed.Store(true)
 	}
 	if !st.enter(t) {
 		st.leave(t)
 		return context.Canceled
 	}
-	st.s.begin(st.work, st.who.Load(), t)
+	st.s.begin(st.work, t, func() { st.leave(t) })
 	st.entered(t)
+	if t.strange { // many of them cost the caller his time, and us little of ours
+		select {
+		case <-time.After(strangeWait):
+		case <-st.reading.Done():
+		}
+	}
 	return nil
 }
 
-// wait waits until a message of n bytes may be read beside those that have no reply.
-func (st *stream) wait(n int) error {
+// plan decodes a message and checks it as a call is checked. 2 MiB may become ten times that for a moment, so large ones have to wait for each other;
+// nothing waits here for anything else.
+func (st *stream) plan(t *task, raw *rawMessage) error {
+	defer raw.free()
+	if t.size > largeMessage {
+		select {
+		case st.s.decoding <- struct{}{}:
+			defer func() { <-st.s.decoding }()
+		case <-st.reading.Done():
+			return st.reading.Err()
+		}
+	}
+	st.s.plan(st.who.Load(), t, raw)
+	return nil
+}
+
+// wait waits until one more message may be read beside those that have no reply.
+func (st *stream) wait() error {
 	for waited := false; ; waited = true {
 		st.mu.Lock()
-		ok := st.open == 0 || st.open < streamMessages && st.bytes+n <= streamBytes
+		ok := st.open < streamMessages && st.bytes < streamBytes
 		st.mu.Unlock()
 		if ok {
 			return nil
@@ -259,7 +294,7 @@ func (st *stream) enter(t *task) bool {
 	}
 	st.entering = true
 	st.open++
-	t.cost = t.size + resultBytes*t.targets()
+	t.cost = t.size + resultCost*(1+t.targets())
 	st.bytes += t.cost
 	return true
 }
@@ -274,24 +309,43 @@ func (st *stream) entered(t *task) {
 	}
 }
 
-// leave gives back a message's place at work.
+// leave gives back a message's place at work, once.
 func (st *stream) leave(t *task) {
-	if t.placed {
-		st.s.gate.done(st.sender, t.size)
+	if t.placed.CompareAndSwap(true, false) {
+		st.s.gate.done(st.sender, t.weight)
 	}
 }
 
-// check looks at the credential again: it may have expired, or have got other rights.
+// giveBack gives back the places of replies that nobody was sent.
+func (st *stream) giveBack() {
+	st.mu.Lock()
+	left := st.replies
+	st.mu.Unlock()
+	for _, a := range left {
+		st.leave(a.task)
+	}
+}
+
+// check looks at the credential again and again, whatever else the stream waits for: it may have expired, or have got other rights.
 func (st *stream) check() {
-	p, err := st.s.authenticate(st.credentials)
-	if err == nil && p.Tenant+"/"+p.Name != st.sender {
-		err = notify.ErrUnauthorized
+	every := time.NewTicker(st.s.times.check)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-st.reading.Done():
+			return
+		}
+		p, err := st.s.authenticate(st.credentials)
+		if err == nil && p.Tenant+"/"+p.Name != st.sender {
+			err = notify.ErrUnauthorized
+		}
+		if err == nil {
+			st.who.Store(p)
+			continue
+		}
+		f := faultOf(err)
+		st.s.logFault(streamMethod, f)
+		st.stop(&ending{"credential", f})
 	}
-	if err == nil {
-		st.who.Store(p)
-		return
-	}
-	f := faultOf(err)
-	st.s.logFault(streamMethod, f)
-	st.stop(&ending{"credential", f})
 }

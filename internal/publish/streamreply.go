@@ -2,10 +2,16 @@ package publish
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"allim/internal/store"
@@ -26,8 +32,10 @@ type task struct {
 	publish *pb.PublishRequest // or
 	notify  *pb.NotifyRequest  // or err
 	size    int                // bytes of its request
-	placed  bool               // it has a place at work
+	weight  int                // that it counts for in the gate
+	placed  atomic.Bool        // it has a place there
 	cost    int                // see streamBytes
+	strange bool               // it is none of the messages that this version knows
 
 	plan    plan
 	pending *store.Pending // nil: it is decided
@@ -39,8 +47,29 @@ type task struct {
 // An answer is a reply that waits to be sent.
 type answer struct {
 	reply *pb.StreamReply
-	cost  int // of its message
+	task  *task
+	size  int // bytes of the reply
 }
+
+// A rawMessage is a message as it came: gRPC ends a stream, with all replies on their way, where it cannot decode one.
+type rawMessage struct{ data mem.BufferSlice }
+
+func (m *rawMessage) free() { m.data.Free() }
+
+// raw is a codec that hands over a rawMessage as it is.
+type raw struct{ encoding.CodecV2 }
+
+func (c raw) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, ok := v.(*rawMessage); ok {
+		data.Ref()
+		m.data = data
+		return nil
+	}
+	return c.CodecV2.Unmarshal(data, v)
+}
+
+// errLater is a message that a later version of Allim knows.
+var errLater = &fault{cause: errors.New("unknown kind of message"), code: codes.Unimplemented, reason: "UNIMPLEMENTED", message: "this publisher does not know this kind of message"}
 
 // call takes what a message asks for.
 func (t *task) call(m *pb.PublishStreamRequest) {
@@ -49,7 +78,9 @@ func (t *task) call(m *pb.PublishStreamRequest) {
 		t.publish = m.GetPublish()
 	case m.GetNotify() != nil:
 		t.notify = m.GetNotify()
-	default: // of a later version, perhaps
+	case len(m.ProtoReflect().GetUnknown()) > 0:
+		t.err, t.strange = errLater, true
+	default:
 		t.err = &notify.FieldError{Field: "call", Want: "publish or notify"}
 	}
 }
@@ -63,17 +94,19 @@ func (t *task) id() string {
 
 func (t *task) targets() int { return len(t.publish.GetTopics()) + len(t.notify.GetTo().GetUsers()) }
 
-// begin checks a message as a call is checked, and gives it its place in the order of each of its streams. A panic is answered like an error.
-func (s *Server) begin(ctx context.Context, p *auth.Principal, t *task) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(streamMethod, p)
-			t.err = errPanic
-		}
-	}()
+// plan decodes a message and checks it as a call is checked. A panic is answered like an error.
+func (s *Server) plan(p *auth.Principal, t *task, from *rawMessage) {
+	defer s.caught(t)
+	m, text := &pb.PublishStreamRequest{}, from.data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer text.Free() // Unmarshal copies
+	if err := proto.Unmarshal(text.ReadOnlyData(), m); err != nil {
+		t.strange = true
+		t.err = &fault{cause: fmt.Errorf("read message: %w", err), code: codes.InvalidArgument, reason: unreadable, message: "the message is no PublishStreamRequest"}
+		return
+	}
+	t.call(m)
 	switch {
 	case t.err != nil:
-		return
 	case t.id() == "":
 		t.err = notify.InField("id", notify.CheckID(""))
 	case t.publish != nil:
@@ -81,6 +114,11 @@ func (s *Server) begin(ctx context.Context, p *auth.Principal, t *task) {
 	default:
 		t.plan, t.err = s.planNotify(p, t.notify)
 	}
+}
+
+// begin gives a message its place in the order of each of its streams. then is called when it is decided, unless it is when begin returns.
+func (s *Server) begin(ctx context.Context, t *task, then func()) {
+	defer s.caught(t)
 	if t.err != nil {
 		return
 	}
@@ -90,7 +128,14 @@ func (s *Server) begin(ctx context.Context, p *auth.Principal, t *task) {
 		t.results = s.writeUsers(ctx, *w)
 		return
 	}
-	t.pending = s.Store.Begin(ctx, w.streams, w.message, w.level, nil)
+	t.pending = s.Store.Begin(ctx, w.streams, w.message, w.level, then)
+}
+
+func (s *Server) caught(t *task) {
+	if p := recover(); p != nil {
+		s.panicked(streamMethod, p)
+		t.err = errPanic
+	}
 }
 
 // settle makes the replies, in order. When it must wait it has those sent that are ready.
@@ -118,14 +163,16 @@ func (st *stream) settle() {
 			default:
 				poke(st.ready)
 			}
-			t.results = t.pending.Results()
 		}
-		if t.cancel != nil {
-			t.cancel()
+		a := st.s.answer(t)
+		if a.size <= batchBytes { // a larger reply is more than the stream may have: its message keeps its place until it is sent
+			st.leave(t)
 		}
-		st.leave(t)
-		a := answer{st.s.answer(t), t.cost}
+		t.publish, t.notify, t.plan, t.pending, t.results = nil, nil, plan{}, nil, nil // it may wait long for its caller
+		cost := a.size + resultCost*(1+len(a.reply.Results)+len(a.reply.Notified)+len(a.reply.Violations))
 		st.mu.Lock()
+		st.bytes += cost - t.cost
+		t.cost = cost
 		st.replies = append(st.replies, a) // no more than streamMessages
 		full := len(st.replies) >= batchReplies
 		st.mu.Unlock()
@@ -142,36 +189,44 @@ func poke(c chan struct{}) {
 	}
 }
 
-// answer makes the reply to a message that is decided. A message counts as a call.
-func (s *Server) answer(t *task) (reply *pb.StreamReply) {
+// answer waits until a message is decided and makes its reply. A message counts as a call.
+func (s *Server) answer(t *task) (a answer) {
+	a.task = t
 	var f *fault
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(streamMethod, p)
 			f = faultOf(errPanic)
-			reply = replyOf(t, f)
+			a.reply = replyOf(t, f)
 		}
+		a.size = proto.Size(a.reply)
 		s.Metrics.called(streamMethod, f, time.Since(t.start))
 	}()
+	if t.pending != nil {
+		t.results = t.pending.Results()
+	}
+	if t.cancel != nil {
+		t.cancel()
+	}
 	err := t.err
-	reply = replyOf(t, nil)
+	a.reply = replyOf(t, nil)
 	switch {
 	case err != nil:
 	case t.publish != nil:
 		var r *pb.PublishResponse
 		r, err = s.published(t.publish, t.plan, t.results)
-		reply.Results = r.GetResults()
+		a.reply.Results = r.GetResults()
 	default:
 		var r *pb.NotifyResponse
 		r, err = s.notified(t.notify, t.plan, t.results)
-		reply.Notified = r.GetResults()
+		a.reply.Notified = r.GetResults()
 	}
 	if err != nil {
 		f = faultOf(err)
 		s.logFault(streamMethod, f)
-		reply = replyOf(t, f)
+		a.reply = replyOf(t, f)
 	}
-	return reply
+	return a
 }
 
 // replyOf makes the reply to a message that failed, or succeeded where f is nil: then without its results.
@@ -200,68 +255,72 @@ func replyOf(t *task, f *fault) *pb.StreamReply {
 // send sends replies until the stream has ended and all are sent, and returns why it ended. It holds what it sends until gRPC has room for it: a caller
 // who does not read is not read either, after a while.
 func (st *stream) send() *ending {
-	check := time.NewTicker(st.s.times.check)
-	defer check.Stop()
 	slow := time.AfterFunc(st.s.times.send, st.giveUp)
 	defer slow.Stop()
 	for {
 		slow.Stop()
-		select {
-		case <-check.C:
-			st.check()
-		default:
-		}
-		batch, cost, end := st.take()
-		switch {
-		case end != nil:
+		batch, end := st.take()
+		if end != nil {
 			return end
-		case len(batch) == 0:
-			select {
-			case <-st.ready:
-			case <-check.C:
-				st.check()
-			}
+		}
+		if len(batch) == 0 {
+			<-st.ready
 			continue
 		}
-		slow.Reset(st.s.times.send)
-		if err := st.out.Send(&pb.PublishStreamResponse{Replies: batch}); err != nil {
-			if !slow.Stop() {
-				return endSending
-			}
-			return endGone
+		replies := make([]*pb.StreamReply, len(batch))
+		for i, a := range batch {
+			replies[i] = a.reply
 		}
-		st.sent(len(batch), cost)
+		slow.Reset(st.s.times.send)
+		err := st.out.Send(&pb.PublishStreamResponse{Replies: replies})
+		if err != nil {
+			end = st.over()
+			if !slow.Stop() {
+				end = endSending
+			}
+			st.stop(end)
+		}
+		if end = st.sent(batch, err != nil); end != nil {
+			return end
+		}
 	}
 }
 
 // take takes the replies of one batch. Where none will come any more it says why the stream ended.
-func (st *stream) take() (batch []*pb.StreamReply, cost int, end *ending) {
+func (st *stream) take() (batch []answer, end *ending) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	size := 0
-	for len(batch) < len(st.replies) && len(batch) < batchReplies {
-		a := st.replies[len(batch)]
-		if size += proto.Size(a.reply); size > batchBytes && len(batch) > 0 {
+	n, size := 0, 0
+	for n < len(st.replies) && n < batchReplies {
+		if size += st.replies[n].size; size > batchBytes && n > 0 {
 			break
 		}
-		batch = append(batch, a.reply)
-		cost += a.cost
+		n++
 	}
-	if len(batch) == 0 && st.settled {
-		return nil, 0, st.ending
+	if n == 0 && st.settled {
+		return nil, st.ending
 	}
-	clear(st.replies[:len(batch)])
-	if st.replies = st.replies[len(batch):]; len(st.replies) == 0 {
+	batch = st.replies[:n:n]
+	if st.replies = st.replies[n:]; len(st.replies) == 0 {
 		st.replies = nil
 	}
-	return batch, cost, nil
+	return batch, nil
 }
 
-// sent makes room for as many messages as were answered.
-func (st *stream) sent(n, cost int) {
+// sent makes room for as many messages as were answered. Where they could not be, it says why the stream ended.
+func (st *stream) sent(batch []answer, failed bool) (end *ending) {
 	st.mu.Lock()
-	st.open -= n
-	st.bytes -= cost
+	st.open -= len(batch)
+	for _, a := range batch {
+		st.bytes -= a.task.cost
+	}
+	if failed {
+		end = st.ending
+	}
 	st.mu.Unlock()
+	for _, a := range batch {
+		st.leave(a.task)
+	}
 	poke(st.room)
+	return end
 }
