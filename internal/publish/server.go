@@ -152,10 +152,11 @@ func New(o Options) (*Server, error) {
 // ServerOptions are the limits and the gate that a grpc.Server needs: its own defaults have no bound for streams, headers and
 // the life of a connection (pitfalls, F40).
 //
-// What callers can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, Limits.Request
-// each, and as much again for a moment when one is decoded), 32 MiB of those of anybody, 68 MiB of calls that wait to be read (a
-// window each), 64 MiB of requests at work (InFlightBytes), 640 KiB of each stream (two windows, and streamBytes of replies that
-// nobody reads), and of each connection gRPC's two buffers of 32 KiB and headers. A stranger gets an answer to the headers: nothing of a request without a valid credential is read.
+// What callers can make a Server hold, with the defaults and both ports: 64 MiB of requests being read (Receiving, Limits.Request
+// each, and as much again for a moment when one is decoded), 16 MiB of those of anybody, 68 MiB of calls that wait to be read (a
+// window each), 64 MiB of requests at work (InFlightBytes), and of each stream a message that is being read or waits for its place (Limits.Request,
+// 256 MiB in all) and 640 KiB (two windows, and streamBytes that have no reply, or one that nobody reads). Of each connection gRPC's two buffers of
+// 32 KiB and headers. A stranger gets an answer to the headers: nothing of a request without a valid credential is read.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	secure := insecure.NewCredentials()
 	if s.TLS != nil {

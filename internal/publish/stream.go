@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -117,7 +118,9 @@ func (s *Server) newStream(out grpc.BidiStreamingServer[pb.PublishStreamRequest,
 	st.who.Store(p)
 	st.sender = p.Tenant + "/" + p.Name
 	if !s.streams.enter(st.sender) {
-		return nil, &limited{busy(nil), "streams"}
+		f := faultOf(&limited{busy(nil), "streams"})
+		f.message = fmt.Sprintf("too many streams are open: expected at most %d, of one caller as many as are free; again after a pause, or on another publisher", st.s.Streams)
+		return nil, f
 	}
 	return st, nil
 }

@@ -255,7 +255,7 @@ func replyOf(t *task, f *fault) *pb.StreamReply {
 // send sends replies until the stream has ended and all are sent, and returns why it ended. It holds what it sends until gRPC has room for it: a caller
 // who does not read is not read either, after a while.
 func (st *stream) send() *ending {
-	slow := time.AfterFunc(st.s.times.send, st.giveUp)
+	slow := time.AfterFunc(st.s.times.send, func() { st.stop(endSending); st.giveUp() })
 	defer slow.Stop()
 	for {
 		slow.Stop()
@@ -274,11 +274,7 @@ func (st *stream) send() *ending {
 		slow.Reset(st.s.times.send)
 		err := st.out.Send(&pb.PublishStreamResponse{Replies: replies})
 		if err != nil {
-			end = st.over()
-			if !slow.Stop() {
-				end = endSending
-			}
-			st.stop(end)
+			st.stop(st.over())
 		}
 		if end = st.sent(batch, err != nil); end != nil {
 			return end

@@ -1,0 +1,183 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/genproto/googleapis/rpc/code"
+
+	"allim/internal/testkit"
+	"allim/pkg/auth"
+	pb "allim/proto/allim/v1"
+)
+
+func TestAMessageThatIsWrittenHoldsNoPlaceForOneBeforeIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(o *Options) { o.Deadline = time.Minute })
+	f := b.flow(b.asWithin("all", 30*time.Second))
+	head := event("h", "a")
+	head.GetPublish().Level = pb.PublishRequest_REPLICATED // there is no replica: its reply comes late
+	sent, _ := events(0, 50, "b")
+	f.send(head)
+	f.send(sent...)
+	testkit.Eventually(t, 10*time.Second, func() bool { return len(b.ids("b")) == 50 }, "be written")
+	testkit.Eventually(t, 10*time.Second, func() bool { calls, _ := b.srv.gate.counts(); return calls <= 1 }, "hold no place")
+	f.want(code.Code_UNAVAILABLE, "h")
+}
+
+func TestStreamsLeaveRoomForOtherCalls(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	f := b.flow(b.asWithin("all", 30*time.Second))
+	f.send(event("w", "w"))
+	f.want(code.Code_OK, "w")
+	b.redis.Pause()
+	go func() {
+		for i := range 1000 {
+			if f.out.Send(item(fmt.Sprint("n", i), names(128, fmt.Sprintf("u%d-%%d", i))...)) != nil {
+				return
+			}
+		}
+	}()
+	g := b.flow(b.asWithin("acme", 30*time.Second))
+	go func() {
+		for i := range 1000 {
+			if g.out.Send(item(fmt.Sprint("n", i), names(128, fmt.Sprintf("u%d-%%d", i))...)) != nil {
+				return
+			}
+		}
+	}()
+	call := make(chan error, 1)
+	go func() {
+		_, err := b.publisher().Publish(b.asWithin("all", 20*time.Second), &pb.PublishRequest{Id: "call", Topics: []string{"b"}, Data: []byte("1")})
+		call <- err
+	}()
+	testkit.Eventually(t, 10*time.Second, func() bool { _, bytes := b.srv.gate.counts(); return bytes > 2<<20 }, "be at work")
+	if _, bytes := b.srv.gate.counts(); bytes > streamedBytes+1<<20 {
+		t.Errorf("%d bytes are at work", bytes)
+	}
+	b.redis.Resume()
+	if err := testkit.Receive(t, 10*time.Second, call, "the call"); err != nil {
+		t.Errorf("a call beside them: %v", err)
+	}
+}
+
+// settling is a stream that has these tasks, and no caller.
+func settling(b *bench, tasks ...*task) *stream {
+	b.Helper()
+	st := &stream{s: b.srv, sender: "default/all", tasks: make(chan *task, len(tasks)), ready: make(chan struct{}, 1), room: make(chan struct{}, 1), ending: endClosed}
+	for _, q := range tasks {
+		if err := b.srv.gate.wait(b.as("all"), st.sender, q.weight); err != nil {
+			b.Fatal(err)
+		}
+		q.placed.Store(true)
+		st.tasks <- q
+		st.open++
+	}
+	close(st.tasks)
+	return st
+}
+
+func TestALargeReplyKeepsItsPlaceUntilItIsSent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	p, err := b.srv.authenticate([]string{credentials["all"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := func(id string, users int) *task {
+		q := &task{start: time.Now(), size: 1, weight: 1, notify: item(id, names(users, "u%d")...).GetNotify()}
+		if q.plan, q.err = b.srv.planNotify(p, q.notify); q.err != nil {
+			t.Fatal(q.err)
+		}
+		b.srv.begin(b.as("all"), q, func() {})
+		return q
+	}
+	st := settling(b, done("large", 6000), done("small", 1))
+	st.settle()
+	if calls, bytes := b.srv.gate.counts(); calls != 1 || bytes != 1 || st.bytes < 6000*resultCost+6000*10 {
+		t.Errorf("before it is sent: %d calls, %d bytes at work; %d of the stream", calls, bytes, st.bytes)
+	}
+	batch, _ := st.take()
+	if len(batch) != 1 {
+		t.Errorf("%d replies in a batch", len(batch))
+	}
+	st.sent(batch, false)
+	if calls, bytes := b.srv.gate.counts(); calls != 0 || bytes != 0 {
+		t.Errorf("after that: %d calls, %d bytes", calls, bytes)
+	}
+	unsent := settling(b, done("again", 6000))
+	unsent.settle()
+	unsent.giveBack()
+	if calls, bytes := b.srv.gate.counts(); calls != 0 || bytes != 0 {
+		t.Errorf("of one that was never sent: %d calls, %d bytes", calls, bytes)
+	}
+}
+
+func TestAPanicWhileAReplyIsMadeIsAnswered(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	st := settling(b, &task{start: time.Now(), weight: 1, publish: event("p", "a").GetPublish()}, // it has no plan
+		&task{start: time.Now(), weight: 1, err: errLater})
+	st.settle()
+	if len(st.replies) != 2 || st.replies[0].reply.Code != code.Code_INTERNAL || st.replies[0].reply.Id != "p" || st.replies[1].reply.Code != code.Code_UNIMPLEMENTED {
+		t.Errorf("got %v", st.replies)
+	}
+	if calls, _ := b.srv.gate.counts(); calls != 0 {
+		t.Errorf("%d are at work", calls)
+	}
+}
+
+func TestWhyAStreamEndsDoesNotDependOnWhoSeesItFirst(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	b := newBench(t, func(o *Options) { o.InFlight = 4; o.Metrics = NewMetrics(registry) })
+	b.redis.Pause()
+	hold := b.flow(b.asWithin("all", 30*time.Second))
+	hold.send(event("h", "a"))
+	testkit.Eventually(t, 5*time.Second, func() bool { calls, _ := b.srv.gate.counts(); return calls == 1 }, "be at work")
+	const n = 30
+	for range n {
+		b.flow(b.asWithin("all", time.Second)).send(event("m", "a")) // it waits at the gate until its time is over
+	}
+	ended := func(reason string) float64 {
+		return metric(t, registry, "allim_publisher_streams_ended_total", reason)
+	}
+	testkit.Eventually(t, 10*time.Second, func() bool { return ended("deadline")+ended("gone") == n }, "end")
+	if got := ended("gone"); got != 0 {
+		t.Errorf("%v of %d have gone", got, n)
+	}
+	b.redis.Resume()
+	hold.want(code.Code_OK, "h")
+}
+
+func TestACredentialIsLookedAtAlsoWhileNobodyReads(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	right, err := auth.ParseRight("publish:*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := &changing{}
+	who.Store(&auth.Principal{Name: "shop", Tenant: "default", Allow: []auth.Right{right}})
+	b := newBench(t, func(o *Options) {
+		o.Services, o.Metrics, o.times.check, o.times.send = who, NewMetrics(registry), 20*time.Millisecond, 2*time.Second
+	})
+	ctx, cancel := context.WithCancel(b.asWithin("all", 30*time.Second))
+	defer cancel()
+	f := b.flow(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; f.out.Send(event(fmt.Sprint("m", i), "a", "a", "a", "a", "a", "a", "a", "a", "a", "a")) == nil; i++ {
+		}
+	}()
+	testkit.Eventually(t, 20*time.Second, func() bool { return metric(t, registry, "allim_publisher_stream_waits_total", "answers") >= 1 }, "stand still")
+	who.Store(nil)
+	testkit.Eventually(t, 10*time.Second, func() bool { return metric(t, registry, "allim_publisher_streams_ended_total", "credential") == 1 }, "end for it")
+	cancel()
+	testkit.Closed(t, 5*time.Second, stopped, "the sender")
+}
