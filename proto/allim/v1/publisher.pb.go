@@ -28,7 +28,8 @@ type PublishRequest_Mode int32
 const (
 	// EVENT: in order, without a hole and a repeat, kept in the topic's history.
 	PublishRequest_EVENT PublishRequest_Mode = 0
-	// EPHEMERAL: at most once, to who is connected; not stored.
+	// EPHEMERAL: at most once, to who is connected; not stored. In order among themselves; between them and events there is no order but
+	// that of replies. One that cannot leave within a second is dropped: UNAVAILABLE, reason NOT_SENT.
 	PublishRequest_EPHEMERAL PublishRequest_Mode = 1
 )
 
@@ -716,7 +717,7 @@ func (x *NotifyResult) GetMuted() bool {
 	return false
 }
 
-// PublishStreamRequest is one message. Its id is required.
+// PublishStreamRequest is one message. Its id is required. One of a kind that the publisher does not know is answered with UNIMPLEMENTED.
 type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is to be done, as by the unary call of that name.
