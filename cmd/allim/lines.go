@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -194,6 +193,9 @@ func (l *lines) send(out allimv1.Publisher_PublishStreamClient) {
 	}
 }
 
+// good tells whether a reply or a result is OK.
+func good[C ~int32](r interface{ GetCode() C }) bool { return r.GetCode() == C(codes.OK) }
+
 // badLocked prints those at the front that are no messages.
 func (l *lines) badLocked() {
 	for len(l.left) > 0 && l.left[0].bad != nil {
@@ -213,15 +215,15 @@ func (l *lines) answered(r *allimv1.StreamReply) {
 		return // no publisher answers more than it was sent
 	}
 	said := r.GetCode().String()
-	if r.GetCode() != code.Code_OK {
+	if !good(r) {
 		said += ": " + r.GetMessage()
 		l.failed++
 	}
-	if all := r.GetResults(); len(all) == 1 && all[0].GetCode() == code.Code_OK {
+	if all := r.GetResults(); len(all) == 1 && good(all[0]) {
 		said += fmt.Sprintf(", position %s, %d receivers%s", or(all[0].GetPos(), "none"), all[0].GetReceivers(), again(all[0].GetDuplicate()))
 	}
 	for _, one := range r.GetNotified() {
-		if one.GetCode() != code.Code_OK && r.GetCode() == code.Code_OK {
+		if !good(one) && good(r) {
 			said += fmt.Sprintf(", %s: %s", one.GetUser(), one.GetCode())
 			l.failed++
 		}

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -47,9 +46,9 @@ func (p *tired) PublishStream(out allimv1.Publisher_PublishStreamServer) error {
 		switch {
 		case m.GetNotify() != nil:
 			id = m.GetNotify().GetId()
-			r.Notified = []*allimv1.NotifyResult{{User: "ann"}, {User: "bob", Code: code.Code_UNAVAILABLE}}
+			r.Notified = []*allimv1.NotifyResult{{User: "ann"}, {User: "bob", Code: 14}}
 		case id == "bad":
-			r.Code, r.Message = code.Code_INVALID_ARGUMENT, proto.String("topics: expected 1 to 100")
+			r.Code, r.Message = 3, proto.String("topics: expected 1 to 100")
 		default:
 			r.Results = []*allimv1.PublishResult{{Topic: m.GetPublish().GetTopics()[0], Pos: "e." + string(m.GetPublish().GetData()), Receivers: 2}}
 		}
