@@ -118,15 +118,11 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 
 // writeUsers does a plan for many users.
 func (s *Server) writeUsers(ctx context.Context, what plan) []store.Result {
-	return notifyAll(ctx, s.Store.Write, what.streams, what.message, what.level, s.chunks(len(what.streams)))
-}
-
-// chunks is how many of n users' are written at once, at the most.
-func (s *Server) chunks(n int) int {
-	if s.Store.Divided() { // and gives each part its share
-		return n
+	chunks := chunksAtOnce
+	if s.Store.Divided() { // and gives each part its share: those of one that is away hold up none of the others'
+		chunks = len(what.streams)
 	}
-	return chunksAtOnce
+	return notifyAll(ctx, s.Store.Write, what.streams, what.message, what.level, chunks)
 }
 
 func (s *Server) planNotify(p *auth.Principal, r *pb.NotifyRequest) (what plan, err error) {

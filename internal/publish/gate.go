@@ -79,9 +79,10 @@ func (g *gate) leave(size int) {
 	g.nextLocked()
 }
 
-// wait takes a place for a message of a stream when there is one, unless ctx ends first. One that is larger than all that streams may have goes alone.
+// wait takes a place for a message of a stream when there is one, unless ctx ends first. None counts for more than half of what streams may have: it
+// would have to wait for all others, and they for it.
 func (g *gate) wait(ctx context.Context, sender string, size int) error {
-	size = min(size, g.room.most)
+	size = min(size, g.room.most/2)
 	g.mu.Lock()
 	if len(g.lines) == 0 && g.takeLocked(sender, size) {
 		g.mu.Unlock()
@@ -137,7 +138,7 @@ func (g *gate) takeLocked(sender string, size int) bool {
 func (g *gate) done(sender string, size int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.doneLocked(sender, min(size, g.room.most))
+	g.doneLocked(sender, min(size, g.room.most/2))
 }
 
 func (g *gate) doneLocked(sender string, size int) {

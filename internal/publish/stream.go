@@ -230,8 +230,7 @@ func (st *stream) message() error {
 		return err
 	}
 	if t.err == nil {
-		writes := len(t.plan.streams)
-		t.weight = t.size + writeCost*min(writes, st.s.chunks(writes)*notifyChunk)
+		t.weight = t.size + writeCost*min(len(t.plan.streams), chunksAtOnce*notifyChunk)
 		if err := st.s.gate.wait(st.reading, st.sender, t.weight); err != nil {
 			return err
 		}
