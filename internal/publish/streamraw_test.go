@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -148,5 +149,25 @@ func TestWhatCannotBeUnderstoodCostsItsSenderTime(t *testing.T) {
 	}
 	if took := time.Since(start); took < (n-1)*strangeWait {
 		t.Errorf("%d of them were answered in %v", n, took)
+	}
+}
+
+func TestOfARefusedMessageOnlyItsIDIsKept(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	p, err := b.srv.authenticate([]string{credentials["orders"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*pb.PublishStreamRequest{event("a", make([]string, 1000)...), item("a", names(1000, "u%d")...)} {
+		bytes, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &task{}
+		b.srv.plan(p, q, &rawMessage{mem.BufferSlice{mem.SliceBuffer(bytes)}})
+		if q.err == nil || q.id() != "a" || q.targets() != 0 || len(q.publish.GetData())+len(q.notify.GetData()) != 0 {
+			t.Errorf("got %v of %d topics or users, %v", q.id(), q.targets(), q.err)
+		}
 	}
 }

@@ -94,8 +94,14 @@ func (t *task) id() string {
 
 func (t *task) targets() int { return len(t.publish.GetTopics()) + len(t.notify.GetTo().GetUsers()) }
 
-// plan decodes a message and checks it as a call is checked. A panic is answered like an error.
+// plan decodes a message and checks it as a call is checked. Of one that is refused, perhaps long before its reply is due, only the id is kept. A
+// panic is answered like an error.
 func (s *Server) plan(p *auth.Principal, t *task, from *rawMessage) {
+	defer func() {
+		if t.err != nil {
+			t.publish, t.notify = &pb.PublishRequest{Id: t.id()}, nil
+		}
+	}()
 	defer s.caught(t)
 	m, text := &pb.PublishStreamRequest{}, from.data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer text.Free() // Unmarshal copies
