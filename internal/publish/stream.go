@@ -140,7 +140,7 @@ func (st *stream) run() *ending {
 	var others sync.WaitGroup
 	others.Go(st.settle)
 	others.Go(st.check)
-	defer func() { cancel(); others.Wait(); st.giveBack() }() // it may have given up
+	defer func() { cancel(); others.Wait() }() // it may have given up
 	return st.send()
 }
 
@@ -315,16 +315,6 @@ func (st *stream) entered(t *task) {
 func (st *stream) leave(t *task) {
 	if t.placed.CompareAndSwap(true, false) {
 		st.s.gate.done(st.sender, t.weight)
-	}
-}
-
-// giveBack gives back the places of replies that nobody was sent.
-func (st *stream) giveBack() {
-	st.mu.Lock()
-	left := st.replies
-	st.mu.Unlock()
-	for _, a := range left {
-		st.leave(a.task)
 	}
 }
 

@@ -87,7 +87,7 @@ func settling(b *bench, tasks ...*task) *stream {
 	return st
 }
 
-func TestALargeReplyKeepsItsPlaceUntilItIsSent(t *testing.T) {
+func TestALargeAudienceGivesItsPlaceBackWhenItIsWritten(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	p, err := b.srv.authenticate([]string{credentials["all"]})
@@ -99,27 +99,26 @@ func TestALargeReplyKeepsItsPlaceUntilItIsSent(t *testing.T) {
 		if q.plan, q.err = b.srv.planNotify(p, q.notify); q.err != nil {
 			t.Fatal(q.err)
 		}
-		b.srv.begin(b.as("all"), q, func() {})
+		written := 0
+		b.srv.begin(b.as("all"), q, func() { written++ })
+		if users > notifyChunk && written != 1 {
+			t.Errorf("%d users are written, and it was said %d times", users, written)
+		}
 		return q
 	}
 	st := settling(b, done("large", 6000), done("small", 1))
 	st.settle()
-	if calls, bytes := b.srv.gate.counts(); calls != 1 || bytes != 1 || st.bytes < 6000*resultCost+6000*10 {
-		t.Errorf("before it is sent: %d calls, %d bytes at work; %d of the stream", calls, bytes, st.bytes)
+	if calls, bytes := b.srv.gate.counts(); calls != 0 || bytes != 0 || st.bytes < 6000*resultCost+6000*10 {
+		t.Errorf("before a reply is sent: %d calls, %d bytes at work; %d of the stream", calls, bytes, st.bytes)
 	}
-	batch, _ := st.take()
-	if len(batch) != 1 {
-		t.Errorf("%d replies in a batch", len(batch))
+	batch, cost, _ := st.take()
+	if len(batch) != 1 || cost < 6000*resultCost || len(st.replies) != 1 || st.replies[:2][1].reply != nil {
+		t.Errorf("%d replies in a batch, which cost %d; %v are left", len(batch), cost, st.replies[:2])
 	}
-	st.sent(batch, false)
-	if calls, bytes := b.srv.gate.counts(); calls != 0 || bytes != 0 {
-		t.Errorf("after that: %d calls, %d bytes", calls, bytes)
-	}
-	unsent := settling(b, done("again", 6000))
-	unsent.settle()
-	unsent.giveBack()
-	if calls, bytes := b.srv.gate.counts(); calls != 0 || bytes != 0 {
-		t.Errorf("of one that was never sent: %d calls, %d bytes", calls, bytes)
+	all := st.bytes
+	st.sent(len(batch), cost, false)
+	if st.bytes != all-cost || st.open != 1 {
+		t.Errorf("sent: %d of %d bytes, %d open", st.bytes, all, st.open)
 	}
 }
 

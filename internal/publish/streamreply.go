@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,8 +48,8 @@ type task struct {
 // An answer is a reply that waits to be sent.
 type answer struct {
 	reply *pb.StreamReply
-	task  *task
 	size  int // bytes of the reply
+	cost  int // see streamBytes
 }
 
 // A rawMessage is a message as it came: gRPC ends a stream, with all replies on their way, where it cannot decode one.
@@ -122,7 +123,8 @@ func (s *Server) plan(p *auth.Principal, t *task, from *rawMessage) {
 	}
 }
 
-// begin gives a message its place in the order of each of its streams. then is called when it is decided, unless it is when begin returns.
+// begin gives a message its place in the order of each of its streams. then is called once it is decided, perhaps before begin returns, unless it
+// was refused, a panic ended it, or the caller has left: settle knows of those.
 func (s *Server) begin(ctx context.Context, t *task, then func()) {
 	defer s.caught(t)
 	if t.err != nil {
@@ -132,6 +134,7 @@ func (s *Server) begin(ctx context.Context, t *task, then func()) {
 	w := &t.plan
 	if len(w.streams) > notifyChunk { // not all at once; until it is done nothing more is read, which keeps the order
 		t.results = s.writeUsers(ctx, *w)
+		then()
 		return
 	}
 	t.pending = s.Store.Begin(ctx, w.streams, w.message, w.level, then)
@@ -171,14 +174,10 @@ func (st *stream) settle() {
 			}
 		}
 		a := st.s.answer(t)
-		if a.size <= batchBytes { // a larger reply is more than the stream may have: its message keeps its place until it is sent
-			st.leave(t)
-		}
-		t.publish, t.notify, t.plan, t.pending, t.results = nil, nil, plan{}, nil, nil // it may wait long for its caller
-		cost := a.size + resultCost*(1+len(a.reply.Results)+len(a.reply.Notified)+len(a.reply.Violations))
+		st.leave(t) // of one that failed, too
+		a.cost = a.size + resultCost*(1+len(a.reply.Results)+len(a.reply.Notified)+len(a.reply.Violations))
 		st.mu.Lock()
-		st.bytes += cost - t.cost
-		t.cost = cost
+		st.bytes += a.cost - t.cost
 		st.replies = append(st.replies, a) // no more than streamMessages
 		full := len(st.replies) >= batchReplies
 		st.mu.Unlock()
@@ -197,7 +196,6 @@ func poke(c chan struct{}) {
 
 // answer waits until a message is decided and makes its reply. A message counts as a call.
 func (s *Server) answer(t *task) (a answer) {
-	a.task = t
 	var f *fault
 	defer func() {
 		if p := recover(); p != nil {
@@ -265,7 +263,7 @@ func (st *stream) send() *ending {
 	defer slow.Stop()
 	for {
 		slow.Stop()
-		batch, end := st.take()
+		batch, cost, end := st.take()
 		if end != nil {
 			return end
 		}
@@ -273,56 +271,45 @@ func (st *stream) send() *ending {
 			<-st.ready
 			continue
 		}
-		replies := make([]*pb.StreamReply, len(batch))
-		for i, a := range batch {
-			replies[i] = a.reply
-		}
 		slow.Reset(st.s.times.send)
-		err := st.out.Send(&pb.PublishStreamResponse{Replies: replies})
+		err := st.out.Send(&pb.PublishStreamResponse{Replies: batch})
 		if err != nil {
 			st.stop(st.over())
 		}
-		if end = st.sent(batch, err != nil); end != nil {
+		if end = st.sent(len(batch), cost, err != nil); end != nil {
 			return end
 		}
 	}
 }
 
-// take takes the replies of one batch. Where none will come any more it says why the stream ended.
-func (st *stream) take() (batch []answer, end *ending) {
+// take takes the replies of one batch, and what they cost. Where none will come any more it says why the stream ended.
+func (st *stream) take() (batch []*pb.StreamReply, cost int, end *ending) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	n, size := 0, 0
-	for n < len(st.replies) && n < batchReplies {
-		if size += st.replies[n].size; size > batchBytes && n > 0 {
+	size := 0
+	batch = make([]*pb.StreamReply, 0, min(len(st.replies), batchReplies))
+	for _, a := range st.replies {
+		if size += a.size; len(batch) == batchReplies || size > batchBytes && len(batch) > 0 {
 			break
 		}
-		n++
+		batch, cost = append(batch, a.reply), cost+a.cost
 	}
-	if n == 0 && st.settled {
-		return nil, st.ending
+	if len(batch) == 0 && st.settled {
+		return nil, 0, st.ending
 	}
-	batch = st.replies[:n:n]
-	if st.replies = st.replies[n:]; len(st.replies) == 0 {
-		st.replies = nil
-	}
-	return batch, nil
+	st.replies = slices.Delete(st.replies, 0, len(batch)) // and forgets them
+	return batch, cost, nil
 }
 
 // sent makes room for as many messages as were answered. Where they could not be, it says why the stream ended.
-func (st *stream) sent(batch []answer, failed bool) (end *ending) {
+func (st *stream) sent(replies, cost int, failed bool) (end *ending) {
 	st.mu.Lock()
-	st.open -= len(batch)
-	for _, a := range batch {
-		st.bytes -= a.task.cost
-	}
+	st.open -= replies
+	st.bytes -= cost
 	if failed {
 		end = st.ending
 	}
 	st.mu.Unlock()
-	for _, a := range batch {
-		st.leave(a.task)
-	}
 	poke(st.room)
 	return end
 }

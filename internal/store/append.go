@@ -28,7 +28,8 @@ type Pending struct {
 }
 
 // Begin is Write without the wait: when it returns, the message has its place in the order of each of its streams. It does not keep to. then is
-// called once, when all of it is decided, perhaps before Begin returns: it must not wait for anything, nor call the Store. nil: nothing is called.
+// called once, when all of it is decided, perhaps before Begin returns: it must not wait for anything, nor call the Store. nil: nothing is called, as
+// where the caller left before that (see Results).
 func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message, level Level, then func()) *Pending {
 	failed := func(err error) *Pending {
 		if then != nil {
