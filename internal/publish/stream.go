@@ -23,11 +23,12 @@ import (
 
 // Bounds of a stream.
 const (
-	streamMessages = 512       // read and not answered
-	streamBytes    = 512 << 10 // of those: their requests until they are answered, and then their replies. One message may come above it
-	resultCost     = 160       // of a reply and of each of its results, beside their bytes
-	largeMessage   = 64 << 10  // bytes: of larger ones few are decoded at once
-	decodeLarge    = 4         // so many
+	streamMessages = 512         // read and not answered
+	streamBytes    = 512 << 10   // of those: their requests until they are answered, and then their replies. One message may come above it
+	resultCost     = 160         // of a reply and of each of its results, beside their bytes
+	largeMessage   = 64 << 10    // bytes: of larger ones few are decoded at once
+	decodeLarge    = 4           // so many
+	ephemeralWait  = time.Second // for a place: older ones are dropped; the store has a bound of its own
 
 	streamLife  = 10 * time.Minute      // after which a stream ends, give or take a tenth: callers get to new pods
 	streamOld   = 15 * time.Second      // that of a stream on a connection that may be asked to end any moment: less than ageGrace

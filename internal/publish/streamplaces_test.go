@@ -186,3 +186,23 @@ func TestACredentialIsLookedAtAlsoWhileNobodyReads(t *testing.T) {
 	cancel()
 	testkit.Closed(t, 5*time.Second, stopped, "the sender")
 }
+
+func TestAnEphemeralMessageThatWaitedLongForAPlaceIsNotSent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	p, err := b.srv.authenticate([]string{credentials["all"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for read, want := range map[time.Time]string{time.Now(): "", time.Now().Add(-2 * ephemeralWait): "NOT_SENT"} {
+		q := &task{start: read, publish: event("typing", "a").GetPublish()}
+		q.publish.Mode = pb.PublishRequest_EPHEMERAL
+		if q.plan, q.err = b.srv.planPublish(p, q.publish); q.err != nil {
+			t.Fatal(q.err)
+		}
+		b.srv.begin(b.as("all"), q, func() {})
+		if a := b.srv.answer(q); a.reply.GetReason() != want || a.reply.Id != "typing" {
+			t.Errorf("read %v ago: got %v, want %q", time.Since(read), a.reply, want)
+		}
+	}
+}

@@ -130,8 +130,12 @@ func (s *Server) begin(ctx context.Context, t *task, then func()) {
 	if t.err != nil {
 		return
 	}
-	ctx, t.cancel = context.WithTimeout(ctx, s.Deadline)
 	w := &t.plan
+	if w.message.Change == notify.ChangeEphemeral && time.Since(t.start) > ephemeralWait {
+		t.err = store.ErrNotSent
+		return
+	}
+	ctx, t.cancel = context.WithTimeout(ctx, s.Deadline)
 	if len(w.streams) > notifyChunk { // not all at once; until it is done nothing more is read, which keeps the order
 		t.results = s.writeUsers(ctx, *w)
 		then()
