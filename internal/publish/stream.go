@@ -189,17 +189,20 @@ func (st *stream) stop(e *ending) {
 
 // read takes messages until the stream ends. It may still wait for one when the handler has returned, which ends that, too: the server waits for it.
 func (st *stream) read() {
-	defer func() {
-		if p := recover(); p != nil {
-			st.s.panicked(streamMethod, p)
-			st.stop(endPanic)
-		}
-	}()
+	defer st.caught()
 	for {
 		if err := st.message(); err != nil {
 			st.stop(st.endOf(err))
 			return
 		}
+	}
+}
+
+// caught ends the stream for a panic.
+func (st *stream) caught() {
+	if p := recover(); p != nil {
+		st.s.panicked(streamMethod, p)
+		st.stop(endPanic)
 	}
 }
 
@@ -321,6 +324,7 @@ func (st *stream) leave(t *task) {
 
 // check looks at the credential again and again, whatever else the stream waits for: it may have expired, or have got other rights.
 func (st *stream) check() {
+	defer st.caught()
 	every := time.NewTicker(st.s.times.check)
 	defer every.Stop()
 	for {

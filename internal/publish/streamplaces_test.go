@@ -3,11 +3,14 @@ package publish
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
 
 	"allim/internal/testkit"
 	"allim/pkg/auth"
@@ -157,6 +160,30 @@ func TestWhyAStreamEndsDoesNotDependOnWhoSeesItFirst(t *testing.T) {
 	}
 	b.redis.Resume()
 	hold.want(code.Code_OK, "h")
+}
+
+// panicking panics when it is asked again.
+type panicking struct {
+	changing
+	asked atomic.Bool
+}
+
+func (p *panicking) Authenticate(c string) (*auth.Principal, error) {
+	if p.asked.Swap(true) {
+		panic("of a test")
+	}
+	return p.changing.Authenticate(c)
+}
+
+func TestAPanicOfTheCredentialCheckEndsTheStreamAlone(t *testing.T) {
+	t.Parallel()
+	who := &panicking{}
+	who.Store(&auth.Principal{Name: "shop", Tenant: "default"})
+	b := newBench(t, func(o *Options) { o.Services, o.times.check = who, 20*time.Millisecond })
+	_ = b.flow(b.as("all")).wantEnd(codes.Internal)
+	if log := b.log.String(); strings.Count(log, "msg=stream_panicked") != 1 {
+		t.Errorf("logged %s", log)
+	}
 }
 
 func TestACredentialIsLookedAtAlsoWhileNobodyReads(t *testing.T) {
