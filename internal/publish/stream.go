@@ -30,11 +30,10 @@ const (
 	decodeLarge    = 4           // so many
 	ephemeralWait  = time.Second // for a place: older ones are dropped; the store has a bound of its own
 
-	streamLife  = 10 * time.Minute      // after which a stream ends, give or take a tenth: callers get to new pods
-	streamOld   = 15 * time.Second      // that of a stream on a connection that may be asked to end any moment: less than ageGrace
-	streamCheck = 5 * time.Second       // after which its credential is looked at again
-	sendWithin  = time.Minute           // for replies that the caller does not read
-	strangeWait = 10 * time.Millisecond // after a message that cannot be understood
+	streamLife  = 10 * time.Minute // after which a stream ends, give or take a tenth: callers get to new pods
+	streamOld   = 15 * time.Second // that of a stream on a connection that may be asked to end any moment: less than ageGrace
+	streamCheck = 5 * time.Second  // after which its credential is looked at again
+	sendWithin  = time.Minute      // for replies that the caller does not read
 )
 
 const streamMethod = "PublishStream"
@@ -246,12 +245,6 @@ func (st *stream) message() error {
 	}
 	st.s.begin(st.work, t, func() { st.leave(t) })
 	st.entered(t)
-	if t.strange { // many of them cost the caller his time, and us little of ours
-		select {
-		case <-time.After(strangeWait):
-		case <-st.reading.Done():
-		}
-	}
 	return nil
 }
 

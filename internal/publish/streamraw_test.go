@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
@@ -127,29 +126,6 @@ func (b *bench) frame(body io.Reader) codes.Code {
 		b.Fatalf("got %q, %v, %v", said, err, jsonErr)
 	}
 	return c
-}
-
-func TestWhatCannotBeUnderstoodCostsItsSenderTime(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	s := b.garbage(b.as("all"))
-	const n = 30
-	start := time.Now()
-	for range n {
-		if err := s.SendMsg([]byte("\x92\x4b\x02\x0a\x00")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for got := 0; got < n; {
-		r := &pb.PublishStreamResponse{}
-		if err := s.RecvMsg(r); err != nil {
-			t.Fatal(err)
-		}
-		got += len(r.Replies)
-	}
-	if took := time.Since(start); took < (n-1)*strangeWait {
-		t.Errorf("%d of them were answered in %v", n, took)
-	}
 }
 
 func TestOfARefusedMessageOnlyItsIDIsKept(t *testing.T) {

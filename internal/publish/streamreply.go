@@ -36,7 +36,6 @@ type task struct {
 	weight  int                // that it counts for in the gate
 	placed  atomic.Bool        // it has a place there
 	cost    int                // see streamBytes
-	strange bool               // it is none of the messages that this version knows
 
 	plan    plan
 	pending *store.Pending // nil: it is decided
@@ -80,7 +79,7 @@ func (t *task) call(m *pb.PublishStreamRequest) {
 	case m.GetNotify() != nil:
 		t.notify = m.GetNotify()
 	case len(m.ProtoReflect().GetUnknown()) > 0:
-		t.err, t.strange = errLater, true
+		t.err = errLater
 	default:
 		t.err = &notify.FieldError{Field: "call", Want: "publish or notify"}
 	}
@@ -107,7 +106,6 @@ func (s *Server) plan(p *auth.Principal, t *task, from *rawMessage) {
 	m, text := &pb.PublishStreamRequest{}, from.data.MaterializeToBuffer(mem.DefaultBufferPool())
 	defer text.Free() // Unmarshal copies
 	if err := proto.Unmarshal(text.ReadOnlyData(), m); err != nil {
-		t.strange = true
 		t.err = &fault{cause: fmt.Errorf("read message: %w", err), code: codes.InvalidArgument, reason: unreadable, message: "the message is no PublishStreamRequest"}
 		return
 	}
