@@ -170,15 +170,15 @@ func (st *stream) life() time.Duration {
 	return life
 }
 
-// stop ends the reading, for the first reason that there is.
+// stop ends the reading, for the first reason that there is; that replies are lost since nobody reads them is told even after another one.
 func (st *stream) stop(e *ending) {
 	st.mu.Lock()
 	first := st.ending == nil
-	if first {
+	if first || e == endSending {
 		st.ending = e
-		if !st.entering {
-			close(st.tasks)
-		}
+	}
+	if first && !st.entering {
+		close(st.tasks)
 	}
 	st.mu.Unlock()
 	if first {

@@ -109,6 +109,24 @@ func TestWhoNeverReadsHisRepliesIsLetGo(t *testing.T) {
 	testkit.Closed(t, 5*time.Second, stopped, "the sender")
 }
 
+func TestWhoClosesAndNeverReadsHisRepliesIsLetGoForThat(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	b := newBench(t, func(o *Options) { o.Metrics = NewMetrics(registry); o.times.send = 300 * time.Millisecond })
+	f := b.flow(b.asWithin("all", 60*time.Second))
+	f.send(item("n", names(3000, "%0100d")...), item("o", names(10, "u%d")...)) // the first reply fills the window
+	if err := f.out.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	ended := func(reason string) float64 {
+		return metric(t, registry, "allim_publisher_streams_ended_total", reason)
+	}
+	testkit.Eventually(t, 20*time.Second, func() bool { return ended("closed")+ended("sending")+ended("gone") == 1 }, "end")
+	if ended("sending") != 1 {
+		t.Error("it ended for another reason")
+	}
+}
+
 func TestMessagesOfStreamsWaitForAPlaceAndLeaveSomeToCalls(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
