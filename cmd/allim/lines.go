@@ -56,11 +56,12 @@ func (c *publishCommand) lines(ctx context.Context, in io.Reader, out io.Writer)
 	go l.read(ctx, in) // it ends with the input, or with the program
 	client, patience := allimv1.NewPublisherClient(conn), time.Now().Add(c.Timeout)
 	for {
+		began := time.Now()
 		some, err := l.stream(ctx, client)
 		if err == nil {
 			break
 		}
-		if some {
+		if some || time.Since(began) > c.Timeout { // long without a line to send
 			patience = time.Now().Add(c.Timeout)
 		}
 		if status.Code(err) != codes.Unavailable || time.Now().After(patience) {

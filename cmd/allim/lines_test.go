@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -63,19 +64,12 @@ func (p *tired) PublishStream(out allimv1.Publisher_PublishStreamServer) error {
 }
 
 func TestLinesArePublishedOnAStreamAndTheNext(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, g := &tired{}, grpc.NewServer()
-	allimv1.RegisterPublisherServer(g, p)
-	ended := make(chan error, 1)
-	go func() { ended <- g.Serve(l) }()
-	defer func() { g.Stop(); <-ended }()
+	p := &tired{}
+	addr := serve(t, p)
 	run := func(in string) (string, error) {
 		t.Helper()
 		var out strings.Builder
-		c := publishCommand{publisherFlags: publisherFlags{Publisher: l.Addr().String(), Key: "k", Timeout: 5 * time.Second}}
+		c := publishCommand{publisherFlags: publisherFlags{Publisher: addr, Key: "k", Timeout: 5 * time.Second}}
 		err := c.lines(testkit.Context(t, 20*time.Second), strings.NewReader(in), &out)
 		return out.String(), err
 	}
@@ -104,6 +98,63 @@ line 8: `
 	if out, err := run(`{"topics":["a"],"data":5}`); err != nil || !strings.Contains(out, ": OK, position e.5") {
 		t.Errorf("an id of its own: got %q, %v", out, err)
 	}
+}
+
+// An aged publisher ends its first stream after a while, without a reply.
+type aged struct {
+	allimv1.UnimplementedPublisherServer
+	life  time.Duration
+	first sync.Once
+	ended chan struct{} // closed when that is over
+}
+
+func (p *aged) PublishStream(out allimv1.Publisher_PublishStreamServer) (err error) {
+	p.first.Do(func() {
+		<-time.After(p.life)
+		close(p.ended)
+		err = status.Error(codes.Unavailable, "this stream ends (age)")
+	})
+	for err == nil {
+		m, end := out.Recv()
+		if end != nil {
+			return nil
+		}
+		err = out.Send(&allimv1.PublishStreamResponse{Replies: []*allimv1.StreamReply{{Id: m.GetPublish().GetId()}}})
+	}
+	return err
+}
+
+// A patient input has nothing to say before that.
+type patient struct {
+	io.Reader
+	ended chan struct{}
+}
+
+func (p patient) Read(b []byte) (int, error) { <-p.ended; return p.Reader.Read(b) }
+
+func TestAnInputMayBeIdleForLongerThanItsStreamsLive(t *testing.T) {
+	p := &aged{life: 400 * time.Millisecond, ended: make(chan struct{})}
+	var out strings.Builder
+	c := publishCommand{publisherFlags: publisherFlags{Publisher: serve(t, p), Key: "k", Timeout: 200 * time.Millisecond}}
+	err := c.lines(testkit.Context(t, 20*time.Second), patient{strings.NewReader(`{"id":"m1","topics":["a"],"data":1}`), p.ended}, &out)
+	if err != nil || out.String() != "m1: OK\n" {
+		t.Errorf("got %v, %q", err, out.String())
+	}
+}
+
+// serve is the address of a publisher that serves until the test ends.
+func serve(t *testing.T, p allimv1.PublisherServer) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	allimv1.RegisterPublisherServer(g, p)
+	ended := make(chan error, 1)
+	go func() { ended <- g.Serve(l) }()
+	t.Cleanup(func() { g.Stop(); <-ended })
+	return l.Addr().String()
 }
 
 func TestAStreamTakesNoFlagsOfAMessage(t *testing.T) {
