@@ -20,7 +20,7 @@ import (
 
 const (
 	linesUnanswered = 512     // as many as a publisher reads
-	lineMost        = 2 << 20 // bytes
+	lineMost        = 4 << 20 // bytes
 	againPause      = 200 * time.Millisecond
 )
 

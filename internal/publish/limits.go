@@ -12,7 +12,7 @@ import (
 const (
 	DefaultData         = 64 << 10
 	DefaultNotification = 16 << 10
-	DefaultRequest      = 2 << 20
+	DefaultRequest      = 4 << 20
 	DefaultTopics       = 100
 	DefaultUsers        = 10_000
 	DefaultMarkIDs      = 500 // and the most: the store takes no more at once

@@ -131,16 +131,16 @@ func TestTooLargeSaysSo(t *testing.T) {
 	if got := detail[*errdetails.ErrorInfo](err).GetReason(); got != "TOO_LARGE" || status.Code(err) != codes.InvalidArgument {
 		t.Errorf("got %v, reason %q", err, got)
 	}
-	users := names(10_000, strings.Repeat("u", 176)+"%04d") // of each the longest name: within the 2 MiB
+	users := names(10_000, strings.Repeat("u", 176)+"%04d") // of each the longest name: within the 4 MiB
 	if _, err := b.publisher().Notify(b.as("all"), &pb.NotifyRequest{Id: "n", To: &pb.Audience{Users: users}, Data: []byte("1")}); err != nil {
 		t.Errorf("10,000 users with the longest names: %v", err)
 	}
 	large := strings.Repeat("x", DefaultRequest)
 	if _, err = b.publisher().Publish(b.as("all"), &pb.PublishRequest{Event: large}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("gRPC over 2 MiB: got %v", err)
+		t.Errorf("gRPC over 4 MiB: got %v", err)
 	}
 	code, _, body := b.post("/v1/publish", "all", `{"event":"`+large+`"}`)
 	if code != http.StatusRequestEntityTooLarge || !strings.Contains(body, `"code":"RESOURCE_EXHAUSTED","reason":"TOO_LARGE"`) {
-		t.Errorf("HTTP over 2 MiB: got %d %.300s", code, body)
+		t.Errorf("HTTP over 4 MiB: got %d %.300s", code, body)
 	}
 }

@@ -39,7 +39,7 @@ const (
 	DefaultDeadline      = 10 * time.Second
 	DefaultReceiving     = 32   // requests being read at once
 	DefaultConnections   = 1024 // open at once, on each port
-	DefaultStreams       = 128  // of PublishStream, open at once
+	DefaultStreams       = 64   // of PublishStream, open at once
 
 	maxWaiting  = 1024     // calls that wait until their request is read
 	openReading = 8        // requests being read of those who need no credential
@@ -152,11 +152,13 @@ func New(o Options) (*Server, error) {
 // ServerOptions are the limits and the gate that a grpc.Server needs: its own defaults have no bound for streams, headers and
 // the life of a connection (pitfalls, F40).
 //
-// What callers can make a Server hold, with the defaults and both ports: 64 MiB of requests being read (Receiving, Limits.Request
-// each, and as much again for a moment when one is decoded), 16 MiB of those of anybody, 68 MiB of calls that wait to be read (a
-// window each), 64 MiB of requests at work (InFlightBytes), and of each stream a message that is being read or waits for its place (Limits.Request,
-// 256 MiB in all) and 640 KiB (two windows, and streamBytes that have no reply, or one that nobody reads). Of each connection gRPC's two buffers of
-// 32 KiB and headers. A stranger gets an answer to the headers: nothing of a request without a valid credential is read.
+// What callers with a credential can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, Limits.Request
+// each, and as much again for a moment when one is decoded), 68 MiB of calls that wait to be read (a window each), 64 MiB of requests at work
+// (InFlightBytes), and of each stream a message that is being read (Limits.Request, 256 MiB in all) or waits for its place (4.6 MiB decoded, of
+// 10,000 users with the longest names), and 640 KiB (two windows, and streamBytes that have no reply), or two replies to such notifications that
+// nobody reads (9 MiB, 0.6 GiB in all). A request in frames of one byte takes 14 times its bytes in gRPC. Of each connection there are gRPC's two
+// buffers of 32 KiB and headers. A stranger holds 32 MiB at the most (openReading), and elsewhere gets an answer to the headers: nothing of a request
+// without a valid credential is read.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	secure := insecure.NewCredentials()
 	if s.TLS != nil {

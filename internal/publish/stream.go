@@ -170,11 +170,11 @@ func (st *stream) life() time.Duration {
 	return life
 }
 
-// stop ends the reading, for the first reason that there is; that replies are lost since nobody reads them is told even after another one.
+// stop ends the reading, for the first reason that there is. Where its caller closed it, and then does not read the replies, it has not ended well.
 func (st *stream) stop(e *ending) {
 	st.mu.Lock()
 	first := st.ending == nil
-	if first || e == endSending {
+	if first || st.ending == endClosed && e == endSending {
 		st.ending = e
 	}
 	if first && !st.entering {
@@ -248,7 +248,7 @@ func (st *stream) message() error {
 	return nil
 }
 
-// plan decodes a message and checks it as a call is checked. 2 MiB may become ten times that for a moment, so large ones have to wait for each other;
+// plan decodes a message and checks it as a call is checked. A message may become ten times its bytes for a moment, so large ones have to wait for each other;
 // nothing waits here for anything else.
 func (st *stream) plan(t *task, raw *rawMessage) error {
 	defer raw.free()

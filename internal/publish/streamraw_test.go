@@ -147,3 +147,25 @@ func TestOfARefusedMessageOnlyItsIDIsKept(t *testing.T) {
 		}
 	}
 }
+
+func TestAMessageOfTheContractsLargestSizeEndsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := b.garbage(b.as("all"))
+	good, err := proto.Marshal(event("a", "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		bytes []byte
+		code  code.Code
+	}{{make([]byte, 4<<20), code.Code_INVALID_ARGUMENT}, {good, code.Code_OK}} {
+		if err := s.SendMsg(c.bytes); err != nil {
+			t.Fatal(err)
+		}
+		got := &pb.PublishStreamResponse{}
+		if err := s.RecvMsg(got); err != nil || len(got.Replies) != 1 || got.Replies[0].Code != c.code {
+			t.Fatalf("%d bytes: got %v, %v", len(c.bytes), got, err)
+		}
+	}
+}

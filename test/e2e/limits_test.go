@@ -105,7 +105,7 @@ func TestLimitsOfThePublisher(t *testing.T) {
 	})
 	t.Run("bytes of a gRPC message", func(t *testing.T) {
 		// Up to the bound it is read, and refused for the name of its event; above it is not.
-		for n, want := range map[int]string{2<<20 - 1: invalid, 2 << 20: invalid, 2<<20 + 1: "ResourceExhausted"} {
+		for n, want := range map[int]string{4<<20 - 1: invalid, 4 << 20: invalid, 4<<20 + 1: "ResourceExhausted"} {
 			r := &pb.PublishRequest{Topics: []string{"a"}, Data: data}
 			r.Event = strings.Repeat("e", n-proto.Size(r)-len("\x1a")-varint(n))
 			if got := proto.Size(r); got != n {

@@ -31,7 +31,7 @@ var kinds = []kind{
 	{name: "number", path: "redis.partitions", fallback: "128", file: "64", env: "32", flag: "16"},
 	{name: "duration", path: "inbox.retention", fallback: "90d", file: "36h", env: "120m", flag: "7d", shownEnv: "2h"},
 	{name: "size", of: "gateway", path: "limits.frame", fallback: "16KiB", file: "2048", env: "64KiB", flag: "1MiB", shownFile: "2KiB"},
-	{name: "size of the publisher", of: "publisher", path: "limits.request", fallback: "2MiB", file: "1MiB", env: "64KiB", flag: "8MiB"},
+	{name: "size of the publisher", of: "publisher", path: "limits.request", fallback: "4MiB", file: "1MiB", env: "64KiB", flag: "8MiB"},
 	{name: "bool", of: "publisher", path: "reflection", fallback: "true", file: "false", env: "true", flag: "false"},
 	{name: "level", path: "log.level", fallback: "info", file: "warn", env: "error", flag: "debug"},
 	{name: "list of texts", of: "gateway", path: "origins", fallback: "[]", file: "[https://f.example.com, https://g.example.com]", env: "https://e.example.com, https://h.example.com",

@@ -29,7 +29,7 @@ const (
 	// EVENT: in order, without a hole and a repeat, kept in the topic's history.
 	PublishRequest_EVENT PublishRequest_Mode = 0
 	// EPHEMERAL: at most once, to who is connected; not stored. In order among themselves; between them and events there is no order but
-	// that of replies. One that cannot leave within a second is dropped: UNAVAILABLE, reason NOT_SENT.
+	// that of replies. One that has waited for more than a second is dropped: UNAVAILABLE, reason NOT_SENT.
 	PublishRequest_EPHEMERAL PublishRequest_Mode = 1
 )
 

@@ -35,9 +35,10 @@ type PublisherClient interface {
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
 	// Notify puts one notification into the inbox of each of up to 10,000 users.
 	Notify(ctx context.Context, in *NotifyRequest, opts ...grpc.CallOption) (*NotifyResponse, error)
-	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing; one of
-	// more than 2 MiB (limits.request) ends the stream with RESOURCE_EXHAUSTED, and replies on their way may be lost. What has no reply
-	// when the stream ends is to be sent again, elsewhere or later, with the same id. proto/publisher/README.md says more.
+	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing. The one
+	// that gRPC itself ends the stream for is larger than it receives, 4 MiB (limits.request): RESOURCE_EXHAUSTED, and replies on their
+	// way may be lost. What has no reply when the stream ends is to be sent again, elsewhere or later, with the same id.
+	// proto/publisher/README.md says more.
 	PublishStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse], error)
 }
 
@@ -93,9 +94,10 @@ type PublisherServer interface {
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
 	// Notify puts one notification into the inbox of each of up to 10,000 users.
 	Notify(context.Context, *NotifyRequest) (*NotifyResponse, error)
-	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing; one of
-	// more than 2 MiB (limits.request) ends the stream with RESOURCE_EXHAUSTED, and replies on their way may be lost. What has no reply
-	// when the stream ends is to be sent again, elsewhere or later, with the same id. proto/publisher/README.md says more.
+	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing. The one
+	// that gRPC itself ends the stream for is larger than it receives, 4 MiB (limits.request): RESOURCE_EXHAUSTED, and replies on their
+	// way may be lost. What has no reply when the stream ends is to be sent again, elsewhere or later, with the same id.
+	// proto/publisher/README.md says more.
 	PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error
 	mustEmbedUnimplementedPublisherServer()
 }
