@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -31,27 +32,37 @@ type publisherFlags struct {
 	ID        string        `name:"id" help:"Idempotency key: the same one again changes nothing. Made up when absent."`
 }
 
-// call calls the publisher once.
-func (f *publisherFlags) call(ctx context.Context, do func(context.Context, allimv1.PublisherClient) error) error {
+// connect makes the connection, which its caller closes.
+func (f *publisherFlags) connect() (*grpc.ClientConn, error) {
 	if f.Key == "" {
-		return &mistake{errors.New("no key: expected ALLIM_KEY, or --key")}
+		return nil, &mistake{errors.New("no key: expected ALLIM_KEY, or --key")}
 	}
 	over, err := f.transport()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	conn, err := dial(f.Publisher, f.Key, over)
+	return dial(f.Publisher, f.Key, over)
+}
+
+// call calls the publisher once.
+func (f *publisherFlags) call(ctx context.Context, do func(context.Context, allimv1.PublisherClient) error) error {
+	conn, err := f.connect()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
-	if err := do(ctx, allimv1.NewPublisherClient(conn)); err != nil {
-		s := status.Convert(err)
-		return fmt.Errorf("%s: %s%s", s.Code(), s.Message(), f.hint(s))
+	return f.said(do(ctx, allimv1.NewPublisherClient(conn)))
+}
+
+// said is the error of a call for people; nil of nil.
+func (f *publisherFlags) said(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	s := status.Convert(err)
+	return fmt.Errorf("%s: %s%s", s.Code(), s.Message(), f.hint(s))
 }
 
 // transport is how the connection is secured: with TLS where one of its flags stands, else not at all.
@@ -140,14 +151,23 @@ func (c *notifyCommand) data() ([]byte, error) {
 
 type publishCommand struct {
 	publisherFlags `embed:""`
-	Topic          []string `required:"" help:"Topics; may be repeated."`
+	Topic          []string `help:"Topics; may be repeated."`
 	Event          string   `help:"Name of the event."`
-	Data           string   `required:"" help:"Data as JSON."`
+	Data           string   `help:"Data as JSON."`
 	Ephemeral      bool     `help:"To those who are connected, and not stored."`
+	Stream         bool     `help:"Read messages from the standard input instead, a line each, as JSON like the calls over HTTP: topics, or to for a notification; id, event, data and so on. Prints a line for each."`
 }
 
 // Run publishes and prints what became of it, a line a topic.
 func (c *publishCommand) Run(ctx context.Context) error {
+	switch alone := len(c.Topic) > 0 || c.Event != "" || c.Data != "" || c.Ephemeral || c.ID != ""; {
+	case c.Stream && alone:
+		return &mistake{errors.New("--stream takes all of a message from its line: expected no --topic, --event, --data, --ephemeral, --id")}
+	case c.Stream:
+		return c.lines(ctx, os.Stdin, os.Stdout)
+	case len(c.Topic) == 0 || c.Data == "":
+		return &mistake{errors.New("expected --topic and --data, or --stream")}
+	}
 	return c.call(ctx, func(ctx context.Context, p allimv1.PublisherClient) error {
 		r := &allimv1.PublishRequest{Id: orNew(c.ID), Topics: c.Topic, Event: c.Event, Data: []byte(c.Data)}
 		if c.Ephemeral {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"allim/internal/store"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
@@ -31,20 +33,42 @@ func (p publisher) Publish(ctx context.Context, r *pb.PublishRequest) (*pb.Publi
 	return p.s.publish(ctx, principalOf(ctx), r)
 }
 
+func (p publisher) PublishStream(out grpc.BidiStreamingServer[pb.PublishStreamRequest, pb.PublishStreamResponse]) error {
+	return p.s.publishStream(out)
+}
+
 func (p publisher) Notify(ctx context.Context, r *pb.NotifyRequest) (*pb.NotifyResponse, error) {
 	return p.s.notify(ctx, principalOf(ctx), r)
+}
+
+// A plan is what a good call writes.
+type plan struct {
+	message *notify.Message
+	streams []notify.Stream
+	at      places
+	level   store.Level
 }
 
 // publish writes to every topic or, where the request is bad or partly forbidden, to none. A topic that failed makes it fail with
 // that error and all results: the caller repeats the whole call with the same id.
 func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRequest) (*pb.PublishResponse, error) {
-	topics, err := s.Limits.checkPublish(r)
+	what, err := s.planPublish(p, r)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := withReserve(ctx)
+	defer cancel()
+	return s.published(r, what, s.Store.Write(ctx, what.streams, what.message, what.level))
+}
+
+func (s *Server) planPublish(p *auth.Principal, r *pb.PublishRequest) (what plan, err error) {
+	topics, err := s.Limits.checkPublish(r)
+	if err != nil {
+		return plan{}, err
+	}
 	for i, t := range topics {
 		if err := authorize(p, toPublish, string(t), fmt.Sprintf("topics[%d]", i)); err != nil {
-			return nil, err
+			return plan{}, err
 		}
 	}
 	m := s.message(notify.ChangeMessage, r.Id, r.Origin, r.Data)
@@ -55,20 +79,23 @@ func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRe
 	if m.ID == "" {
 		m.ID = rand.Text()
 	}
-	ctx, cancel := withReserve(ctx)
-	defer cancel()
-	streams, at := distinct(p.Tenant, topics)
-	results := s.Store.Write(ctx, streams, m, store.Level(r.Level))
-	reply := &pb.PublishResponse{Id: m.ID}
+	what = plan{message: m, level: store.Level(r.Level)}
+	what.streams, what.at = distinct(p.Tenant, topics)
+	return what, nil
+}
+
+// published makes the reply of what became of a plan.
+func (s *Server) published(r *pb.PublishRequest, what plan, results []store.Result) (*pb.PublishResponse, error) {
+	reply := &pb.PublishResponse{Id: what.message.ID, Results: make([]*pb.PublishResult, len(r.Topics))}
 	var failed error
-	for i := range topics {
-		got, again := at.result(results, i)
+	for i := range r.Topics {
+		got, again := what.at.result(results, i)
 		if failed == nil {
 			failed = got.Err
 		}
 		code, message := resultOf(got.Err)
-		reply.Results = append(reply.Results, &pb.PublishResult{Topic: r.Topics[i], Code: code, Message: message,
-			Pos: position(got.Position), Duplicate: got.Duplicate || again, Receivers: int32(got.Receivers)})
+		reply.Results[i] = &pb.PublishResult{Topic: r.Topics[i], Code: code, Message: message,
+			Pos: position(got.Position), Duplicate: got.Duplicate || again, Receivers: int32(got.Receivers)}
 		s.Metrics.wrote(r.Mode.String(), code)
 	}
 	if failed != nil {
@@ -80,31 +107,49 @@ func (s *Server) publish(ctx context.Context, p *auth.Principal, r *pb.PublishRe
 // notify writes user after user, some at a time, until the caller's deadline is near; those left get ErrUnavailable. It fails only
 // where it is bad or partly forbidden, before anything is written, or, with all results, where not one user has a good one.
 func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequest) (*pb.NotifyResponse, error) {
-	topics, err := s.Limits.checkNotify(r)
+	what, err := s.planNotify(p, r)
 	if err != nil {
 		return nil, err
 	}
-	users := r.To.Users
-	for i, user := range users {
+	ctx, cancel := withReserve(ctx)
+	defer cancel()
+	return s.notified(r, what, s.writeUsers(ctx, what))
+}
+
+// writeUsers does a plan for many users.
+func (s *Server) writeUsers(ctx context.Context, what plan) []store.Result {
+	chunks := chunksAtOnce
+	if s.Store.Divided() { // and gives each part its share: those of one that is away hold up none of the others'
+		chunks = len(what.streams)
+	}
+	return notifyAll(ctx, s.Store.Write, what.streams, what.message, what.level, chunks)
+}
+
+func (s *Server) planNotify(p *auth.Principal, r *pb.NotifyRequest) (what plan, err error) {
+	topics, err := s.Limits.checkNotify(r)
+	if err != nil {
+		return plan{}, err
+	}
+	for i, user := range r.To.Users {
 		if err := authorize(p, toNotify, user, fmt.Sprintf("to.users[%d]", i)); err != nil {
-			return nil, err
+			return plan{}, err
 		}
 	}
 	m := s.message(notify.ChangeNotification, r.Id, r.Origin, r.Data)
 	m.Category = r.Category
-	ctx, cancel := withReserve(ctx)
-	defer cancel()
-	streams, at := distinct(p.Tenant, topics)
-	atOnce := chunksAtOnce
-	if s.Store.Divided() { // and gives each part its share
-		atOnce = len(streams)
-	}
-	results := notifyAll(ctx, s.Store.Write, streams, m, store.Level(r.Level), atOnce)
-	reply := &pb.NotifyResponse{Id: m.ID, Results: make([]*pb.NotifyResult, len(users))}
+	what = plan{message: m, level: store.Level(r.Level)}
+	what.streams, what.at = distinct(p.Tenant, topics)
+	return what, nil
+}
+
+// notified makes the reply of what became of a plan.
+func (s *Server) notified(r *pb.NotifyRequest, what plan, results []store.Result) (*pb.NotifyResponse, error) {
+	users := r.To.Users
+	reply := &pb.NotifyResponse{Id: what.message.ID, Results: make([]*pb.NotifyResult, len(users))}
 	var failed error
 	written := 0
 	for i := range users {
-		got, again := at.result(results, i)
+		got, again := what.at.result(results, i)
 		code, message := resultOf(got.Err)
 		if got.Err == nil {
 			written++

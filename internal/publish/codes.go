@@ -48,6 +48,7 @@ var table = []struct {
 	{store.ErrNoDisk, codes.FailedPrecondition, "NO_DISK", "level: " + store.ErrNoDisk.Error(), 0},
 	{store.ErrNotReplicated, codes.Unavailable, "NOT_REPLICATED", "committed, not replicated: again with the same id", time.Second},
 	{store.ErrNotOnDisk, codes.Unavailable, "NOT_ON_DISK", "committed, not known to be on disk: again with the same id", time.Second},
+	{store.ErrNotSent, codes.Unavailable, "NOT_SENT", "not sent: it had waited for longer than 1 s", time.Second},
 	{notify.ErrBusy, codes.ResourceExhausted, "BUSY", "too busy: again after a pause, with the same id", 500 * time.Millisecond},
 	{notify.ErrLimit, codes.ResourceExhausted, "LIMIT", "over a limit", 0},
 	{notify.ErrUnavailable, codes.Unavailable, "UNAVAILABLE", "the outcome is unknown: again after a pause, with the same id", time.Second},

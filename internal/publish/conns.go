@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -33,7 +34,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 		}
 		if b.open.Add(1) <= b.most {
 			b.gauge.Inc()
-			return &counted{Conn: c, leave: sync.OnceFunc(func() { b.open.Add(-1); b.gauge.Dec() })}, nil
+			return &counted{Conn: c, began: time.Now(), leave: sync.OnceFunc(func() { b.open.Add(-1); b.gauge.Dec() })}, nil
 		}
 		b.open.Add(-1)
 		b.refused.Inc()
@@ -44,8 +45,17 @@ func (b *bounded) Accept() (net.Conn, error) {
 // counted is a connection that counts until it is closed.
 type counted struct {
 	net.Conn
+	began time.Time
 	leave func()
 }
+
+// An aged is the address of a connection's other end, with the time when the connection began: gRPC tells its calls nothing else of it.
+type aged struct {
+	net.Addr
+	began time.Time
+}
+
+func (c *counted) RemoteAddr() net.Addr { return aged{c.Conn.RemoteAddr(), c.began} }
 
 func (c *counted) Close() error {
 	err := c.Conn.Close()

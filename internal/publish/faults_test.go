@@ -349,7 +349,7 @@ func TestCallsBeyondTheGateAreRefusedAtOnce(t *testing.T) {
 	if got := metric(t, registry, "allim_publisher_refused_total", "calls"); got != 2 {
 		t.Errorf("refused_total: got %v, want 2", got)
 	}
-	g := gate{maxCalls: 10, maxBytes: 100, metrics: NewMetrics(nil)}
+	g := newGate(10, 100, NewMetrics(nil))
 	for _, c := range []struct {
 		size int
 		met  string

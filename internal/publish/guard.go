@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -91,39 +90,4 @@ func (s *Server) logFault(method string, f *fault) {
 	case f.code == codes.Unauthenticated:
 		s.warn.Do(func() { s.Log.Warn("credentials_refused", "method", method, "why", auth.Why(f.cause)) })
 	}
-}
-
-// A gate bounds the calls at work, in number and in bytes of their requests.
-type gate struct {
-	maxCalls, maxBytes int
-	metrics            *Metrics
-
-	mu           sync.Mutex // guards the fields below; nothing is locked while it is held
-	calls, bytes int
-}
-
-// enter takes a place, or names the limit that left none.
-func (g *gate) enter(size int) (met string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.calls >= g.maxCalls:
-		return "calls"
-	case g.bytes+size > g.maxBytes:
-		return "calls_bytes"
-	}
-	g.calls++
-	g.bytes += size
-	g.metrics.inFlight.Set(float64(g.calls))
-	g.metrics.inFlightBytes.Set(float64(g.bytes))
-	return ""
-}
-
-func (g *gate) leave(size int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.calls--
-	g.bytes -= size
-	g.metrics.inFlight.Set(float64(g.calls))
-	g.metrics.inFlightBytes.Set(float64(g.bytes))
 }

@@ -66,7 +66,7 @@ func (i *intake) enter(ctx context.Context, sender string) error {
 	at := slices.Index(i.queue, t)
 	if at >= 0 {
 		i.queue = slices.Delete(i.queue, at, at+1)
-		i.waiting.free(sender)
+		i.waiting.free(sender, 1)
 	}
 	i.mu.Unlock()
 	if at < 0 { // the turn came at the same time
@@ -80,10 +80,10 @@ func (i *intake) place(sender string) (*turn, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
-	case i.reading.take(sender):
+	case i.reading.take(sender, 1):
 		i.gauge.Set(float64(i.reading.used))
 		return nil, nil
-	case !i.waiting.take(sender):
+	case !i.waiting.take(sender, 1):
 		return nil, &limited{busy(nil), "receiving"}
 	}
 	t := &turn{sender, make(chan struct{})}
@@ -95,39 +95,42 @@ func (i *intake) place(sender string) (*turn, error) {
 func (i *intake) leave(sender string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.reading.free(sender)
+	i.reading.free(sender, 1)
 	i.queue = slices.DeleteFunc(i.queue, func(t *turn) bool {
-		if !i.reading.take(t.sender) {
+		if !i.reading.take(t.sender, 1) {
 			return false
 		}
-		i.waiting.free(t.sender)
+		i.waiting.free(t.sender, 1)
 		close(t.come)
 		return true
 	})
 	i.gauge.Set(float64(i.reading.used))
 }
 
-// A share is a number of places that senders share. It has no lock of its own.
+// A share is a number of places, or bytes, that senders share. It has no lock of its own.
 type share struct {
 	most, used int
-	of         map[string]int // places by sender, who has at least one
+	of         map[string]int // by sender, who has some
 }
 
 func newShare(most int) share { return share{most: most, of: map[string]int{}} }
 
-// take takes a place for a sender who has fewer than are free.
-func (s *share) take(sender string) bool {
-	if s.of[sender] >= s.most-s.used {
+// may tells whether a sender may have n more: all that he has then is no more than what was free. One alone gets half, by ones.
+func (s *share) may(sender string, n int) bool { return s.of[sender]+n <= s.most-s.used }
+
+// take takes n for a sender who may have them.
+func (s *share) take(sender string, n int) bool {
+	if !s.may(sender, n) {
 		return false
 	}
-	s.used++
-	s.of[sender]++
+	s.used += n
+	s.of[sender] += n
 	return true
 }
 
-func (s *share) free(sender string) {
-	s.used--
-	if s.of[sender]--; s.of[sender] == 0 {
+func (s *share) free(sender string, n int) {
+	s.used -= n
+	if s.of[sender] -= n; s.of[sender] == 0 {
 		delete(s.of, sender)
 	}
 }

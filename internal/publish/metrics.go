@@ -19,6 +19,10 @@ type Metrics struct {
 	inFlightBytes prometheus.Gauge
 	receiving     *prometheus.GaugeVec
 
+	streams      prometheus.Gauge
+	streamsEnded *prometheus.CounterVec
+	streamWaits  *prometheus.CounterVec
+
 	connections        *prometheus.GaugeVec
 	refusedConnections *prometheus.CounterVec
 }
@@ -44,11 +48,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		inFlightBytes: gauge("in_flight_bytes", "Bytes of the requests at work."),
 		receiving:     gauges("receiving_calls", "Requests that are being read, of callers with a credential and of anybody (health, reflection).", "of"),
 
+		streams:      gauge("streams", "Streams of PublishStream that are open. Each of their messages counts as a call."),
+		streamsEnded: counter("streams_ended_total", "Streams that ended, by why.", "reason"),
+		streamWaits:  counter("stream_waits_total", "Times that a stream was not read on for a while: no place among the messages at work (gate), or too many without an answer (answers).", "reason"),
+
 		connections:        gauges("connections", "Connections that are open, by port.", "port"),
 		refusedConnections: counter("refused_connections_total", "Connections closed at once because there were too many, by port.", "port"),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.inFlight, m.inFlightBytes, m.receiving, m.connections, m.refusedConnections)
+		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.inFlight, m.inFlightBytes, m.receiving, m.streams, m.streamsEnded, m.streamWaits, m.connections, m.refusedConnections)
 	}
 	return m
 }
@@ -78,3 +86,6 @@ func (m *Metrics) refuse(f *fault) {
 func (m *Metrics) wrote(mode string, result code.Code) {
 	m.messages.WithLabelValues(mode, result.String()).Inc()
 }
+
+// waited counts that a stream waited for something.
+func (m *Metrics) waited(what string) { m.streamWaits.WithLabelValues(what).Inc() }

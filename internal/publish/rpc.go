@@ -101,8 +101,12 @@ func (s *Server) openCall(m grpc.MethodDesc) grpc.StreamHandler {
 	}
 }
 
-// stream lets through the streams of health and reflection; we have none of our own yet. They end when the server stops.
+// stream lets through the streams of health and reflection, which end when the server stops, and those of ours that are known to ask who calls.
 func (s *Server) stream(implementation any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	if info.FullMethod == pb.Publisher_PublishStream_FullMethodName {
+		defer s.recovered(info.FullMethod, &err)
+		return handle(implementation, ss)
+	}
 	if service, _, _ := strings.Cut(strings.TrimPrefix(info.FullMethod, "/"), "/"); !open[service] {
 		return errNoRule
 	}
@@ -120,9 +124,13 @@ func (s *Server) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHa
 
 func (s *Server) recovered(method string, err *error) {
 	if p := recover(); p != nil {
-		s.Log.Error("stream_panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.panicked(method, p)
 		*err = status.Error(codes.Internal, internalMessage)
 	}
+}
+
+func (s *Server) panicked(method string, p any) {
+	s.Log.Error("stream_panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // An openStream is a stream of anybody's: each message is read in a turn, shared by host. One that lets us wait for longer than

@@ -3,6 +3,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,11 +12,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	grpctls "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // the codec of that name
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -35,12 +39,16 @@ const (
 	DefaultDeadline      = 10 * time.Second
 	DefaultReceiving     = 32   // requests being read at once
 	DefaultConnections   = 1024 // open at once, on each port
+	DefaultStreams       = 64   // of PublishStream, open at once
 
 	maxWaiting  = 1024     // calls that wait until their request is read
 	openReading = 8        // requests being read of those who need no credential
 	openWaiting = 64       // and calls of theirs that wait
 	window      = 64 << 10 // bytes that a caller may send on a stream before its request is read
 	connWindow  = 1 << 20  // and on all streams of a connection without hearing of us
+
+	connectionAge = 30 * time.Minute // then a connection is asked to end, give or take a tenth
+	ageGrace      = 30 * time.Second // and closed after this
 
 	// StopBudget is how long RunGRPC and RunHTTP may take to let calls finish.
 	StopBudget = 20 * time.Second
@@ -61,25 +69,37 @@ type Options struct {
 	InFlightBytes int              // bytes of their requests; 0: DefaultInFlightBytes
 	Receiving     int              // requests being read at once, others wait; one caller gets half; 0: DefaultReceiving
 	Connections   int              // open at once on each port, more are closed; 0: DefaultConnections
-	Deadline      time.Duration    // of calls that have none; 0: DefaultDeadline
+	Streams       int              // of PublishStream open at once, more are refused; one caller gets half; 0: DefaultStreams
+	Deadline      time.Duration    // of calls that have none, and of each message of a stream; 0: DefaultDeadline
 	Limits        Limits           // of one call
 	TLS           *tls.Config      // of both ports, protocols (ALPN) excepted; nil: plain
 	Now           func() time.Time // the time of messages; nil: time.Now
 	NoReflection  bool             // true: callers need the .proto files
+
+	times times
 }
 
 // A Server answers backends. It is safe for concurrent use.
 type Server struct {
 	Options
-	gate    gate
+	gate    *gate
 	intake  *intake // of callers with a credential, by their name
 	opening *intake // of anybody, by host
 	health  *health.Server
 	warn    rate.Sometimes // one line a second of what happens per call
 
+	streams  *roster
+	decoding chan struct{}  // who decodes a large message of a stream is in it
+	readers  sync.WaitGroup // the goroutines that read streams
+
 	closing context.Context // ends when RunGRPC begins to stop: long streams end with it
 	close   context.CancelFunc
+	late    context.Context // ends when messages of streams must not be waited for any more, so that their callers still hear it
+	cut     context.CancelFunc
 }
+
+// times of connections and streams; tests have shorter ones. 0: the constants.
+type times struct{ age, life, old, check, send time.Duration }
 
 // New makes a Server. It starts nothing.
 func New(o Options) (*Server, error) {
@@ -104,9 +124,13 @@ func New(o Options) (*Server, error) {
 	if o.Connections == 0 {
 		o.Connections = DefaultConnections
 	}
+	if o.Streams == 0 {
+		o.Streams = DefaultStreams
+	}
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
+	o.times = times{cmp.Or(o.times.age, connectionAge), cmp.Or(o.times.life, streamLife), cmp.Or(o.times.old, streamOld), cmp.Or(o.times.check, streamCheck), cmp.Or(o.times.send, sendWithin)}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -114,21 +138,27 @@ func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{Options: o, gate: gate{maxCalls: o.InFlight, maxBytes: o.InFlightBytes, metrics: o.Metrics},
+	s := &Server{Options: o, gate: newGate(o.InFlight, o.InFlightBytes, o.Metrics),
 		intake:  newIntake(o.Receiving, maxWaiting, o.Metrics.receiving.WithLabelValues("credential")),
 		opening: newIntake(openReading, openWaiting, o.Metrics.receiving.WithLabelValues("anybody")),
 		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
+	s.decoding = make(chan struct{}, decodeLarge)
+	s.streams = &roster{share: newShare(o.Streams), gauge: o.Metrics.streams}
 	s.closing, s.close = context.WithCancel(context.Background())
+	s.late, s.cut = context.WithCancel(context.Background())
 	return s, nil
 }
 
 // ServerOptions are the limits and the gate that a grpc.Server needs: its own defaults have no bound for streams, headers and
 // the life of a connection (pitfalls, F40).
 //
-// What callers can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, Limits.Request
-// each, and as much again for a moment when one is decoded), 32 MiB of those of anybody, 68 MiB of calls that wait to be read (a
-// window each), 64 MiB of requests at work (InFlightBytes), and of each connection gRPC's two buffers of 32 KiB and headers. A
-// stranger gets an answer to the headers: nothing of a request without a valid credential is read.
+// What callers with a credential can make a Server hold, with the defaults and both ports: 128 MiB of requests being read (Receiving, Limits.Request
+// each, and as much again for a moment when one is decoded), 68 MiB of calls that wait to be read (a window each), 64 MiB of requests at work
+// (InFlightBytes), and of each stream a message that is being read (Limits.Request, 256 MiB in all) or waits for its place (4.6 MiB decoded, of
+// 10,000 users with the longest names), and 640 KiB (two windows, and streamBytes that have no reply), or two replies to such notifications that
+// nobody reads (9 MiB, 0.6 GiB in all). A request in frames of one byte takes 14 times its bytes in gRPC. Of each connection there are gRPC's two
+// buffers of 32 KiB and headers. A stranger holds 32 MiB at the most (openReading), and elsewhere gets an answer to the headers: nothing of a request
+// without a valid credential is read.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	secure := insecure.NewCredentials()
 	if s.TLS != nil {
@@ -138,14 +168,16 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.Creds(secure),
 		grpc.MaxConcurrentStreams(256),
 		grpc.MaxRecvMsgSize(s.Limits.Request),
+		grpc.ForceServerCodecV2(raw{encoding.GetCodecV2("proto")}),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.StaticStreamWindowSize(window), // or it grows to 16 MiB; a larger request gets its size when it is read
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(10 * time.Second), // of a handshake, too
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second,
-			MaxConnectionIdle: 5 * time.Minute,
-			MaxConnectionAge:  30 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second, // or callers stay on old pods for ever
+			MaxConnectionIdle:     5 * time.Minute,
+			MaxConnectionAge:      s.times.age, // or callers stay on old pods for ever
+			MaxConnectionAgeGrace: ageGrace,    // streams have ended by then, with all their replies
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
@@ -183,6 +215,7 @@ func (s *Server) Run(ctx context.Context, rpc, web net.Listener) error {
 // RunGRPC serves on l, which it closes, until ctx ends. Then health says NOT_SERVING, calls at work get StopBudget to finish,
 // and what is left is cut off: its callers repeat it elsewhere with the same id. It is called once in a Server's life.
 func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
+	defer s.readers.Wait() // they end with their calls
 	g := grpc.NewServer(s.ServerOptions()...)
 	s.Register(g)
 	served := make(chan error, 1)
@@ -195,6 +228,7 @@ func (s *Server) RunGRPC(ctx context.Context, l net.Listener) error {
 	}
 	s.health.Shutdown()
 	s.close()
+	defer time.AfterFunc(StopBudget/2, s.cut).Stop()
 	stopped := make(chan struct{})
 	go func() { g.GracefulStop(); close(stopped) }() // ends by itself or by Stop
 	select {

@@ -179,12 +179,13 @@ type Limits struct {
 
 	Data          Size     `name:"data" of:"publisher" default:"64KiB" min:"1KiB" max:"1MiB" help:"Data of a message on topics."`
 	Notification  Size     `name:"notification" of:"publisher" default:"16KiB" min:"1KiB" max:"1MiB" help:"Data of a notification."`
-	Request       Size     `name:"request" of:"publisher" default:"4MiB" min:"64KiB" max:"64MiB" help:"One request."`
+	Request       Size     `name:"request" of:"publisher" default:"4MiB" min:"64KiB" max:"64MiB" help:"One request, or one message of a stream."`
 	PublishTopics int      `name:"publish_topics" of:"publisher" default:"100" min:"1" max:"1000" help:"Topics of one Publish."`
 	NotifyUsers   int      `name:"notify_users" of:"publisher" default:"10000" min:"1" max:"100000" help:"Users of one Notify."`
 	Calls         int      `name:"calls" of:"publisher" default:"1024" min:"1" max:"100000" help:"Calls at work at once; more get RESOURCE_EXHAUSTED."`
 	CallsBytes    Size     `name:"calls_bytes" of:"publisher" default:"64MiB" min:"4MiB" max:"4GiB" help:"Bytes of their requests."`
 	Receiving     int      `name:"receiving" of:"publisher" default:"32" min:"2" max:"10000" help:"Requests that are read at once; others wait."`
+	Streams       int      `name:"streams" of:"publisher" default:"64" min:"2" max:"10000" help:"Open streams of PublishStream; more are refused. One may hold twice a request of the largest size."`
 	Connections   int      `name:"connections" of:"publisher" default:"1024" min:"1" max:"1000000" help:"Connections on each port; more are closed."`
 	Deadline      Duration `name:"deadline" of:"publisher" default:"10s" min:"100ms" max:"10m" help:"Of calls that name none."`
 }

@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
 
@@ -18,47 +17,78 @@ const (
 	dedupeIDs   = 1000 // ids remembered per stream
 )
 
-// append writes w to each stream.
-func (s *Store) append(ctx context.Context, to []notify.Stream, w *write, level Level) []Result {
-	if s.ring.full() {
-		return failAll(to, busyFor("replicas are behind"))
+// A Pending is a Write that was begun. Its caller asks for its Results once, or has its context end.
+type Pending struct {
+	w   *writer
+	ctx context.Context // the write's own: its caller has left when it ends
+	ops []*op
+	b   *batch
+
+	failed []Result // where nothing was begun
+}
+
+// Begin is Write without the wait: when it returns, the message has its place in the order of each of its streams. It does not keep to. then is
+// called once, when all of it is decided, perhaps before Begin returns: it must not wait for anything, nor call the Store. nil: nothing is called, as
+// where the caller left before that (see Results).
+func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message, level Level, then func()) *Pending {
+	failed := func(err error) *Pending {
+		if then != nil {
+			then()
+		}
+		return &Pending{failed: failAll(to, err)}
+	}
+	body, err := keyspace.EncodeBody(m)
+	if err != nil {
+		return failed(err)
+	}
+	w := &write{change: m.Change, id: m.ID, category: m.Category, body: body}
+	ephemeral := w.kind() == opEphemeral
+	if ephemeral {
+		w.body = keyspace.Ephemeral(m.ID, body)
+	} else if s.ring.full() {
+		return failed(busyFor("replicas are behind"))
 	}
 	ops := make([]*op, len(to))
 	for i, st := range to {
 		k := st.Topic.Kind()
-		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.change != notify.ChangeMessage) {
-			return failAll(to, fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
+		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.kind() == opNotify) {
+			return failed(fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
 		}
-		ops[i] = &op{stream: st, write: w, call: s.callOf(st, w, ackedAs{}), level: level, share: len(to)}
-	}
-	s.writer.do(ctx, ops)
-	results := make([]Result, len(to))
-	for i, o := range ops {
-		if results[i].Err = o.err; o.err == nil {
-			results[i] = Result{Ack: o.reply.ack(), Err: o.short}
+		ops[i] = &op{stream: st, write: w, level: level, share: len(to)}
+		if !ephemeral {
+			ops[i].call = s.callOf(st, w, ackedAs{})
 		}
 	}
-	return results
+	p := &Pending{w: s.writer, ctx: ctx, ops: ops, b: s.writer.batch(ctx, ops, then)}
+	if ephemeral {
+		s.writer.pass(ops)
+	} else {
+		s.writer.enqueue(ops)
+	}
+	return p
 }
 
-func (s *Store) ephemeral(ctx context.Context, to []notify.Stream, payload []byte) []Result {
-	start, pipe := time.Now(), s.redis.Pipeline()
-	cmds := make([]*redis.IntCmd, len(to))
-	for i, st := range to {
-		if s.cluster {
-			cmds[i] = pipe.SPublish(ctx, s.keys.Channel(st), payload)
-		} else {
-			cmds[i] = pipe.Publish(ctx, s.keys.Channel(st), payload)
-		}
+// decided is closed; never written to.
+var decided = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Done is closed when all of it is decided. That it is not does not keep Results from returning: the end of the write's context does.
+func (p *Pending) Done() <-chan struct{} {
+	if p.b == nil {
+		return decided
 	}
-	execute(ctx, pipe)
-	s.metrics.doneAll(opEphemeral, start, len(cmds), func(i int) error { return cmds[i].Err() })
-	results := make([]Result, len(to))
-	for i, c := range cmds {
-		if err := c.Err(); err != nil {
-			results[i].Err = classify(err)
-		} else {
-			results[i].Receivers = int(c.Val())
+	return p.b.done
+}
+
+// Results waits until all of it is decided or the write's context ends. It is called once.
+func (p *Pending) Results() []Result {
+	if p.b == nil {
+		return p.failed
+	}
+	p.w.end(p.ctx, p.b, p.ops)
+	results := make([]Result, len(p.ops))
+	for i, o := range p.ops {
+		if results[i].Err = o.err; o.err == nil {
+			results[i] = Result{Ack: o.reply.ack(), Err: o.short}
 		}
 	}
 	return results

@@ -23,6 +23,8 @@ func (w *write) kind() operation {
 	switch w.change {
 	case notify.ChangeMessage:
 		return opPublish
+	case notify.ChangeEphemeral:
+		return opEphemeral
 	case notify.ChangeNotification:
 		return opNotify
 	}

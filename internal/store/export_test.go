@@ -59,6 +59,7 @@ func Primary(addr string, epoch, known, asked int64) string {
 // The bounds, for tests.
 const (
 	WaitingMost = waitingMost
+	PassingMost = passingMost
 	BatchWrites = batchWrites
 	Flushers    = flushers
 

@@ -12,6 +12,8 @@ type group struct {
 	ready      [2][]*lane // in order: those that no flusher has and that do not pause; those of writes that wait for a level are the second
 	busy       [2]int     // flushers
 	ops, bytes int
+
+	passing ephemerals
 }
 
 // A lane is what waits of one stream. The first of the queue is at work where a flusher has the lane.
@@ -63,7 +65,7 @@ func (l *lane) kind() int {
 // on a cluster of one partition: they wait together for that level.
 func (w *writer) take(g *group, kind int) (turns []turn) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	var others []*lane
 	queue, bytes := g.ready[kind], 0
 	for len(queue) > 0 && len(turns) < batchWrites && bytes < batchBytes {

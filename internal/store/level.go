@@ -11,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
 
@@ -158,16 +157,9 @@ func (s *Store) diskWay(ctx context.Context, n redis.Cmdable) (int32, error) {
 // Write does with m what its Change says: it appends a message to each stream (event topics and users' streams), puts a notification into the inbox of each
 // user's stream, or sends an ephemeral message on their channels alone. The results are in the order of the streams, and one that fails does not stop
 // the others. A write that cannot reach Redis is tried again until ctx ends. One that was committed without reaching level has ErrNotReplicated or ErrNotOnDisk
-// beside its place. An ephemeral message knows no level.
+// beside its place. An ephemeral message is sent once, within passingAge or not at all, and knows no level.
 func (s *Store) Write(ctx context.Context, to []notify.Stream, m *notify.Message, level Level) []Result {
-	body, err := keyspace.EncodeBody(m)
-	if err != nil {
-		return failAll(to, err)
-	}
-	if m.Change == notify.ChangeEphemeral {
-		return s.ephemeral(ctx, to, keyspace.Ephemeral(m.ID, body))
-	}
-	return s.append(ctx, to, &write{change: m.Change, id: m.ID, category: m.Category, body: body}, level)
+	return s.Begin(ctx, to, m, level, nil).Results()
 }
 
 // flushReplicas waits until the replicas have what the ring holds, at most finishWait.

@@ -65,6 +65,7 @@ type Metrics struct {
 	calls   [len(operations)][len(results)]prometheus.Counter
 	dials   [2]prometheus.Counter // ok, error
 	stale   prometheus.Counter
+	drops   [len(droppedReasons)]prometheus.Counter
 	ring    ringMetrics
 	pools   pools // of the last client that Connect made with these
 }
@@ -89,9 +90,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}
 	}
 	m.dials = [2]prometheus.Counter{dials.WithLabelValues("ok"), dials.WithLabelValues("error")}
+	drops := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_redis_ephemeral_dropped_total",
+		Help: "Ephemeral messages, a stream each, that were not sent. age: after waiting for 1 s; room: too many waited; left: their caller did not wait any more."}, []string{"reason"})
+	for why, text := range droppedReasons {
+		m.drops[why] = drops.WithLabelValues(text)
+	}
 	m.ring = newRingMetrics(r)
 	if r != nil {
-		r.MustRegister(seconds, calls, dials, m.stale, &m.pools)
+		r.MustRegister(seconds, calls, dials, m.stale, drops, &m.pools)
 	}
 	return m
 }
@@ -157,6 +163,12 @@ func (m *Metrics) dialled(err error) {
 		m.dials[0].Inc()
 	default:
 		m.dials[1].Inc()
+	}
+}
+
+func (m *Metrics) dropped(why int) {
+	if m != nil {
+		m.drops[why].Inc()
 	}
 }
 

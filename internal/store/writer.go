@@ -38,7 +38,9 @@ type writer struct {
 	lanes      map[notify.Stream]*lane
 	groups     []group
 	ops, bytes int
-	empty      chan struct{} // closed when there are no lanes; nil: nobody waits for that
+	passing    struct{ ops, bytes int } // of all groups
+	empty      chan struct{}            // closed when there are no lanes; nil: nobody waits for that
+	decided    []func()                 // of batches that came to their end since the lock was taken: unlock calls them
 }
 
 // An op is one write on its way. Flushers own it until it is finished.
@@ -53,6 +55,7 @@ type op struct {
 	left   <-chan struct{}    // closed when its caller does not wait any more
 	until  time.Time          // the caller's deadline; zero: none
 	then   func(reply, error) // of an op that is tried once and has no caller; nil: it has one
+	since  time.Time          // when an ephemeral one came
 
 	reply reply // where err is nil
 	err   error
@@ -68,6 +71,7 @@ type op struct {
 type batch struct {
 	waiting int           // guarded by writer.mu
 	done    chan struct{} // closed when none waits
+	then    func()        // called then, by whoever decided the last; nil: nothing
 }
 
 func newWriter(s *Store, cluster bool) *writer {
@@ -82,12 +86,23 @@ func (o *op) size() int { return opBytes + len(o.write.body)/o.share + idsBytes(
 
 // do has ops done and returns when each has its reply or its error, or ctx ends: those not decided by then have the last attempt's error.
 func (w *writer) do(ctx context.Context, ops []*op) {
-	b := &batch{waiting: len(ops), done: make(chan struct{})}
+	b := w.batch(ctx, ops, nil)
+	w.enqueue(ops)
+	w.end(ctx, b, ops)
+}
+
+// batch makes ops one, whose caller leaves when ctx ends.
+func (w *writer) batch(ctx context.Context, ops []*op, then func()) *batch {
+	b := &batch{waiting: len(ops), done: make(chan struct{}), then: then}
 	until, _ := ctx.Deadline()
 	for _, o := range ops {
 		o.batch, o.left, o.until = b, ctx.Done(), until
 	}
-	w.enqueue(ops)
+	return b
+}
+
+// end waits for a batch.
+func (w *writer) end(ctx context.Context, b *batch, ops []*op) {
 	select {
 	case <-b.done:
 	case <-ctx.Done():
@@ -102,7 +117,7 @@ func (w *writer) enqueue(ops []*op) (all bool) {
 	}
 	all = true
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	for _, o := range ops {
 		if !w.countLocked(o) {
 			o.err, all = busyFor("too many writes wait"), false
@@ -187,7 +202,7 @@ func (w *writer) finish(t turn) {
 		o.then(o.reply, o.err)
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	w.finishLocked(o)
 	w.popLocked(l)
 	w.releaseLocked(l)
@@ -198,7 +213,20 @@ func (w *writer) finishLocked(o *op) {
 		o.finished = true
 		if o.batch.waiting--; o.batch.waiting == 0 {
 			close(o.batch.done)
+			if o.batch.then != nil {
+				w.decided = append(w.decided, o.batch.then)
+			}
 		}
+	}
+}
+
+// unlock lets go of the lock that ops may have been finished under, and tells who waits for them.
+func (w *writer) unlock() {
+	decided := w.decided
+	w.decided = nil
+	w.mu.Unlock()
+	for _, then := range decided {
+		then()
 	}
 }
 

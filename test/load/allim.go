@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -96,7 +97,7 @@ func (s *served) call(conn *grpc.ClientConn, compress bool) {
 	s.unicast = func(ctx context.Context, user, id string, data []byte) error {
 		return s.notify(ctx, []string{user}, id, data)
 	}
-	s.stream = func(ctx context.Context) (stream, error) { return openStream(ctx, conn) }
+	s.stream = func(ctx context.Context) (stream, error) { return openStream(ctx, publisher) }
 }
 
 func authorized(ctx context.Context) context.Context {
@@ -104,42 +105,46 @@ func authorized(ctx context.Context) context.Context {
 }
 
 // A publishStream is PublishStream of the contract: many messages, one answer each, in order.
-type publishStream struct{ grpc.ClientStream }
+type publishStream struct {
+	grpc.BidiStreamingClient[pb.PublishStreamRequest, pb.PublishStreamResponse]
+	ready []*pb.StreamReply // of the last batch; of the one goroutine that waits for answers
+}
 
-const streamMethod = "PublishStream"
-
-// openStream asks for the method by its name, which tells whether the publisher has it already.
-func openStream(ctx context.Context, conn *grpc.ClientConn) (stream, error) {
-	method := pb.File_allim_v1_publisher_proto.Services().ByName("Publisher").Methods().ByName(streamMethod)
-	if method == nil {
-		return nil, errLacks("not implemented: no " + streamMethod + " in publisher.proto")
-	}
-	if in, want := method.Input().FullName(), (&pb.PublishRequest{}).ProtoReflect().Descriptor().FullName(); in != want {
-		return nil, errLacks(fmt.Sprintf("the generator knows a %s of %s, not of %s: change openStream", streamMethod, want, in))
-	}
-	s, err := conn.NewStream(authorized(ctx), &grpc.StreamDesc{StreamName: streamMethod, ClientStreams: true, ServerStreams: true}, "/"+string(method.Parent().FullName())+"/"+streamMethod)
+func openStream(ctx context.Context, publisher pb.PublisherClient) (stream, error) {
+	s, err := publisher.PublishStream(authorized(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", err)
 	}
-	return publishStream{s}, nil
+	return &publishStream{BidiStreamingClient: s}, nil
 }
 
-func (s publishStream) send(topic, id string, data []byte) error {
-	return s.SendMsg(&pb.PublishRequest{Id: id, Topics: []string{topic}, Event: "load", Data: data})
-}
-
-func (s publishStream) acknowledged() error {
-	r := &pb.PublishResponse{}
-	err := s.RecvMsg(r)
-	if status.Code(err) == codes.Unimplemented {
-		return errLacks("not implemented by the publisher")
+// send notifies a user on his own topic, as a unicast does, and publishes on every other.
+func (s *publishStream) send(topic, id string, data []byte) error {
+	m := &pb.PublishStreamRequest{}
+	if user, own := strings.CutPrefix(topic, "user:"); own {
+		m.Call = &pb.PublishStreamRequest_Notify{Notify: &pb.NotifyRequest{Id: id, To: &pb.Audience{Users: []string{user}}, Category: "load", Data: data}}
+	} else {
+		m.Call = &pb.PublishStreamRequest_Publish{Publish: &pb.PublishRequest{Id: id, Topics: []string{topic}, Event: "load", Data: data}}
 	}
-	for _, one := range r.GetResults() {
-		if one.Code != 0 {
-			err = errors.Join(err, fmt.Errorf("publish on %s: %v %s", one.Topic, one.Code, one.GetMessage()))
+	return s.Send(m)
+}
+
+func (s *publishStream) acknowledged() error {
+	for len(s.ready) == 0 {
+		r, err := s.Recv()
+		if status.Code(err) == codes.Unimplemented {
+			return errLacks("not implemented by the publisher")
+		} else if err != nil {
+			return err
 		}
+		s.ready = r.Replies
 	}
-	return err
+	r := s.ready[0]
+	s.ready = s.ready[1:]
+	if r.Code != 0 {
+		return fmt.Errorf("stream message %s: %v %s", r.Id, r.Code, r.GetMessage())
+	}
+	return nil
 }
 
-func (s publishStream) close() error { return s.CloseSend() }
+func (s *publishStream) close() error { return s.CloseSend() }

@@ -28,7 +28,8 @@ type PublishRequest_Mode int32
 const (
 	// EVENT: in order, without a hole and a repeat, kept in the topic's history.
 	PublishRequest_EVENT PublishRequest_Mode = 0
-	// EPHEMERAL: at most once, to who is connected; not stored.
+	// EPHEMERAL: at most once, to who is connected; not stored. In order among themselves; between them and events there is no order but
+	// that of replies. One that has waited for more than a second is dropped: UNAVAILABLE, reason NOT_SENT.
 	PublishRequest_EPHEMERAL PublishRequest_Mode = 1
 )
 
@@ -716,6 +717,301 @@ func (x *NotifyResult) GetMuted() bool {
 	return false
 }
 
+// PublishStreamRequest is one message. Its id is required. One of a kind that the publisher does not know is answered with UNIMPLEMENTED.
+type PublishStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is to be done, as by the unary call of that name.
+	//
+	// Types that are valid to be assigned to Call:
+	//
+	//	*PublishStreamRequest_Publish
+	//	*PublishStreamRequest_Notify
+	Call          isPublishStreamRequest_Call `protobuf_oneof:"call"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishStreamRequest) Reset() {
+	*x = PublishStreamRequest{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishStreamRequest) ProtoMessage() {}
+
+func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishStreamRequest.ProtoReflect.Descriptor instead.
+func (*PublishStreamRequest) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PublishStreamRequest) GetCall() isPublishStreamRequest_Call {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *PublishStreamRequest) GetPublish() *PublishRequest {
+	if x != nil {
+		if x, ok := x.Call.(*PublishStreamRequest_Publish); ok {
+			return x.Publish
+		}
+	}
+	return nil
+}
+
+func (x *PublishStreamRequest) GetNotify() *NotifyRequest {
+	if x != nil {
+		if x, ok := x.Call.(*PublishStreamRequest_Notify); ok {
+			return x.Notify
+		}
+	}
+	return nil
+}
+
+type isPublishStreamRequest_Call interface {
+	isPublishStreamRequest_Call()
+}
+
+type PublishStreamRequest_Publish struct {
+	Publish *PublishRequest `protobuf:"bytes,1,opt,name=publish,proto3,oneof"`
+}
+
+type PublishStreamRequest_Notify struct {
+	Notify *NotifyRequest `protobuf:"bytes,2,opt,name=notify,proto3,oneof"`
+}
+
+func (*PublishStreamRequest_Publish) isPublishStreamRequest_Call() {}
+
+func (*PublishStreamRequest_Notify) isPublishStreamRequest_Call() {}
+
+// PublishStreamResponse has the replies that were ready at the same time.
+type PublishStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Replies, one to each message, in the order in which the messages were sent.
+	Replies       []*StreamReply `protobuf:"bytes,1,rep,name=replies,proto3" json:"replies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishStreamResponse) Reset() {
+	*x = PublishStreamResponse{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishStreamResponse) ProtoMessage() {}
+
+func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishStreamResponse.ProtoReflect.Descriptor instead.
+func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PublishStreamResponse) GetReplies() []*StreamReply {
+	if x != nil {
+		return x.Replies
+	}
+	return nil
+}
+
+// StreamReply says what became of one message.
+type StreamReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the message; empty where it could not be read.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Code is OK, or that of the error with which the unary call fails.
+	Code code.Code `protobuf:"varint,2,opt,name=code,proto3,enum=google.rpc.Code" json:"code,omitempty"`
+	// Message explains a code other than OK, and names the field.
+	Message *string `protobuf:"bytes,3,opt,name=message,proto3,oneof" json:"message,omitempty"`
+	// Reason of a code other than OK: that of the unary call's ErrorInfo.
+	Reason *string `protobuf:"bytes,4,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	// Violations are the fields that are wrong.
+	Violations []*Violation `protobuf:"bytes,5,rep,name=violations,proto3" json:"violations,omitempty"`
+	// Retry_after_ms is a pause after which the same message with the same id may succeed. 0: it will not.
+	RetryAfterMs int32 `protobuf:"varint,6,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	// Results of a Publish in the order of its topics, also where it failed on some of them. None where nothing was tried.
+	Results []*PublishResult `protobuf:"bytes,7,rep,name=results,proto3" json:"results,omitempty"`
+	// Notified are the results of a Notify in the order of its users.
+	Notified      []*NotifyResult `protobuf:"bytes,8,rep,name=notified,proto3" json:"notified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamReply) Reset() {
+	*x = StreamReply{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamReply) ProtoMessage() {}
+
+func (x *StreamReply) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamReply.ProtoReflect.Descriptor instead.
+func (*StreamReply) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StreamReply) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *StreamReply) GetCode() code.Code {
+	if x != nil {
+		return x.Code
+	}
+	return code.Code(0)
+}
+
+func (x *StreamReply) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *StreamReply) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *StreamReply) GetViolations() []*Violation {
+	if x != nil {
+		return x.Violations
+	}
+	return nil
+}
+
+func (x *StreamReply) GetRetryAfterMs() int32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+func (x *StreamReply) GetResults() []*PublishResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *StreamReply) GetNotified() []*NotifyResult {
+	if x != nil {
+		return x.Notified
+	}
+	return nil
+}
+
+// Violation is one mistake in a message.
+type Violation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Field as the message spells it, such as topics[0].
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// Description says what was expected.
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Violation) Reset() {
+	*x = Violation{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Violation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Violation) ProtoMessage() {}
+
+func (x *Violation) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Violation.ProtoReflect.Descriptor instead.
+func (*Violation) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Violation) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Violation) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 var File_allim_v1_publisher_proto protoreflect.FileDescriptor
 
 const file_allim_v1_publisher_proto_rawDesc = "" +
@@ -776,10 +1072,34 @@ const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\x06unread\x18\x06 \x01(\x05R\x06unread\x12\x14\n" +
 	"\x05muted\x18\a \x01(\bR\x05mutedB\n" +
 	"\n" +
-	"\b_message2\x88\x01\n" +
+	"\b_message\"\x87\x01\n" +
+	"\x14PublishStreamRequest\x124\n" +
+	"\apublish\x18\x01 \x01(\v2\x18.allim.v1.PublishRequestH\x00R\apublish\x121\n" +
+	"\x06notify\x18\x02 \x01(\v2\x17.allim.v1.NotifyRequestH\x00R\x06notifyB\x06\n" +
+	"\x04call\"H\n" +
+	"\x15PublishStreamResponse\x12/\n" +
+	"\areplies\x18\x01 \x03(\v2\x15.allim.v1.StreamReplyR\areplies\"\xd8\x02\n" +
+	"\vStreamReply\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x10.google.rpc.CodeR\x04code\x12\x1d\n" +
+	"\amessage\x18\x03 \x01(\tH\x00R\amessage\x88\x01\x01\x12\x1b\n" +
+	"\x06reason\x18\x04 \x01(\tH\x01R\x06reason\x88\x01\x01\x123\n" +
+	"\n" +
+	"violations\x18\x05 \x03(\v2\x13.allim.v1.ViolationR\n" +
+	"violations\x12$\n" +
+	"\x0eretry_after_ms\x18\x06 \x01(\x05R\fretryAfterMs\x121\n" +
+	"\aresults\x18\a \x03(\v2\x17.allim.v1.PublishResultR\aresults\x122\n" +
+	"\bnotified\x18\b \x03(\v2\x16.allim.v1.NotifyResultR\bnotifiedB\n" +
+	"\n" +
+	"\b_messageB\t\n" +
+	"\a_reason\"C\n" +
+	"\tViolation\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription2\xde\x01\n" +
 	"\tPublisher\x12>\n" +
 	"\aPublish\x12\x18.allim.v1.PublishRequest\x1a\x19.allim.v1.PublishResponse\x12;\n" +
-	"\x06Notify\x12\x17.allim.v1.NotifyRequest\x1a\x18.allim.v1.NotifyResponseB\x1eZ\x1callim/proto/allim/v1;allimv1b\x06proto3"
+	"\x06Notify\x12\x17.allim.v1.NotifyRequest\x1a\x18.allim.v1.NotifyResponse\x12T\n" +
+	"\rPublishStream\x12\x1e.allim.v1.PublishStreamRequest\x1a\x1f.allim.v1.PublishStreamResponse(\x010\x01B\x1eZ\x1callim/proto/allim/v1;allimv1b\x06proto3"
 
 var (
 	file_allim_v1_publisher_proto_rawDescOnce sync.Once
@@ -794,38 +1114,51 @@ func file_allim_v1_publisher_proto_rawDescGZIP() []byte {
 }
 
 var file_allim_v1_publisher_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_allim_v1_publisher_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_allim_v1_publisher_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_allim_v1_publisher_proto_goTypes = []any{
-	(PublishRequest_Mode)(0),  // 0: allim.v1.PublishRequest.Mode
-	(PublishRequest_Level)(0), // 1: allim.v1.PublishRequest.Level
-	(NotifyRequest_Level)(0),  // 2: allim.v1.NotifyRequest.Level
-	(*PublishRequest)(nil),    // 3: allim.v1.PublishRequest
-	(*PublishResponse)(nil),   // 4: allim.v1.PublishResponse
-	(*PublishResult)(nil),     // 5: allim.v1.PublishResult
-	(*NotifyRequest)(nil),     // 6: allim.v1.NotifyRequest
-	(*Audience)(nil),          // 7: allim.v1.Audience
-	(*NotifyResponse)(nil),    // 8: allim.v1.NotifyResponse
-	(*NotifyResult)(nil),      // 9: allim.v1.NotifyResult
-	(code.Code)(0),            // 10: google.rpc.Code
+	(PublishRequest_Mode)(0),      // 0: allim.v1.PublishRequest.Mode
+	(PublishRequest_Level)(0),     // 1: allim.v1.PublishRequest.Level
+	(NotifyRequest_Level)(0),      // 2: allim.v1.NotifyRequest.Level
+	(*PublishRequest)(nil),        // 3: allim.v1.PublishRequest
+	(*PublishResponse)(nil),       // 4: allim.v1.PublishResponse
+	(*PublishResult)(nil),         // 5: allim.v1.PublishResult
+	(*NotifyRequest)(nil),         // 6: allim.v1.NotifyRequest
+	(*Audience)(nil),              // 7: allim.v1.Audience
+	(*NotifyResponse)(nil),        // 8: allim.v1.NotifyResponse
+	(*NotifyResult)(nil),          // 9: allim.v1.NotifyResult
+	(*PublishStreamRequest)(nil),  // 10: allim.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil), // 11: allim.v1.PublishStreamResponse
+	(*StreamReply)(nil),           // 12: allim.v1.StreamReply
+	(*Violation)(nil),             // 13: allim.v1.Violation
+	(code.Code)(0),                // 14: google.rpc.Code
 }
 var file_allim_v1_publisher_proto_depIdxs = []int32{
 	0,  // 0: allim.v1.PublishRequest.mode:type_name -> allim.v1.PublishRequest.Mode
 	1,  // 1: allim.v1.PublishRequest.level:type_name -> allim.v1.PublishRequest.Level
 	5,  // 2: allim.v1.PublishResponse.results:type_name -> allim.v1.PublishResult
-	10, // 3: allim.v1.PublishResult.code:type_name -> google.rpc.Code
+	14, // 3: allim.v1.PublishResult.code:type_name -> google.rpc.Code
 	7,  // 4: allim.v1.NotifyRequest.to:type_name -> allim.v1.Audience
 	2,  // 5: allim.v1.NotifyRequest.level:type_name -> allim.v1.NotifyRequest.Level
 	9,  // 6: allim.v1.NotifyResponse.results:type_name -> allim.v1.NotifyResult
-	10, // 7: allim.v1.NotifyResult.code:type_name -> google.rpc.Code
-	3,  // 8: allim.v1.Publisher.Publish:input_type -> allim.v1.PublishRequest
-	6,  // 9: allim.v1.Publisher.Notify:input_type -> allim.v1.NotifyRequest
-	4,  // 10: allim.v1.Publisher.Publish:output_type -> allim.v1.PublishResponse
-	8,  // 11: allim.v1.Publisher.Notify:output_type -> allim.v1.NotifyResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	14, // 7: allim.v1.NotifyResult.code:type_name -> google.rpc.Code
+	3,  // 8: allim.v1.PublishStreamRequest.publish:type_name -> allim.v1.PublishRequest
+	6,  // 9: allim.v1.PublishStreamRequest.notify:type_name -> allim.v1.NotifyRequest
+	12, // 10: allim.v1.PublishStreamResponse.replies:type_name -> allim.v1.StreamReply
+	14, // 11: allim.v1.StreamReply.code:type_name -> google.rpc.Code
+	13, // 12: allim.v1.StreamReply.violations:type_name -> allim.v1.Violation
+	5,  // 13: allim.v1.StreamReply.results:type_name -> allim.v1.PublishResult
+	9,  // 14: allim.v1.StreamReply.notified:type_name -> allim.v1.NotifyResult
+	3,  // 15: allim.v1.Publisher.Publish:input_type -> allim.v1.PublishRequest
+	6,  // 16: allim.v1.Publisher.Notify:input_type -> allim.v1.NotifyRequest
+	10, // 17: allim.v1.Publisher.PublishStream:input_type -> allim.v1.PublishStreamRequest
+	4,  // 18: allim.v1.Publisher.Publish:output_type -> allim.v1.PublishResponse
+	8,  // 19: allim.v1.Publisher.Notify:output_type -> allim.v1.NotifyResponse
+	11, // 20: allim.v1.Publisher.PublishStream:output_type -> allim.v1.PublishStreamResponse
+	18, // [18:21] is the sub-list for method output_type
+	15, // [15:18] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_allim_v1_publisher_proto_init() }
@@ -835,13 +1168,18 @@ func file_allim_v1_publisher_proto_init() {
 	}
 	file_allim_v1_publisher_proto_msgTypes[2].OneofWrappers = []any{}
 	file_allim_v1_publisher_proto_msgTypes[6].OneofWrappers = []any{}
+	file_allim_v1_publisher_proto_msgTypes[7].OneofWrappers = []any{
+		(*PublishStreamRequest_Publish)(nil),
+		(*PublishStreamRequest_Notify)(nil),
+	}
+	file_allim_v1_publisher_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_allim_v1_publisher_proto_rawDesc), len(file_allim_v1_publisher_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
