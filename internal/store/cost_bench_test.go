@@ -142,7 +142,7 @@ func (c *cost) write(from, to int, one func(i int) (notify.Stream, *notify.Messa
 	}
 	for i := from; i < to; i++ {
 		s, m := one(i)
-		ahead = append(ahead, c.Begin(c.ctx, []notify.Stream{s}, m, store.Committed))
+		ahead = append(ahead, c.Begin(c.ctx, []notify.Stream{s}, m, store.Committed, nil))
 		wait(costAhead)
 	}
 	wait(0)

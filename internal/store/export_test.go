@@ -70,16 +70,14 @@ const (
 // failed.
 func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, was notify.Position) (code int, at notify.Position) {
 	body, _ := keyspace.EncodeBody(m)
-	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, ackedAs{at: was, first: was, firstUS: 1 << 52})
-	v, err := slice(s.run(ctx, opReplay, []call{c})[0])
-	if err != nil {
-		return -100, at
-	}
-	r, err := parseReply(v)
-	if err != nil {
-		return -100, at
-	}
-	return r.code, r.at
+	w := write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}
+	r := s.again(st, w, ackedAs{at: was, first: was, firstUS: 1 << 52}, func(got reply, err error) {
+		if code, at = got.code, got.at; err != nil {
+			code = -100
+		}
+	})
+	r.read(s.run(ctx, opReplay, []call{r.call})[0])
+	return code, at
 }
 
 // Remark makes the marks again that wait for their items, without their pauses, and returns when it is done.

@@ -1,0 +1,200 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"allim/internal/keyspace"
+	"allim/internal/store"
+	"allim/internal/testkit"
+	"allim/pkg/notify"
+)
+
+// together begins writes while Redis stands still, so that those behind the first share one call, and returns what became of each.
+func together(b *bench, srv *testkit.RedisServer, to []notify.Stream, ms ...*notify.Message) (out []store.Result) {
+	b.Helper()
+	srv.Pause()
+	first := b.publisher.Begin(b.ctx, []notify.Stream{stream("in-front")}, message("first"), store.Committed, nil)
+	var begun []*store.Pending
+	for i, m := range ms {
+		begun = append(begun, b.publisher.Begin(b.ctx, to[i%len(to):i%len(to)+1], m, store.Committed, nil))
+	}
+	srv.Resume()
+	first.Results()
+	for _, p := range begun {
+		out = append(out, p.Results()...)
+	}
+	return out
+}
+
+func scripts(b *bench) (n int) {
+	b.Helper()
+	_, rest, _ := strings.Cut(b.rdb.Info(b.ctx, "commandstats").Val(), "cmdstat_evalsha:calls=")
+	text, _, _ := strings.Cut(rest, ",")
+	n, _ = strconv.Atoi(text)
+	return n
+}
+
+func TestMessagesOfOneTopicShareACallAndKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{Classes: []store.Class{{History: store.History{Size: 500}}}})
+	s := stream("hot")
+	b.publish(s, "0")
+	sub := b.listen(s)
+	before := scripts(b)
+	var ms []*notify.Message
+	var want []string
+	for i := range 300 {
+		ms, want = append(ms, message(fmt.Sprint("m", i))), append(want, fmt.Sprint("m", i))
+	}
+	for i, r := range together(b, srv, []notify.Stream{s}, ms...) {
+		if r.Err != nil || r.Duplicate || r.Position.Offset != uint64(2+i) || r.Receivers != 1 {
+			t.Fatalf("message %d: %+v", i, r)
+		}
+	}
+	if n := scripts(b) - before; n > 20 {
+		t.Errorf("%d calls for 300 messages", n)
+	}
+	if diff := cmp.Diff(append([]string{"0"}, want...), ids(b.recover(s, notify.Position{}, 400).Messages)); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
+	}
+	for i := range ms {
+		got, err := sub.ReceiveMessage(b.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := keyspace.DecodePayload(s, got.Payload); err != nil || m.ID != want[i] || m.Position.Offset != uint64(2+i) {
+			t.Fatalf("heard %+v, %v; want %s", m, err, want[i])
+		}
+	}
+}
+
+func TestAnIDTwiceInOneCallIsADuplicateOfTheFirst(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{})
+	for _, s := range []notify.Stream{stream("a"), ann} {
+		b.publish(s, "old")
+		got := together(b, srv, []notify.Stream{s}, message("x"), message("old"), message("y"), message("x"), message("y"))
+		var text string
+		for _, r := range got {
+			text += fmt.Sprint(r.Position.Offset, r.Duplicate, r.Err, " ")
+		}
+		if want := "2 false <nil> 1 true <nil> 3 false <nil> 2 true <nil> 3 true <nil> "; text != want {
+			t.Errorf("%s: got %q, want %q", s.Topic, text, want)
+		}
+	}
+}
+
+func TestEachMessageOfOneCallHasTheCountsThatItMade(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{Inbox: store.Inbox{Size: 4}})
+	b.notify(ann, "e", "old")
+	b.notify(ann, "", "read")
+	b.notify(ann, "c", "unread")
+	b.mark(ann, "read", store.Mark{IDs: []string{"read"}})
+	sub := b.listen(ann)
+	got := together(b, srv, []notify.Stream{ann}, notification("n1", "d"), notification("n2", "c"), notification("n3", ""), notification("n4", "d"),
+		notification("n4", "d"), message("m"), notification("n5", ""))
+	var acks string
+	for _, r := range got {
+		acks += fmt.Sprint(r.Unread, r.Err, " ")
+	}
+	if want := "3 <nil> 3 <nil> 4 <nil> 4 <nil> 4 <nil> 4 <nil> 4 <nil> "; acks != want {
+		t.Errorf("acks: got %q, want %q", acks, want)
+	}
+	for i, want := range []string{"3/3 c=1 d=1 e=1", "3/3 c=2 d=1", "4/4 c=2 d=1", "4/4 c=1 d=2", "4/4 c=1 d=2", "4/4 c=1 d=1"} {
+		heard, err := sub.ReceiveMessage(b.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := keyspace.DecodePayload(ann, heard.Payload); err != nil || badgeText(m.Badge) != want {
+			t.Errorf("message %d: %+v, %v; want %s", i, m, err, want)
+		}
+	}
+	b.wantBadge(ann, "4/4 c=1 d=1")
+	b.wantList(ann, store.Query{Status: store.All}, "n5 n4 n3 n2")
+	b.wantLifetimes(ann)
+}
+
+func TestWhatOneStreamFailsForHarmsNoOtherOfItsCall(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{})
+	for _, c := range []struct {
+		kind func(name string) notify.Stream
+		m    func(id string) *notify.Message
+	}{
+		{stream, message},
+		{func(name string) notify.Stream { return stream("user:" + name) }, func(id string) *notify.Message { return notification(id, "") }},
+	} {
+		bad, good := c.kind("bad"), c.kind("good")
+		k := b.keys.Inbox(bad)
+		broken := []string{k.Events, k.Dedupe}
+		if bad.Topic.Kind() == notify.KindUser {
+			broken = append(broken, k.Index)
+		}
+		for i, key := range broken {
+			b.rdb.Set(b.ctx, key, "made by hand", time.Hour)
+			got := together(b, srv, []notify.Stream{bad, good}, c.m("x"), c.m(fmt.Sprint("x", i)), c.m("y"), c.m(fmt.Sprint("y", i)))
+			for n, r := range got {
+				if n%2 == 1 && (r.Err != nil || r.Position.Offset != uint64(2*i+1+n/2)) {
+					t.Errorf("%s: the other: %+v", key, r)
+				}
+				if n%2 == 0 && (r.Err == nil || errors.Is(r.Err, notify.ErrUnavailable) || !strings.Contains(r.Err.Error(), "WRONGTYPE")) {
+					t.Errorf("%s: got %+v", key, r)
+				}
+			}
+			for _, key := range k.All() {
+				if b.rdb.PTTL(b.ctx, key).Val() == -1 {
+					t.Errorf("%s lives for ever", key)
+				}
+			}
+			b.rdb.Del(b.ctx, key)
+		}
+		for n, r := range together(b, srv, []notify.Stream{bad}, c.m("x"), c.m("y")) { // what failed is not remembered as written
+			if r.Err != nil || r.Duplicate || r.Position.Offset != uint64(n+1) {
+				t.Errorf("%s: again: %+v", bad.Topic, r)
+			}
+		}
+	}
+}
+
+func TestWhoseTimeIsOverLeavesTheMiddleOfASeries(t *testing.T) {
+	t.Parallel()
+	srv := testkit.Redis(t)
+	b := newBench(t, srv.As, store.Options{})
+	s := stream("a")
+	srv.Stop()
+	var begun []*store.Pending
+	for i := range 6 {
+		ctx := b.ctx
+		if i%3 == 1 {
+			ctx = testkit.Context(t, 50*time.Millisecond)
+		}
+		begun = append(begun, b.publisher.Begin(ctx, []notify.Stream{s}, message(fmt.Sprint("m", i)), store.Committed, nil))
+	}
+	for _, i := range []int{1, 4} {
+		if r := begun[i].Results()[0]; !errors.Is(r.Err, notify.ErrUnavailable) {
+			t.Fatalf("it left: %+v", r)
+		}
+	}
+	srv.Restart()
+	for _, i := range []int{0, 2, 3, 5} {
+		if r := begun[i].Results()[0]; r.Err != nil {
+			t.Fatalf("message %d: %+v", i, r)
+		}
+	}
+	if got := ids(b.recover(s, notify.Position{}, 10).Messages); cmp.Diff([]string{"m0", "m2", "m3", "m5"}, got) != "" {
+		t.Errorf("got %v", got)
+	}
+	testkit.Eventually(t, 5*time.Second, func() bool { return b.publisher.Waiting() == 0 }, "count nothing any more")
+}
