@@ -19,7 +19,7 @@ import (
 const (
 	costStreams = 1000
 	costAhead   = 1024 // writes that are begun and not decided
-	costRound   = 5000 // writes, and then as many of the bare script
+	costRound   = 1000 // writes, and then as many of the bare script
 )
 
 // A cost is a Redis whose processor time is measured.

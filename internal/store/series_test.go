@@ -93,6 +93,54 @@ func TestAnIDTwiceInOneCallIsADuplicateOfTheFirst(t *testing.T) {
 	}
 }
 
+// An inbox knows its items by their index alone: who leaves it is remembered as long as messages are.
+func TestAnItemThatLeftIsStillADuplicate(t *testing.T) {
+	onEach(t, store.Options{Inbox: store.Inbox{Size: 2}}, func(b *bench) {
+		b.notify(ann, "", "n1", "n2", "n3")
+		b.mark(ann, "delete", store.Mark{IDs: []string{"n2"}})
+		b.publish(ann, "m1")
+		for id, at := range map[string]uint64{"n1": 1, "n2": 2, "n3": 3, "m1": 5} {
+			for _, m := range []*notify.Message{message(id), notification(id, "")} {
+				if r := b.Publish(b.ctx, []notify.Stream{ann}, m)[0]; !r.Duplicate || r.Position.Offset != at || r.Unread != 1 {
+					b.Errorf("%s again: %+v", id, r)
+				}
+			}
+		}
+		b.wantList(ann, store.Query{Status: store.All}, "n3")
+		if b.real {
+			b.wantLifetimes(ann)
+		}
+	})
+}
+
+// Of a stream at least the newest thousand ids are remembered, and not many more.
+func TestAThousandIDsOfAStreamAreRemembered(t *testing.T) {
+	t.Parallel()
+	b := realBench(t, store.Options{Inbox: store.Inbox{Size: 50}})
+	for _, c := range []struct {
+		s   notify.Stream
+		one func(id string) *notify.Message
+	}{{stream("a"), message}, {ann, func(id string) *notify.Message { return notification(id, "") }}} {
+		var begun []*store.Pending
+		for i := range 1300 {
+			begun = append(begun, b.publisher.Begin(b.ctx, []notify.Stream{c.s}, c.one(fmt.Sprint("m", i)), store.Committed))
+		}
+		for _, p := range begun {
+			if r := p.Results()[0]; r.Err != nil || r.Duplicate {
+				t.Fatalf("got %+v", r)
+			}
+		}
+		for _, i := range []int{300, 700, 1299} {
+			if r := b.Publish(b.ctx, []notify.Stream{c.s}, c.one(fmt.Sprint("m", i)))[0]; !r.Duplicate || r.Position.Offset != uint64(i+1) {
+				t.Errorf("%s: m%d again: %+v", c.s.Topic, i, r)
+			}
+		}
+		if n := b.rdb.ZCard(b.ctx, b.keys.Event(c.s).Dedupe).Val(); n > 1127 {
+			t.Errorf("%s: %d ids are remembered", c.s.Topic, n)
+		}
+	}
+}
+
 func TestEachMessageOfOneCallHasTheCountsThatItMade(t *testing.T) {
 	t.Parallel()
 	srv := testkit.Redis(t)

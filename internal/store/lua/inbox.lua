@@ -23,7 +23,7 @@ local function tally()
   local unread, names, numbers = call('ZCARD', CATEGORIES), {}, {}
   local left, from = unread, '[\1'
   while left > 0 do
-    local first = call('ZRANGEBYLEX', CATEGORIES, from, '+', 'LIMIT', 0, 1)[1]
+    local first = call('ZRANGEBYLEX', CATEGORIES, from, '+', 'LIMIT', '0', '1')[1]
     if not first then break end
     local c = string.sub(first, 1, string.find(first, '\0', 1, true) - 1)
     from = '(' .. c .. '\1'

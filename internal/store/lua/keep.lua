@@ -1,10 +1,16 @@
 -- Stands behind lib.lua, write.lua and inbox.lua in the scripts that write a user's stream.
 
--- Takes items away, at most 500, and says how many of them were in the counts, and unseen, and the category of the first if it may have been. Only what is
--- unread can be unseen, or in the counts; only what is not in them is archived.
-local function drop(ids)
-  local fields = {}
-  for i, id in ipairs(ids) do fields[2 * i - 1], fields[2 * i] = id, body_of(id) end
+-- An item is known as written by its place in the index. The ids of others, of messages and of items that left, are in DEDUPE.
+local REMEMBERED -- this call gave it some
+
+-- Takes items away, at most 500, ids and offsets in turns, and says how many of them were in the counts, and unseen, and the category of the first if it may have been.
+-- Only what is unread can be unseen, or in the counts; only what is not in them is archived.
+local function drop(scored)
+  local ids, fields, known = {}, {}, {}
+  for i = 1, #scored / 2 do
+    local id = scored[2 * i - 1]
+    ids[i], fields[2 * i - 1], fields[2 * i], known[2 * i - 1], known[2 * i] = id, id, body_of(id), scored[2 * i], id
+  end
   local active, unseen, category = 0, 0, ''
   if call('ZREM', UNREAD, unpack(ids)) > 0 then
     unseen = call('ZREM', UNSEEN, unpack(ids))
@@ -16,6 +22,8 @@ local function drop(ids)
   if active < #ids then call('ZREM', ARCHIVED, unpack(ids)) end
   call('HDEL', ITEMS, unpack(fields))
   call('ZREM', INDEX, unpack(ids))
+  call('ZADD', DEDUPE, unpack(known))
+  REMEMBERED = true
   return active, unseen, category
 end
 
@@ -23,6 +31,7 @@ end
 -- rest would count ghosts. fresh are those that this call may have made. The meta knows until when all live at least: what was renewed by others lives longer.
 local function live_together(l, now, ttl, fresh)
   local due = not l or l < now + ttl
+  if not due and REMEMBERED and call('PTTL', DEDUPE) == -1 then fresh[#fresh + 1] = DEDUPE end
   if not due and #fresh == 0 then return end
   local left = call('PTTL', META)
   if left < ttl then

@@ -119,8 +119,8 @@ local apply = {
     if call('ZSCORE', UNREAD, id) then call('ZADD', CATEGORIES, 0, member(id)) end
     return true
   end,
-  d = function(id)
-    drop({ id })
+  d = function(id, off)
+    drop({ id, off })
     heads[id] = ''
     return true
   end,

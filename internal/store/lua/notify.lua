@@ -6,31 +6,28 @@
 -- Answers what many.lua says.
 local now, k, a = now_ms(), 1, 7
 
--- Where the inbox has an item it is no new one, even if the stream has forgotten it. A new one is in the index then.
-local function indexed(id, off, head)
-  local had
-  if head == '' then had = redis.pcall('ZSCORE', INDEX, id) else had = redis.pcall('ZADD', INDEX, 'NX', off, id) end
-  if type(had) == 'table' then
-    call('ZREM', DEDUPE, id)
-    error(had)
-  end
-  if head ~= '' then had = had == 0 and call('ZSCORE', INDEX, id) end
-  if had then call('ZREM', DEDUPE, id) end
-  return had
+-- Is a message written already? If not it is known as such from now on. Answers its offset then, or nil and the key that knows it now.
+local function known(id, off, head)
+  local there, new = INDEX, DEDUPE
+  if head ~= '' then there, new = DEDUPE, INDEX end
+  local dup = call('ZSCORE', there, id)
+  if not dup and call('ZADD', new, 'NX', off, id) == 0 then dup = call('ZSCORE', new, id) end
+  return dup, new
 end
 
 -- The oldest make room for new items, which are in the index already. They leave one by one where several messages come, since each of these has its own counts.
-local function room(new, alone)
+local function room(new, alone, s)
+  if s <= tonumber(ARGV[6]) then return end -- each item has an offset
   local over = call('ZCARD', INDEX) - ARGV[6]
   if over <= 0 then return end
-  local old = call('ZRANGE', INDEX, 0, math.min(500, over) - 1)
+  local old = call('ZRANGE', INDEX, 0, math.min(500, over) - 1, 'WITHSCORES')
   if alone or over > #new then -- at once, too, where fewer are kept than before
     drop(old)
     return
   end
-  for i, id in ipairs(old) do
+  for i = 1, over do
     local p = new[#new - over + i]
-    p.active, p.unseen, p.left = drop({ id })
+    p.active, p.unseen, p.left = drop({ old[2 * i - 1], old[2 * i] })
   end
 end
 
@@ -49,8 +46,20 @@ local function put(places)
   call('ZADD', CATEGORIES, unpack(members))
 end
 
+local function send(e, p, unread, unseen, by)
+  return call(ARGV[5], KEYS[k + 11], envelope(e, p.off, int(unread), int(unseen), by, ARGV[p.m + 2], ARGV[p.m], ARGV[p.m + 1]))
+end
+
 -- Publishes what was written, each message with the counts that it made, and fills in the answers.
 local function tell(e, got, all, new, unread, unseen, names, numbers)
+  local p = all[1]
+  if #all == 1 then
+    if p.code == 0 then
+      got[4] = send(e, p, unread, unseen, by_text(names, numbers))
+    end
+    if p.code < 2 then got[5] = unread end
+    return
+  end
   local function count(p, way)
     unread, unseen = unread + way * (1 - (p.active or 0)), unseen + way * (1 - (p.unseen or 0))
     local come, left = ARGV[p.m + 4], p.active == 1 and p.left or ''
@@ -64,13 +73,11 @@ local function tell(e, got, all, new, unread, unseen, names, numbers)
       numbers[left] = numbers[left] - way
     end
   end
-  if #all > 1 then
-    for _, p in ipairs(new) do count(p, -1) end
-  end
+  for _, p in ipairs(new) do count(p, -1) end
   for j, p in ipairs(all) do
     if p.code == 0 then
-      if p.head and #all > 1 then count(p, 1) end
-      got[4 * j] = call(ARGV[5], KEYS[k + 11], envelope(e, p.off, unread, unseen, by_text(names, numbers), ARGV[p.m + 2], ARGV[p.m], ARGV[p.m + 1]))
+      if p.head then count(p, 1) end
+      got[4 * j] = send(e, p, unread, unseen, by_text(names, numbers))
     end
     if p.code < 2 then got[4 * j + 1] = unread end
   end
@@ -79,24 +86,24 @@ end
 local function user()
   local e, s, l = position(ARGV[1], now)
   local first, got, all, new = s, { e }, {}, {}
+  REMEMBERED = false
   for j = 1, tonumber(ARGV[a + 1]) do
     local m, at = a + 7 * j - 5, 4 * j - 2
     local id, head, off, code = ARGV[m], ARGV[m + 3], int(s + 1), 0
-    local dup
     if ARGV[m + 5] ~= '' and held(ARGV[m + 5], ARGV[m + 6]) then
       off, code = ARGV[m + 6], 2
     else
-      if call('ZADD', DEDUPE, 'NX', off, id) == 0 then dup = call('ZSCORE', DEDUPE, id) else dup = indexed(id, off, head) end
+      local dup, key = known(id, off, head)
       if dup then
         off, code = int(dup), 1
       else
         local made = redis.pcall('XADD', EVENTS, 'MAXLEN', '=', ARGV[2], off .. '-0', 'k', ARGV[m + 2], 'i', id, 'd', ARGV[m + 1])
         if type(made) == 'table' then
-          call('ZREM', DEDUPE, id)
-          if head ~= '' then call('ZREM', INDEX, id) end
+          call('ZREM', key, id)
           error(made)
         end
         s = s + 1
+        REMEMBERED = REMEMBERED or key == DEDUPE
       end
     end
     all[j] = { m = m, off = off, code = code, head = head ~= '' }
@@ -108,7 +115,7 @@ local function user()
     call('HSET', META, 's', int(s))
     forget(first, s, ARGV[3])
     if #new > 0 then
-      room(new, #all == 1)
+      room(new, #all == 1, s)
       put(new)
     end
     changed(KEYS[k + 9], KEYS[k + 10], ARGV[a], now)

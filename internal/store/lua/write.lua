@@ -8,18 +8,22 @@ end
 
 -- The change index of a partition: which streams were written in the last minute, by a tick that never falls. It moves in steps of half a second: who saw a tick
 -- and looks from it on sees all of that step. What is done once a step is done each time while the tick is ahead of the clock, or its keys might go.
+local STEPS = {} -- by tick, what this call has found or made it
 local function changed(index, tick, member, now)
-  local n, last = now - now % 500, tonumber(call('GET', tick) or '0')
-  if last == n then
-    call('ZADD', index, int(n), member)
+  if STEPS[tick] then
+    call('ZADD', index, STEPS[tick], member)
     return
   end
+  local n, last = now - now % 500, tonumber(call('GET', tick) or '0')
+  local moves = last ~= n
   n = math.max(n, last)
-  call('SET', tick, int(n), 'PX', 600000)
-  call('ZADD', index, int(n), member)
-  call('PEXPIRE', index, 600000)
+  STEPS[tick] = int(n)
+  call('ZADD', index, STEPS[tick], member)
+  if not moves then return end
+  call('SET', tick, STEPS[tick], 'PX', '600000')
+  call('PEXPIRE', index, '600000')
   for _ = 1, 4 do
-    local old = call('ZRANGEBYSCORE', index, '-inf', '(' .. int(n - 60000), 'LIMIT', 0, 500)
+    local old = call('ZRANGEBYSCORE', index, '-inf', '(' .. int(n - 60000), 'LIMIT', '0', '500')
     if #old > 0 then call('ZREM', index, unpack(old)) end
     if #old < 500 then break end
   end
