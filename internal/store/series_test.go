@@ -213,6 +213,15 @@ func TestWhatOneStreamFailsForHarmsNoOtherOfItsCall(t *testing.T) {
 				t.Errorf("%s: again: %+v", bad.Topic, r)
 			}
 		}
+		b.rdb.Del(b.ctx, k.Events)
+		b.rdb.Set(b.ctx, k.Events, "made by hand", time.Hour) // where there is a meta, it is the message itself that cannot be added
+		if r := b.Publish(b.ctx, []notify.Stream{bad}, c.m("z"))[0]; r.Err == nil {
+			t.Errorf("%s: got %+v", bad.Topic, r)
+		}
+		b.rdb.Del(b.ctx, k.Events)
+		if r := b.Publish(b.ctx, []notify.Stream{bad}, c.m("z"))[0]; r.Err != nil || r.Duplicate || r.Position.Offset != 3 {
+			t.Errorf("%s: the last again: %+v", bad.Topic, r)
+		}
 	}
 }
 
