@@ -91,3 +91,28 @@ func (s *Store) Remarks() int {
 	unanswered, missing := s.remarksLeft()
 	return unanswered + missing
 }
+
+// Calls is how many calls the next pipeline makes of one message to each stream, after that many attempts that failed. Nothing is sent.
+func (s *Store) Calls(tries int, streams ...notify.Stream) int {
+	for _, st := range streams {
+		s.line(st, tries, notify.ChangeMessage)
+	}
+	return len(s.requests(s.writer.take(&s.writer.groups[0], 0)))
+}
+
+// Together is how many of a stream's writes go in one turn. Nothing is sent.
+func (s *Store) Together(st notify.Stream, writes ...notify.Change) int {
+	s.line(st, 0, writes...)
+	return len(s.writer.take(&s.writer.groups[0], 0)[0].ops)
+}
+
+func (s *Store) line(st notify.Stream, tries int, writes ...notify.Change) {
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	p := s.keys.Partition(st)
+	l := &lane{stream: st, part: p, group: s.writer.groupOf(p), tries: tries}
+	for _, c := range writes {
+		l.queue = append(l.queue, &op{stream: st, part: p, write: &write{change: c, id: "m"}, share: 1})
+	}
+	s.writer.readyLocked(l)
+}

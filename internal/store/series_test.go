@@ -1,14 +1,17 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"allim/internal/keyspace"
 	"allim/internal/store"
@@ -123,7 +126,7 @@ func TestAThousandIDsOfAStreamAreRemembered(t *testing.T) {
 	}{{stream("a"), message}, {ann, func(id string) *notify.Message { return notification(id, "") }}} {
 		var begun []*store.Pending
 		for i := range 1300 {
-			begun = append(begun, b.publisher.Begin(b.ctx, []notify.Stream{c.s}, c.one(fmt.Sprint("m", i)), store.Committed))
+			begun = append(begun, b.publisher.Begin(b.ctx, []notify.Stream{c.s}, c.one(fmt.Sprint("m", i)), store.Committed, nil))
 		}
 		for _, p := range begun {
 			if r := p.Results()[0]; r.Err != nil || r.Duplicate {
@@ -225,33 +228,86 @@ func TestWhatOneStreamFailsForHarmsNoOtherOfItsCall(t *testing.T) {
 	}
 }
 
+func TestStreamsShareCallsUntilTheyFail(t *testing.T) {
+	t.Parallel()
+	b := realBench(t, store.Options{})
+	var all []notify.Stream
+	for i := range 100 {
+		all = append(all, stream(fmt.Sprint("s", i)))
+	}
+	for _, c := range []struct{ streams, tries, want int }{{1, 0, 1}, {64, 0, 1}, {100, 0, 2}, {64, 1, 64}} {
+		if got := open(b, b.rdb, store.Options{Keys: b.keys}).Calls(c.tries, all[:c.streams]...); got != c.want {
+			t.Errorf("%d streams after %d failures: %d calls, want %d", c.streams, c.tries, got, c.want)
+		}
+	}
+}
+
+func TestMarksGoAloneAndMessagesTogether(t *testing.T) {
+	t.Parallel()
+	b := realBench(t, store.Options{})
+	const m, n, r = notify.ChangeMessage, notify.ChangeNotification, notify.ChangeRead
+	for _, c := range []struct {
+		writes []notify.Change
+		want   int
+	}{{[]notify.Change{m}, 1}, {[]notify.Change{m, n, m, r}, 3}, {[]notify.Change{r, r}, 1}, {[]notify.Change{r, m}, 1}} {
+		if got := open(b, b.rdb, store.Options{Keys: b.keys}).Together(ann, c.writes...); got != c.want {
+			t.Errorf("%c: %d in one turn, want %d", c.writes, got, c.want)
+		}
+	}
+}
+
+// A gate holds the first pipeline up.
+type gate struct {
+	once           sync.Once
+	began, goAhead chan struct{}
+}
+
+func (g *gate) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		g.once.Do(func() {
+			close(g.began)
+			<-g.goAhead
+		})
+		return next(ctx, cmds)
+	}
+}
+
 func TestWhoseTimeIsOverLeavesTheMiddleOfASeries(t *testing.T) {
 	t.Parallel()
-	srv := testkit.Redis(t)
-	b := newBench(t, srv.As, store.Options{})
-	s := stream("a")
-	srv.Stop()
-	var begun []*store.Pending
-	for i := range 6 {
+	b := realBench(t, store.Options{})
+	g, s := &gate{began: make(chan struct{}), goAhead: make(chan struct{})}, stream("a")
+	c := connect(t, b.as("publisher"))
+	b.publisher = open(b, c, store.Options{Keys: b.keys})
+	c.AddHook(g)
+	begin := func(ctx context.Context, i int) *store.Pending {
+		return b.publisher.Begin(ctx, []notify.Stream{s}, message(fmt.Sprint("m", i)), store.Committed, nil)
+	}
+	begun := []*store.Pending{begin(b.ctx, 0)}
+	testkit.Closed(t, 5*time.Second, g.began, "the first at work")
+	for i := 1; i < 6; i++ {
 		ctx := b.ctx
-		if i%3 == 1 {
+		if i%3 == 2 {
 			ctx = testkit.Context(t, 50*time.Millisecond)
 		}
-		begun = append(begun, b.publisher.Begin(ctx, []notify.Stream{s}, message(fmt.Sprint("m", i)), store.Committed, nil))
+		begun = append(begun, begin(ctx, i))
 	}
-	for _, i := range []int{1, 4} {
+	for _, i := range []int{2, 5} {
 		if r := begun[i].Results()[0]; !errors.Is(r.Err, notify.ErrUnavailable) {
 			t.Fatalf("it left: %+v", r)
 		}
 	}
-	srv.Restart()
-	for _, i := range []int{0, 2, 3, 5} {
+	close(g.goAhead)
+	for _, i := range []int{0, 1, 3, 4} {
 		if r := begun[i].Results()[0]; r.Err != nil {
 			t.Fatalf("message %d: %+v", i, r)
 		}
 	}
-	if got := ids(b.recover(s, notify.Position{}, 10).Messages); cmp.Diff([]string{"m0", "m2", "m3", "m5"}, got) != "" {
+	testkit.Eventually(t, 5*time.Second, func() bool { return b.publisher.Waiting() == 0 }, "count nothing any more")
+	if got := ids(b.recover(s, notify.Position{}, 10).Messages); cmp.Diff([]string{"m0", "m1", "m3", "m4"}, got) != "" {
 		t.Errorf("got %v", got)
 	}
-	testkit.Eventually(t, 5*time.Second, func() bool { return b.publisher.Waiting() == 0 }, "count nothing any more")
 }
