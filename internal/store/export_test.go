@@ -116,3 +116,30 @@ func (s *Store) line(st notify.Stream, tries int, writes ...notify.Change) {
 	}
 	s.writer.readyLocked(l)
 }
+
+// Tried makes a notification to each of many streams, and behind the first 65 a mark, all in one pipeline, once, and returns what became of each.
+func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Stream, mark *notify.Message) (messages []Result, err error) {
+	body, _ := keyspace.EncodeBody(m)
+	var turns []turn
+	var ops []*op
+	add := func(st notify.Stream, w *write, c call) *op {
+		o := &op{stream: st, write: w, call: c, share: 1}
+		turns, ops = append(turns, turn{lane: &lane{stream: st, part: s.keys.Partition(st)}, ops: []*op{o}}), append(ops, o)
+		return o
+	}
+	var last *op
+	for i, st := range to {
+		if i == 65 {
+			w := &write{change: mark.Change, ids: mark.IDs}
+			last = add(marked, w, s.markCall(marked, w, "ids", notify.Position{}, ackedAs{}))
+		}
+		add(st, &write{change: m.Change, id: m.ID, category: m.Category, body: body}, call{})
+	}
+	s.exec(turns)
+	for _, o := range ops {
+		if o != last {
+			messages = append(messages, Result{Ack: o.reply.ack(), Err: o.err})
+		}
+	}
+	return messages, last.err
+}

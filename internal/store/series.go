@@ -73,6 +73,14 @@ func (s *Store) seriesMost(st notify.Stream) int {
 	return callMessages
 }
 
+// A streamError is what Redis said of one stream of a call.
+type streamError string
+
+func (e streamError) Error() string { return string(e) }
+
+// RedisError makes it one of go-redis'.
+func (streamError) RedisError() {}
+
 // readSeries reads what a call of series answered (lua/many.lua).
 func readSeries(all []*series, c *redis.Cmd) {
 	v, err := slice(c)
@@ -87,8 +95,8 @@ func readSeries(all []*series, c *redis.Cmd) {
 }
 
 func (one *series) read(history string, v any) ([]reply, error) {
-	if err, ok := v.(error); ok {
-		return nil, classify(err)
+	if failed, ok := v.(string); ok {
+		return nil, classify(streamError(strings.Clone(failed)))
 	}
 	const fields = 4
 	got, _ := v.([]any)

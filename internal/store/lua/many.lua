@@ -1,15 +1,17 @@
 -- Stands behind lib.lua and write.lua in the scripts that append: a call has messages of several streams, and what they share is paid for once. Where its data makes
 -- one stream fail the others come about all the same.
 
--- What is answered: the history id, and of each stream an error or {epoch, code, offset, receivers, unread, the same four of the next message…}. A code is 0 written,
--- 1 a duplicate, 2 held; what is held has the offset it came with.
+-- What is answered: the history id, and of each stream {epoch, code, offset, receivers, unread, the same four of the next message…}, or its error, as text: clients
+-- may take what follows an error in a list for another reply. A code is 0 written, 1 a duplicate, 2 held; what is held has the offset it came with.
 local replies = { history_id() }
 
 local function answer(stream, life)
   local done, got = pcall(stream)
   if not done then
+    local text = type(got) == 'table' and got.err or (string.gsub(got, '^(.-:%d+): (.*)', '%2 (%1)'))
+    if string.find(text, '^READONLY') then error(redis.error_reply(text)) end -- nothing of the call is written; clients leave the connection where it is the call's error
     if call('PTTL', META) == -1 then call('PEXPIRE', META, life) end -- it is new
-    got = redis.error_reply(type(got) == 'table' and got.err or (string.gsub(got, '^.-:%d+: ', '')))
+    got = text
   end
   replies[#replies + 1] = got
 end
