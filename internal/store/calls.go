@@ -42,10 +42,10 @@ type ackedAs struct {
 
 // markCall is the call of a mark of its ids, of everything up to a position, or of all.
 func (s *Store) markCall(st notify.Stream, w *write, how string, upto notify.Position, was ackedAs) call {
-	args := make([]any, 0, 17+len(w.ids))
+	args := make([]any, 0, 18+len(w.ids))
 	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
 		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, was.first.Epoch, was.first.Offset, was.firstUS,
-		s.program, markUnnumbered)
+		s.program, markUnnumbered, s.inboxIDs())
 	for _, id := range w.ids {
 		args = append(args, id)
 	}

@@ -127,7 +127,7 @@ func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Strea
 		turns, ops = append(turns, turn{lane: &lane{stream: st, part: s.keys.Partition(st)}, ops: []*op{o}}), append(ops, o)
 		return o
 	}
-	var last *op
+	last := &op{} // of a few streams there is no mark
 	for i, st := range to {
 		if i == 65 {
 			w := &write{change: mark.Change, ids: mark.IDs}

@@ -66,6 +66,23 @@ func TestWhatAStreamFailsForIsNoOthersAnswer(t *testing.T) {
 	}
 }
 
+// A new stream may delete what an older one of its name left. Redis refuses nothing to a call that has written something.
+func TestFullMemoryIsPassedByNoStreamOfACall(t *testing.T) {
+	t.Parallel()
+	b := realBench(t, store.Options{})
+	all := []notify.Stream{stream("user:new"), ann}
+	b.notify(ann, "", "old")
+	b.rdb.SAdd(b.ctx, b.keys.Inbox(all[0]).Unread, "a ghost")
+	b.rdb.ConfigSet(b.ctx, "maxmemory", "1")
+	messages, _ := b.publisher.Tried(all, notification("new", ""), ann, &notify.Message{})
+	for i, r := range messages {
+		if !errors.Is(r.Err, notify.ErrBusy) {
+			t.Errorf("message %d: %+v", i, r)
+		}
+	}
+	b.wantBadge(ann, "1/1")
+}
+
 // A primary that was demoted, and whose name is another's now: only an error of a whole call has go-redis let the connection go.
 func TestWhoIsDemotedBehindANameIsLeft(t *testing.T) {
 	t.Parallel()

@@ -50,7 +50,7 @@ func (s *Store) publishCall(all []*series) call {
 }
 
 func (s *Store) notifyCall(all []*series) call {
-	c := call{script: notifyScript, args: []any{newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, s.inbox.Size}}
+	c := call{script: notifyScript, args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd, s.inbox.Size}}
 	for _, one := range all {
 		c.keys = append(c.keys, s.inboxKeys(one.stream)...)
 		c.args = append(c.args, keyspace.Member(one.stream), len(one.messages))
@@ -64,6 +64,9 @@ func (s *Store) notifyCall(all []*series) call {
 	}
 	return c
 }
+
+// inboxIDs is how many ids a user's stream remembers besides its items'.
+func (s *Store) inboxIDs() int { return max(dedupeIDs, s.inbox.Size) }
 
 // seriesMost is how many messages a series of a stream may have. An inbox keeps all of a call's (lua/notify.lua).
 func (s *Store) seriesMost(st notify.Stream) int {

@@ -138,8 +138,42 @@ func TestAThousandIDsOfAStreamAreRemembered(t *testing.T) {
 				t.Errorf("%s: m%d again: %+v", c.s.Topic, i, r)
 			}
 		}
-		if n := b.rdb.ZCard(b.ctx, b.keys.Event(c.s).Dedupe).Val(); n > 1127 {
+		if n := b.rdb.ZCard(b.ctx, b.keys.Event(c.s).Dedupe).Val(); n > 1063 {
 			t.Errorf("%s: %d ids are remembered", c.s.Topic, n)
+		}
+	}
+}
+
+// Marks take offsets, too, and what is deleted is remembered: in no rhythm do ids grow without end.
+func TestIDsAreLetGoWhateverComesBetween(t *testing.T) {
+	t.Parallel()
+	for _, mark := range []string{"read", "delete"} {
+		b := realBench(t, store.Options{Inbox: store.Inbox{Size: 20}})
+		k := b.keys.Inbox(ann)
+		b.notify(ann, "", "n0")
+		b.mark(ann, "read", store.Mark{IDs: []string{"n0"}}) // notifications have odd offsets now
+		for i := range 1050 { // as if many had left
+			b.rdb.ZAdd(b.ctx, k.Dedupe, redis.Z{Score: 0, Member: fmt.Sprint("old", i)})
+		}
+		for i := range 100 {
+			id := fmt.Sprint("m", i)
+			b.notify(ann, "", id)
+			b.mark(ann, mark, store.Mark{IDs: []string{id}})
+		}
+		if n := b.rdb.ZCard(b.ctx, k.Dedupe).Val(); n < 1000 || n > 1063 {
+			t.Errorf("notify and %s: %d ids are remembered", mark, n)
+		}
+		var all []string
+		for i := range 15 {
+			all = append(all, fmt.Sprint("last", i))
+		}
+		b.notify(ann, "", all...)
+		for i := range 800 {
+			b.rdb.ZAdd(b.ctx, k.Dedupe, redis.Z{Score: 0, Member: fmt.Sprint("older", i)})
+		}
+		b.mark(ann, "delete", store.Mark{All: true})
+		if n := b.rdb.ZCard(b.ctx, k.Dedupe).Val(); n < 1000 || n > 1063 {
+			t.Errorf("after all is deleted: %d ids are remembered", n)
 		}
 	}
 }

@@ -41,7 +41,10 @@ local function position(new_epoch, now)
   local s = tonumber(m[2] or '0')
   local last = call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
   if #last > 0 then s = math.max(s, tonumber(string.match(last[1][1], '^(%d+)'))) end
-  if leftovers then s = math.max(s, leftovers()) end
+  if leftovers then
+    call('HSET', META, 'v', '2') -- first what full memory refuses: it refuses nothing any more to a call that has written
+    s = math.max(s, leftovers())
+  end
   call('HSET', META, 'v', '2', 'e', new_epoch, 's', int(s), 'r', r)
   if m[1] then
     local bases = { m[1] .. ':' .. int(s) }

@@ -17,6 +17,6 @@ local function answer(stream, life)
 end
 
 -- Ids are let go in batches of 64: between the number that is kept and 63 more are remembered.
-local function forget(first, s, kept)
-  if s - s % 64 > first then call('ZREMRANGEBYRANK', DEDUPE, 0, -(kept + 1)) end
+local function forget(kept)
+  if call('ZCARD', DEDUPE) > kept + 63 then call('ZREMRANGEBYRANK', DEDUPE, 0, int(-kept - 1)) end
 end

@@ -2,13 +2,13 @@
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
 --      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again,
---      16 program that makes a new one and 17 its number there, 18… ids
+--      16 program that makes a new one and 17 its number there, 18 ids kept, 19… ids
 -- Answers {changed, offset, epoch, history id, now us, number of unknown ids, unknown ids…, ids of upto and all that are as they shall be…}; changed
 -- -1: upto is of another epoch, -2: held, -3: late. Nothing changed: no event.
 local us = now_us()
 local now = math.floor(us / 1000)
 local ids, unknown = {}, {}
-for i = 18, #ARGV do ids[#ids + 1] = ARGV[i] end
+for i = 19, #ARGV do ids[#ids + 1] = ARGV[i] end
 local r, made = history_id(), call('HMGET', META, 'e', 'm')
 if not made[1] then return { 0, '0', '', r, us, #ids, unpack(ids) } end
 local change, again = ARGV[1], ARGV[11] ~= ''
@@ -137,6 +137,15 @@ if ARGV[2] ~= 'ids' then
   end
 end
 
+-- Lets ids go as many.lua does, with the rights of who only marks.
+local function forget(kept)
+  local over = call('ZCARD', DEDUPE) - kept
+  if over <= 63 then return end
+  for i = 1, over, 500 do
+    call('ZREM', DEDUPE, unpack(call('ZRANGEBYSCORE', DEDUPE, '-inf', '+inf', 'LIMIT', '0', int(math.min(500, over - i + 1)))))
+  end
+end
+
 local done, some = {}, {}
 local function event(what, which)
   if #which == 0 then return end
@@ -171,6 +180,7 @@ end
 event(change, some)
 event('s', seen)
 if #done > 0 then
+  if REMEMBERED then forget(ARGV[18]) end
   live_together(l, now, tonumber(ARGV[8]), ({ u = { UNREAD, CATEGORIES }, a = { ARCHIVED }, v = { CATEGORIES } })[change] or {})
   changed(KEYS[10], KEYS[11], ARGV[10], now)
 end

@@ -113,11 +113,11 @@ local function user()
   local fresh = {}
   if s > first then
     call('HSET', META, 's', int(s))
-    forget(first, s, ARGV[3])
     if #new > 0 then
       room(new, #all == 1, s)
       put(new)
     end
+    if REMEMBERED then forget(ARGV[3]) end
     changed(KEYS[k + 9], KEYS[k + 10], ARGV[a], now)
   end
   local unread, unseen, names, numbers = tally()

@@ -36,7 +36,7 @@ local function topic()
   end
   if s > first then
     call('HSET', META, 's', int(s))
-    forget(first, s, ARGV[2])
+    forget(ARGV[2])
     changed(KEYS[k + 3], KEYS[k + 4], ARGV[a + 3], now)
   end
   if s > first or not l then live(l, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])) end
