@@ -143,3 +143,17 @@ func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Strea
 	}
 	return messages, last.err
 }
+
+// Torn appends two messages to a stream in one call, and returns what it failed for: the second is said to have been made before, at no number.
+func (s *Store) Torn(ctx context.Context, st notify.Stream, epoch string, first, second *notify.Message) error {
+	one := &series{stream: st}
+	for _, m := range []*notify.Message{first, second} {
+		body, _ := keyspace.EncodeBody(m)
+		one.messages = append(one.messages, message{write: &write{change: m.Change, id: m.ID, category: m.Category, body: body}})
+	}
+	one.messages[1].was.at.Epoch = epoch
+	c := s.callOf([]*series{one})
+	c.args[len(c.args)-1] = "no number"
+	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
+	return one.err
+}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"allim/internal/store"
 	"allim/internal/testkit"
 	"allim/pkg/notify"
@@ -81,6 +83,25 @@ func TestFullMemoryIsPassedByNoStreamOfACall(t *testing.T) {
 		}
 	}
 	b.wantBadge(ann, "1/1")
+}
+
+// What fails behind a message that stands is no reason for those that come to fail.
+func TestAStreamGoesOnBehindWhatACallLeftInTheMiddle(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		for _, s := range []notify.Stream{stream("a"), ann} {
+			at := b.publish(s, "one").Position
+			if err := b.publisher.Torn(b.ctx, s, at.Epoch, message("two"), message("three")); err == nil || !strings.Contains(err.Error(), "number") ||
+				b.real && !strings.Contains(err.Error(), "user_script:") {
+				b.Fatalf("got %v", err)
+			}
+			if r := b.Publish(b.ctx, []notify.Stream{s}, message("four"))[0]; r.Err != nil || r.Duplicate || r.Position.Offset != 3 {
+				b.Errorf("%s: got %+v", s.Topic, r)
+			}
+			if got := ids(b.recover(s, at, 10).Messages); cmp.Diff([]string{"two", "four"}, got) != "" {
+				b.Errorf("%s: got %v", s.Topic, got)
+			}
+		}
+	})
 }
 
 // A primary that was demoted, and whose name is another's now: only an error of a whole call has go-redis let the connection go.

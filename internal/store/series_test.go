@@ -152,7 +152,7 @@ func TestIDsAreLetGoWhateverComesBetween(t *testing.T) {
 		k := b.keys.Inbox(ann)
 		b.notify(ann, "", "n0")
 		b.mark(ann, "read", store.Mark{IDs: []string{"n0"}}) // notifications have odd offsets now
-		for i := range 1050 { // as if many had left
+		for i := range 1050 {                                // as if many had left
 			b.rdb.ZAdd(b.ctx, k.Dedupe, redis.Z{Score: 0, Member: fmt.Sprint("old", i)})
 		}
 		for i := range 100 {

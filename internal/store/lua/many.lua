@@ -5,11 +5,16 @@
 -- may take what follows an error in a list for another reply. A code is 0 written, 1 a duplicate, 2 held; what is held has the offset it came with.
 local replies = { history_id() }
 
+-- The top that this call has given a stream, from its first entry on: what fails in the middle leaves those before.
+local top
+
 local function answer(stream, life)
+  top = nil
   local done, got = pcall(stream)
   if not done then
     local text = type(got) == 'table' and got.err or (string.gsub(got, '^(.-:%d+): (.*)', '%2 (%1)'))
     if string.find(text, '^READONLY') then error(redis.error_reply(text)) end -- nothing of the call is written; clients leave the connection where it is the call's error
+    if top then call('HSET', META, 's', int(top)) end
     if call('PTTL', META) == -1 then call('PEXPIRE', META, life) end -- it is new
     got = text
   end

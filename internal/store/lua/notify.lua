@@ -103,6 +103,7 @@ local function user()
           error(made)
         end
         s = s + 1
+        top = s
         REMEMBERED = REMEMBERED or key == DEDUPE
       end
     end

@@ -30,6 +30,7 @@ local function topic()
         error(made)
       end
       s = s + 1
+      top = s
       written[#written + 1] = j
     end
     got[at], got[at + 1], got[at + 2], got[at + 3] = code, off, 0, 0
