@@ -144,16 +144,29 @@ func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Strea
 	return messages, last.err
 }
 
-// Torn appends two messages to a stream in one call, and returns what it failed for: the second is said to have been made before, at no number.
-func (s *Store) Torn(ctx context.Context, st notify.Stream, epoch string, first, second *notify.Message) error {
+// Series appends messages to a stream in one call.
+func (s *Store) Series(ctx context.Context, st notify.Stream, ms ...*notify.Message) (out []Result, err error) {
+	one, c := s.seriesOf(st, ms)
+	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
+	for _, r := range one.replies {
+		out = append(out, Result{Ack: r.ack()})
+	}
+	return out, one.err
+}
+
+// Torn is Series where the last message is said to have been made before, at no number: there it fails.
+func (s *Store) Torn(ctx context.Context, st notify.Stream, epoch string, ms ...*notify.Message) error {
+	one, c := s.seriesOf(st, ms)
+	c.args[len(c.args)-2], c.args[len(c.args)-1] = epoch, "no number"
+	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
+	return one.err
+}
+
+func (s *Store) seriesOf(st notify.Stream, ms []*notify.Message) (*series, call) {
 	one := &series{stream: st}
-	for _, m := range []*notify.Message{first, second} {
+	for _, m := range ms {
 		body, _ := keyspace.EncodeBody(m)
 		one.messages = append(one.messages, message{write: &write{change: m.Change, id: m.ID, category: m.Category, body: body}})
 	}
-	one.messages[1].was.at.Epoch = epoch
-	c := s.callOf([]*series{one})
-	c.args[len(c.args)-1] = "no number"
-	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
-	return one.err
+	return one, s.callOf([]*series{one})
 }

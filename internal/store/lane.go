@@ -29,7 +29,7 @@ type lane struct {
 // A turn is a lane that a flusher has, and what it works at.
 type turn struct {
 	lane  *lane
-	ops   []*op // of one kind and level, the first of the lane: more than one of messages alone; none: it only looks
+	ops   []*op // of one kind and level, the first of the lane: of marks one; none: it only looks
 	look  bool  // at the ring, too
 	alone bool  // they failed before
 }
@@ -139,9 +139,10 @@ func (w *writer) headLocked(l *lane, most, bytes int) (n, size int) {
 	return n, size
 }
 
-// goesWith tells whether two writes of a stream may have one turn. A mark has its own: the next one must not be made where it fails.
+// goesWith tells whether two writes of a stream may have one turn. A mark has its own: the next one must not be made where it fails. So have messages that are no
+// items: what goes together counts together, and the first frame of it says the counts, which theirs has no place for.
 func (o *op) goesWith(first *op) bool {
-	return o.level == first.level && o.write.kind() != opMark && first.write.kind() != opMark
+	return o.level == first.level && o.write.kind() == first.write.kind() && o.write.kind() != opMark
 }
 
 func (w *writer) uncountLocked(l *lane, o *op) {

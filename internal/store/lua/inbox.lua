@@ -17,32 +17,17 @@ local function body_of(id) return id .. '\0' end
 
 local function category_of(head) return string.match(head or '', '^[^\n]*\n([^\n]*)\n') or '' end
 
--- Unread, unseen, and of the categories that have unread ones their names in order and their numbers. Two commands a category, however many items; of those
--- without a category, which come first, none.
-local function tally()
-  local unread, names, numbers = call('ZCARD', CATEGORIES), {}, {}
-  local left, from = unread, '[\1'
+-- Two commands a category, however many items; of those without a category, which come first, none.
+counts = function()
+  local unread, by, from = call('ZCARD', CATEGORIES), '', '[\1'
+  local left = unread
   while left > 0 do
     local first = call('ZRANGEBYLEX', CATEGORIES, from, '+', 'LIMIT', '0', '1')[1]
     if not first then break end
     local c = string.sub(first, 1, string.find(first, '\0', 1, true) - 1)
     from = '(' .. c .. '\1'
-    numbers[c] = call('ZLEXCOUNT', CATEGORIES, '[' .. c .. '\0', from)
-    names[#names + 1], left = c, left - numbers[c]
+    local n = call('ZLEXCOUNT', CATEGORIES, '[' .. c .. '\0', from)
+    by, left = by .. (by == '' and '' or ',') .. c .. '=' .. n, left - n
   end
-  return unread, call('ZCARD', UNSEEN), names, numbers
-end
-
--- 'category=unread,…', zeros left out
-local function by_text(names, numbers)
-  local by = ''
-  for _, c in ipairs(names) do
-    if numbers[c] > 0 then by = by .. (by == '' and '' or ',') .. c .. '=' .. numbers[c] end
-  end
-  return by
-end
-
-counts = function()
-  local unread, unseen, names, numbers = tally()
-  return unread, unseen, by_text(names, numbers)
+  return unread, call('ZCARD', UNSEEN), by
 end

@@ -3,19 +3,16 @@
 -- An item is known as written by its place in the index. The ids of others, of messages and of items that left, are in DEDUPE.
 local REMEMBERED -- this call gave it some
 
--- Takes items away, at most 500, ids and offsets in turns, and says how many of them were in the counts, and unseen, and the category of the first if it may have been.
--- Only what is unread can be unseen, or in the counts; only what is not in them is archived.
+-- Takes items away, at most 500, ids and offsets in turns. Only what is unread can be unseen, or in the counts; only what is not in them is archived.
 local function drop(scored)
-  local ids, fields, known = {}, {}, {}
+  local ids, fields, known, active = {}, {}, {}, 0
   for i = 1, #scored / 2 do
     local id = scored[2 * i - 1]
     ids[i], fields[2 * i - 1], fields[2 * i], known[2 * i - 1], known[2 * i] = id, id, body_of(id), scored[2 * i], id
   end
-  local active, unseen, category = 0, 0, ''
   if call('ZREM', UNREAD, unpack(ids)) > 0 then
-    unseen = call('ZREM', UNSEEN, unpack(ids))
+    call('ZREM', UNSEEN, unpack(ids))
     local members = call('HMGET', ITEMS, unpack(ids))
-    category = category_of(members[1])
     for i, id in ipairs(ids) do members[i] = category_of(members[i]) .. '\0' .. id end
     active = call('ZREM', CATEGORIES, unpack(members))
   end
@@ -24,7 +21,6 @@ local function drop(scored)
   call('ZREM', INDEX, unpack(ids))
   call('ZADD', DEDUPE, unpack(known))
   REMEMBERED = true
-  return active, unseen, category
 end
 
 -- All keys of an inbox live as long as its meta: a set that became empty is deleted and comes back without a lifetime, and a part that outlived the

@@ -154,7 +154,7 @@ local function event(what, which)
   call('XADD', EVENTS, 'MAXLEN', '=', ARGV[7], off .. '-0', 'k', what, 'i', list, 'd', ARGV[5])
   call('HSET', META, 's', off)
   local unread, unseen, by = counts()
-  call(ARGV[9], KEYS[12], envelope(e, off, unread, unseen, by, what, list, ARGV[5]))
+  call(ARGV[9], KEYS[12], envelope(e, off, off, unread, unseen, by, what, list, ARGV[5]))
   for _, id in ipairs(which) do done[#done + 1] = id end
 end
 local seen = {} -- of marks that were overtaken: what is read or archived was seen, and that is for good

@@ -3,7 +3,7 @@
 -- ARGV 1 new epoch, 2 events kept, 3 ids kept, 4 retention ms, 5 PUBLISH or SPUBLISH, 6 items kept; of each user change member, number of messages, no more than
 --      items are kept; of each message id, body, change, head of the item ('' for a message), category, epoch and offset with which it was acknowledged
 --      before, '' and 0 for a new one
--- Answers what many.lua says.
+-- Answers what many.lua says. What comes in one call counts together: each message says the counts, and up to where, behind the last.
 local now, k, a = now_ms(), 1, 7
 
 -- Is a message written already? If not it is known as such from now on. Answers its offset then, or nil and the key that knows it now.
@@ -15,20 +15,11 @@ local function known(id, off, head)
   return dup, new
 end
 
--- The oldest make room for new items, which are in the index already. They leave one by one where several messages come, since each of these has its own counts.
-local function room(new, alone, s)
+-- The oldest make room for so many new items, which are in the index already. Where fewer are kept than before the rest leaves with the writes that come.
+local function room(new, s)
   if s <= tonumber(ARGV[6]) then return end -- each item has an offset
   local over = call('ZCARD', INDEX) - ARGV[6]
-  if over <= 0 then return end
-  local old = call('ZRANGE', INDEX, 0, math.min(500, over) - 1, 'WITHSCORES')
-  if alone or over > #new then -- at once, too, where fewer are kept than before
-    drop(old)
-    return
-  end
-  for i = 1, over do
-    local p = new[#new - over + i]
-    p.active, p.unseen, p.left = drop({ old[2 * i - 1], old[2 * i] })
-  end
+  if over > 0 then drop(call('ZRANGE', INDEX, 0, math.min(new + 8, over) - 1, 'WITHSCORES')) end
 end
 
 -- puts new items into the rest of the inbox
@@ -44,43 +35,6 @@ local function put(places)
   call('ZADD', UNREAD, unpack(scored))
   call('ZADD', UNSEEN, unpack(scored))
   call('ZADD', CATEGORIES, unpack(members))
-end
-
-local function send(e, p, unread, unseen, by)
-  return call(ARGV[5], KEYS[k + 11], envelope(e, p.off, int(unread), int(unseen), by, ARGV[p.m + 2], ARGV[p.m], ARGV[p.m + 1]))
-end
-
--- Publishes what was written, each message with the counts that it made, and fills in the answers.
-local function tell(e, got, all, new, unread, unseen, names, numbers)
-  local p = all[1]
-  if #all == 1 then
-    if p.code == 0 then
-      got[4] = send(e, p, unread, unseen, by_text(names, numbers))
-    end
-    if p.code < 2 then got[5] = unread end
-    return
-  end
-  local function count(p, way)
-    unread, unseen = unread + way * (1 - (p.active or 0)), unseen + way * (1 - (p.unseen or 0))
-    local come, left = ARGV[p.m + 4], p.active == 1 and p.left or ''
-    if numbers[come] then numbers[come] = numbers[come] + way end
-    if left ~= '' then
-      if not numbers[left] then
-        numbers[left] = 0
-        names[#names + 1] = left
-        table.sort(names)
-      end
-      numbers[left] = numbers[left] - way
-    end
-  end
-  for _, p in ipairs(new) do count(p, -1) end
-  for j, p in ipairs(all) do
-    if p.code == 0 then
-      if p.head then count(p, 1) end
-      got[4 * j] = send(e, p, unread, unseen, by_text(names, numbers))
-    end
-    if p.code < 2 then got[4 * j + 1] = unread end
-  end
 end
 
 local function user()
@@ -107,7 +61,7 @@ local function user()
         REMEMBERED = REMEMBERED or key == DEDUPE
       end
     end
-    all[j] = { m = m, off = off, code = code, head = head ~= '' }
+    all[j] = { m = m, off = off, code = code }
     if code == 0 and head ~= '' then new[#new + 1] = all[j] end
     got[at], got[at + 1], got[at + 2], got[at + 3] = code, off, 0, 0
   end
@@ -115,17 +69,22 @@ local function user()
   if s > first then
     call('HSET', META, 's', int(s))
     if #new > 0 then
-      room(new, #all == 1, s)
+      room(#new, s)
       put(new)
     end
     if REMEMBERED then forget(ARGV[3]) end
     changed(KEYS[k + 9], KEYS[k + 10], ARGV[a], now)
   end
-  local unread, unseen, names, numbers = tally()
+  local unread, unseen, by = counts()
   if #new > 0 and unseen == #new then fresh = { INDEX, ITEMS, UNSEEN } end
   if #new > 0 and unread == #new then fresh[#fresh + 1], fresh[#fresh + 2] = UNREAD, CATEGORIES end
   if s > first or not l then live_together(l, now, tonumber(ARGV[4]), fresh) end
-  tell(e, got, all, new, unread, unseen, names, numbers)
+  for j, p in ipairs(all) do
+    if p.code == 0 then
+      got[4 * j] = call(ARGV[5], KEYS[k + 11], envelope(e, p.off, int(s), unread, unseen, by, ARGV[p.m + 2], ARGV[p.m], ARGV[p.m + 1]))
+    end
+    if p.code < 2 then got[4 * j + 1] = unread end
+  end
   return got
 end
 

@@ -43,7 +43,7 @@ local function topic()
   if s > first or not l then live(l, tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])) end
   for _, j in ipairs(written) do
     local m, at = a + 1 + 4 * j, 4 * j - 2
-    got[at + 2] = call(ARGV[3], KEYS[k + 5], envelope(e, got[at + 1], '0', '0', '', 'm', ARGV[m], ARGV[m + 1]))
+    got[at + 2] = call(ARGV[3], KEYS[k + 5], envelope(e, got[at + 1], got[at + 1], '0', '0', '', 'm', ARGV[m], ARGV[m + 1]))
   end
   return got
 end

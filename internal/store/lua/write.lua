@@ -29,7 +29,7 @@ local function changed(index, tick, member, now)
   end
 end
 
--- what goes in front of a body on the channel (keyspace/codec.go reads it)
-local function envelope(e, off, unread, unseen, by, change, ids, body)
-  return '2\n' .. e .. '\n' .. off .. '\n' .. off .. '\n' .. unread .. '\n' .. unseen .. '\n' .. by .. '\n' .. change .. '\n' .. ids .. '\n' .. body
+-- what goes in front of a body on the channel (keyspace/codec.go reads it); rev is the offset up to which the counts count
+local function envelope(e, off, rev, unread, unseen, by, change, ids, body)
+  return '2\n' .. e .. '\n' .. off .. '\n' .. rev .. '\n' .. unread .. '\n' .. unseen .. '\n' .. by .. '\n' .. change .. '\n' .. ids .. '\n' .. body
 end
