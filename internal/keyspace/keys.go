@@ -144,9 +144,9 @@ func (m *Map) ChangeIndex(p int) (index, tick string) { return m.base(p) + "chg"
 
 // EventKeys are the keys of an event topic.
 type EventKeys struct {
-	Meta   string // HASH v schema, e epoch, s top offset, r history id, b birth, p base list
+	Meta   string // HASH v schema, e epoch, s top offset, r history id, b birth, p base list, l lives until
 	Events string // STREAM id=<offset>-0; k change, i ids, d body: the history
-	Dedupe string // ZSET id to offset, the newest ids
+	Dedupe string // ZSET id to offset, the newest ids; of a user's stream without its items
 }
 
 // Event names the keys of an event topic.

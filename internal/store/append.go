@@ -55,9 +55,6 @@ func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message
 			return failed(fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
 		}
 		ops[i] = &op{stream: st, write: w, level: level, share: len(to)}
-		if !ephemeral {
-			ops[i].call = s.callOf(st, w, ackedAs{})
-		}
 	}
 	p := &Pending{w: s.writer, ctx: ctx, ops: ops, b: s.writer.batch(ctx, ops, then)}
 	if ephemeral {

@@ -17,7 +17,7 @@ func (s *Store) attempt(turns []turn) {
 	var behind []turn // of streams whose ring knows another history than the one that answered
 	for _, t := range turns {
 		switch {
-		case t.op == nil || t.op.err == nil && s.behind(t):
+		case len(t.ops) == 0 || t.ops[0].err == nil && s.behind(t):
 			behind = append(behind, t)
 		default:
 			s.settle(t)
@@ -28,57 +28,48 @@ func (s *Store) attempt(turns []turn) {
 	}
 	s.writer.kick() // for the lanes that were let go: this one is not free yet
 	s.replay(behind, func(t turn, err error) {
-		switch {
-		case t.op == nil:
-			s.writer.release(t.lane) // Run looks again
-		case err != nil:
-			t.op.err = err
-			s.settle(t)
-		default:
-			s.settle(t)
+		for _, o := range t.ops {
+			if err != nil {
+				o.err = err
+			}
 		}
+		s.settle(t) // where it only looked, Run looks again
 		s.writer.kick()
 	})
 }
 
 func (s *Store) behind(t turn) bool {
-	return t.look || s.ring.behind(s.keys.Partition(t.op.stream), t.op.stream, t.op.reply.history)
+	return t.look || s.ring.behind(t.lane.part, t.lane.stream, t.ops[0].reply.history)
 }
 
 // exec runs the turns' writes in one pipeline and reads the replies. Their callers' deadlines bound it, the last of them.
 func (s *Store) exec(turns []turn) {
-	ops := make([]*op, 0, len(turns))
+	var ops []*op
 	start := time.Now()
 	most, until := start.Add(ioTimeout), start
 	for _, t := range turns {
-		if t.op == nil {
-			continue
+		for _, o := range t.ops {
+			if end := o.until; end.IsZero() || end.After(most) {
+				until = most
+			} else if end.After(until) {
+				until = end
+			}
 		}
-		ops = append(ops, t.op)
-		if end := t.op.until; end.IsZero() || end.After(most) {
-			until = most
-		} else if end.After(until) {
-			until = end
-		}
+		ops = append(ops, t.ops...)
 	}
 	if len(ops) == 0 {
 		return
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	calls := make([]call, len(ops))
-	for i, o := range ops {
-		s.number(o)
-		calls[i] = o.call
+	requests := s.requests(turns)
+	cmds, short, err := s.reach(ctx, ops[0], callsOf(requests))
+	for _, o := range ops {
+		o.err, o.short = err, short
 	}
-	cmds, short, err := s.reach(ctx, ops[0], calls)
-	for i, o := range ops {
-		var v []any
-		if o.err, o.short = err, short; err != nil {
-			continue
-		}
-		if v, o.err = slice(cmds[i]); o.err == nil {
-			o.reply, o.err = parseReply(v)
+	if err == nil {
+		for i, r := range requests {
+			r.read(cmds[i])
 		}
 	}
 	s.metrics.doneWrites(start, ops)
@@ -92,18 +83,19 @@ func (s *Store) reach(ctx context.Context, one *op, calls []call) (cmds []*redis
 	return s.evaluateAt(ctx, s.keys.Partition(one.stream), calls, one.level)
 }
 
-// settle ends a turn: its op is decided, or it is tried again.
+// settle ends a turn: its ops are decided, or they are tried again.
 func (s *Store) settle(t turn) {
-	o := t.op
-	switch {
-	case o.err == nil:
-		s.keep(o)
-	case o.then == nil && !o.gone() && errors.Is(o.err, notify.ErrUnavailable):
-		s.metrics.retried()
-		s.writer.again(t)
-		return
+	var again []*op
+	for _, o := range t.ops {
+		switch {
+		case o.err == nil:
+			s.keep(o)
+		case o.then == nil && !o.gone() && errors.Is(o.err, notify.ErrUnavailable):
+			s.metrics.retried()
+			again = append(again, o)
+		}
 	}
-	s.writer.finish(t)
+	s.writer.finish(t, again)
 }
 
 // keep puts what was just committed into the ring.

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9"
+
 	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
@@ -38,42 +40,12 @@ type ackedAs struct {
 	firstUS int64           // Redis' clock then, in Unix microseconds
 }
 
-// callOf is the script call of a write.
-func (s *Store) callOf(st notify.Stream, w *write, was ackedAs) call {
-	switch {
-	case w.kind() == opMark:
-		return s.markCall(st, w, "ids", notify.Position{}, was)
-	case st.Topic.Kind() == notify.KindUser:
-		return s.appendUser(st, w, was)
-	}
-	return s.appendEvent(st, w, was)
-}
-
-func (s *Store) appendEvent(st notify.Stream, w *write, was ackedAs) call {
-	k, p := s.keys.Event(st), s.keys.Partition(st)
-	index, tick := s.keys.ChangeIndex(p)
-	h := s.history(st.Topic)
-	return call{publishScript, append(k.All(), index, tick, s.keys.Channel(st)), []any{
-		w.id, w.body, newEpoch(), h.Size, dedupeIDs, h.TTL.Milliseconds(), metaLife(h).Milliseconds(), s.publishCmd, keyspace.Member(st),
-		was.at.Epoch, was.at.Offset}}
-}
-
-func (s *Store) appendUser(st notify.Stream, w *write, was ackedAs) call {
-	head := ""
-	if w.change == notify.ChangeNotification {
-		head = keyspace.EncodeHead(w.category)
-	}
-	return call{notifyScript, s.inboxKeys(st), []any{
-		w.id, w.body, newEpoch(), inboxEvents, max(dedupeIDs, s.inbox.Size), s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st),
-		string(rune(w.change)), head, w.category, s.inbox.Size, was.at.Epoch, was.at.Offset}}
-}
-
 // markCall is the call of a mark of its ids, of everything up to a position, or of all.
 func (s *Store) markCall(st notify.Stream, w *write, how string, upto notify.Position, was ackedAs) call {
-	args := make([]any, 0, 17+len(w.ids))
+	args := make([]any, 0, 18+len(w.ids))
 	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
 		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, was.first.Epoch, was.first.Offset, was.firstUS,
-		s.program, markUnnumbered)
+		s.program, markUnnumbered, s.inboxIDs())
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
@@ -109,39 +81,51 @@ const (
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
 
-// A reply is what every script that writes answers.
+// A reply is what a script that writes answers of one write.
 type reply struct {
-	code    int             // see the constants
-	at      notify.Position // the call's, or the stream's last where a mark changed nothing
-	history string          // the id of the history of the Redis that wrote it; "" where it does not tell
-	rest    []any           // receivers, and unread of a user's stream; of a mark Redis' clock in Unix us, the number of unknown ids, those, and those it means otherwise than by their ids
+	code      int             // see the constants
+	at        notify.Position // the write's, or the stream's last where a mark changed nothing
+	history   string          // the id of the history of the Redis that wrote it; "" where it does not tell
+	receivers int             // of a message
+	unread    int             // of a user's stream, after a message
+	rest      []any           // of a mark: Redis' clock in Unix us, the number of unknown ids, those, and those it means otherwise than by their ids
 }
 
-// parseReply reads the values that a script answered.
-func parseReply(v []any) (r reply, err error) {
+// parseMark reads what lua/mark.lua answered.
+func parseMark(c *redis.Cmd) (r reply, err error) {
+	v, err := slice(c)
+	if err != nil {
+		return r, err
+	}
 	const fixed = 4
-	if len(v) <= fixed {
-		return r, fmt.Errorf("script answered %d values, not more than %d", len(v), fixed)
+	if len(v) <= fixed+1 {
+		return r, fmt.Errorf("script answered %d values, not more than %d", len(v), fixed+1)
 	}
-	r.code, r.rest = number(v[0]), v[fixed:]
-	// go-redis reads replies into one shared buffer: what is kept must not keep it
-	r.at.Epoch = strings.Clone(text(v[2]))
-	if r.at.Offset, err = strconv.ParseUint(text(v[1]), 10, 53); err != nil {
-		return r, fmt.Errorf("script answered offset %q: %w", text(v[1]), err)
-	}
-	if h := text(v[3]); h != unknownHistory {
-		r.history = strings.Clone(h)
-	}
-	return r, nil
+	r.code, r.rest, r.history = number(v[0]), v[fixed:], historyOf(v[3])
+	r.at.Epoch = strings.Clone(text(v[2])) // go-redis reads replies into one shared buffer: what is kept must not keep it
+	r.at.Offset, err = parseOffset(v[1])
+	return r, err
 }
 
-// ack is the reply to an append.
-func (r reply) ack() Ack {
-	a := Ack{Position: r.at, Duplicate: r.code == codeDuplicate, Receivers: number(r.rest[0])}
-	if len(r.rest) > 1 {
-		a.Unread = number(r.rest[1])
+func parseOffset(v any) (uint64, error) {
+	o, err := strconv.ParseUint(text(v), 10, 53)
+	if err != nil {
+		return 0, fmt.Errorf("script answered offset %q: %w", text(v), err)
 	}
-	return a
+	return o, nil
+}
+
+// historyOf is an id of a history as the scripts answer it, "" where Redis does not tell.
+func historyOf(v any) string {
+	if h := text(v); h != unknownHistory {
+		return strings.Clone(h)
+	}
+	return ""
+}
+
+// ack is the reply to a message.
+func (r reply) ack() Ack {
+	return Ack{Position: r.at, Duplicate: r.code == codeDuplicate, Receivers: r.receivers, Unread: r.unread}
 }
 
 // ids are those that the reply to a mark names: the unknown ones, and those that the mark meant where it named none.

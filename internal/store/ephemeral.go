@@ -136,7 +136,7 @@ func (s *Store) sendAll(ops []*op) {
 		if err := cmds[i].Err(); err != nil {
 			o.err = classify(err)
 		} else {
-			o.reply.rest = []any{cmds[i].Val()}
+			o.reply.receivers = int(cmds[i].Val())
 		}
 	}
 }

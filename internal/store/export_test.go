@@ -70,16 +70,14 @@ const (
 // failed.
 func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, was notify.Position) (code int, at notify.Position) {
 	body, _ := keyspace.EncodeBody(m)
-	c := s.againCall(st, write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}, ackedAs{at: was, first: was, firstUS: 1 << 52})
-	v, err := slice(s.run(ctx, opReplay, []call{c})[0])
-	if err != nil {
-		return -100, at
-	}
-	r, err := parseReply(v)
-	if err != nil {
-		return -100, at
-	}
-	return r.code, r.at
+	w := write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}
+	r := s.again(st, w, ackedAs{at: was, first: was, firstUS: 1 << 52}, func(got reply, err error) {
+		if code, at = got.code, got.at; err != nil {
+			code = -100
+		}
+	})
+	r.read(s.run(ctx, opReplay, []call{r.call})[0])
+	return code, at
 }
 
 // Remark makes the marks again that wait for their items, without their pauses, and returns when it is done.
@@ -92,4 +90,83 @@ func (s *Store) Remark(ctx context.Context) {
 func (s *Store) Remarks() int {
 	unanswered, missing := s.remarksLeft()
 	return unanswered + missing
+}
+
+// Calls is how many calls the next pipeline makes of one message to each stream, after that many attempts that failed. Nothing is sent.
+func (s *Store) Calls(tries int, streams ...notify.Stream) int {
+	for _, st := range streams {
+		s.line(st, tries, notify.ChangeMessage)
+	}
+	return len(s.requests(s.writer.take(&s.writer.groups[0], 0)))
+}
+
+// Together is how many of a stream's writes go in one turn. Nothing is sent.
+func (s *Store) Together(st notify.Stream, writes ...notify.Change) int {
+	s.line(st, 0, writes...)
+	return len(s.writer.take(&s.writer.groups[0], 0)[0].ops)
+}
+
+func (s *Store) line(st notify.Stream, tries int, writes ...notify.Change) {
+	s.writer.mu.Lock()
+	defer s.writer.mu.Unlock()
+	p := s.keys.Partition(st)
+	l := &lane{stream: st, part: p, group: s.writer.groupOf(p), tries: tries}
+	for _, c := range writes {
+		l.queue = append(l.queue, &op{stream: st, part: p, write: &write{change: c, id: "m"}, share: 1})
+	}
+	s.writer.readyLocked(l)
+}
+
+// Tried makes a notification to each of many streams, and behind the first 65 a mark, all in one pipeline, once, and returns what became of each.
+func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Stream, mark *notify.Message) (messages []Result, err error) {
+	body, _ := keyspace.EncodeBody(m)
+	var turns []turn
+	var ops []*op
+	add := func(st notify.Stream, w *write, c call) *op {
+		o := &op{stream: st, write: w, call: c, share: 1}
+		turns, ops = append(turns, turn{lane: &lane{stream: st, part: s.keys.Partition(st)}, ops: []*op{o}}), append(ops, o)
+		return o
+	}
+	last := &op{} // of a few streams there is no mark
+	for i, st := range to {
+		if i == 65 {
+			w := &write{change: mark.Change, ids: mark.IDs}
+			last = add(marked, w, s.markCall(marked, w, "ids", notify.Position{}, ackedAs{}))
+		}
+		add(st, &write{change: m.Change, id: m.ID, category: m.Category, body: body}, call{})
+	}
+	s.exec(turns)
+	for _, o := range ops {
+		if o != last {
+			messages = append(messages, Result{Ack: o.reply.ack(), Err: o.err})
+		}
+	}
+	return messages, last.err
+}
+
+// Series appends messages to a stream in one call.
+func (s *Store) Series(ctx context.Context, st notify.Stream, ms ...*notify.Message) (out []Result, err error) {
+	one, c := s.seriesOf(st, ms)
+	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
+	for _, r := range one.replies {
+		out = append(out, Result{Ack: r.ack()})
+	}
+	return out, one.err
+}
+
+// Torn is Series where the last message is said to have been made before, at no number: there it fails.
+func (s *Store) Torn(ctx context.Context, st notify.Stream, epoch string, ms ...*notify.Message) error {
+	one, c := s.seriesOf(st, ms)
+	c.args[len(c.args)-2], c.args[len(c.args)-1] = epoch, "no number"
+	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
+	return one.err
+}
+
+func (s *Store) seriesOf(st notify.Stream, ms []*notify.Message) (*series, call) {
+	one := &series{stream: st}
+	for _, m := range ms {
+		body, _ := keyspace.EncodeBody(m)
+		one.messages = append(one.messages, message{write: &write{change: m.Change, id: m.ID, category: m.Category, body: body}})
+	}
+	return one, s.callOf([]*series{one})
 }

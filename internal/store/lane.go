@@ -16,21 +16,22 @@ type group struct {
 	passing ephemerals
 }
 
-// A lane is what waits of one stream. The first of the queue is at work where a flusher has the lane.
+// A lane is what waits of one stream. Where a flusher has the lane the first of the queue are at work.
 type lane struct {
 	stream notify.Stream
 	part   int
 	group  *group
 	queue  []*op
-	tries  int  // of the first
+	tries  int  // attempts since the last that had a write decided
 	look   bool // Run wants the ring to be looked at, too
 }
 
 // A turn is a lane that a flusher has, and what it works at.
 type turn struct {
-	lane *lane
-	op   *op  // nil: it only looks
-	look bool // at the ring, too
+	lane  *lane
+	ops   []*op // of one kind and level, the first of the lane: of marks one; none: it only looks
+	look  bool  // at the ring, too
+	alone bool  // they failed before
 }
 
 func (w *writer) groupOf(part int) *group { return &w.groups[part*len(w.groups)/w.s.keys.Partitions()] }
@@ -67,19 +68,16 @@ func (w *writer) take(g *group, kind int) (turns []turn) {
 	w.mu.Lock()
 	defer w.unlock()
 	var others []*lane
-	queue, bytes := g.ready[kind], 0
-	for len(queue) > 0 && len(turns) < batchWrites && bytes < batchBytes {
+	queue, writes, bytes := g.ready[kind], 0, 0
+	for len(queue) > 0 && len(turns) < batchWrites && writes < batchWrites && bytes < batchBytes {
 		l := queue[0]
 		queue = queue[1:]
-		w.dropLeftLocked(l)
-		t := turn{lane: l, look: l.look}
-		switch {
-		case len(l.queue) > 0:
-			t.op = l.queue[0]
-		case !l.look:
+		n, size := w.headLocked(l, min(batchWrites-writes, w.s.seriesMost(l.stream)), batchBytes-bytes)
+		if n == 0 && !l.look {
 			w.closeLocked(l)
 			continue
 		}
+		t := turn{lane: l, ops: slices.Clone(l.queue[:n]), look: l.look, alone: l.tries > 0}
 		if l.kind() != kind { // the first of it had left
 			w.readyLocked(l)
 			continue
@@ -90,9 +88,7 @@ func (w *writer) take(g *group, kind int) (turns []turn) {
 		}
 		l.look = false
 		turns = append(turns, t)
-		if t.op != nil {
-			bytes += len(t.op.write.body)
-		}
+		writes, bytes = writes+n, bytes+size
 	}
 	if len(others) > 0 {
 		queue = slices.Concat(others, queue)
@@ -110,38 +106,50 @@ func (w *writer) together(a, b turn) bool {
 }
 
 func (t turn) level() Level {
-	if t.op == nil {
+	if len(t.ops) == 0 {
 		return Committed
 	}
-	return t.op.level
+	return t.ops[0].level
 }
 
-// dropLeftLocked takes ops away that nobody waits for.
-func (w *writer) dropLeftLocked(l *lane) {
-	for len(l.queue) > 0 && l.queue[0].gone() {
-		o := l.queue[0]
-		if o.err == nil {
-			o.err = fmt.Errorf("redis: not tried in time: %w", notify.ErrUnavailable)
+// headLocked is how many of the first of a lane go together, no more than most and not beyond that many bytes but for the first, and how large their bodies are. It
+// takes ops away that nobody waits for.
+func (w *writer) headLocked(l *lane, most, bytes int) (n, size int) {
+	at := 0
+	for ; at < len(l.queue) && n < max(most, 1); at++ {
+		o := l.queue[at]
+		if o.gone() {
+			if o.err == nil {
+				o.err = fmt.Errorf("redis: not tried in time: %w", notify.ErrUnavailable)
+			}
+			w.finishLocked(o)
+			w.uncountLocked(l, o)
+			continue
 		}
-		w.finishLocked(o)
-		w.popLocked(l)
+		if n > 0 && (!o.goesWith(l.queue[0]) || size+len(o.write.body) > bytes) {
+			break
+		}
+		l.queue[n] = o
+		n, size = n+1, size+len(o.write.body)
 	}
+	left := at - n
+	copy(l.queue[left:at], l.queue[:n])
+	clear(l.queue[:left])
+	l.queue = l.queue[left:]
+	return n, size
 }
 
-func (w *writer) popLocked(l *lane) {
+// goesWith tells whether two writes of a stream may have one turn. A mark has its own: the next one must not be made where it fails. So have messages that are no
+// items: what goes together counts together, and the first frame of it says the counts, which theirs has no place for.
+func (o *op) goesWith(first *op) bool {
+	return o.level == first.level && o.write.kind() == first.write.kind() && o.write.kind() != opMark
+}
+
+func (w *writer) uncountLocked(l *lane, o *op) {
 	w.ops--
 	l.group.ops--
-	w.bytes -= l.queue[0].size()
-	l.group.bytes -= l.queue[0].size()
-	l.queue[0] = nil
-	l.queue, l.tries = l.queue[1:], 0
-}
-
-// release gives a lane back that has nothing finished.
-func (w *writer) release(l *lane) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.releaseLocked(l)
+	w.bytes -= o.size()
+	l.group.bytes -= o.size()
 }
 
 func (w *writer) releaseLocked(l *lane) {

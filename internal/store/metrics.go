@@ -113,17 +113,23 @@ func (m *Metrics) done(op operation, start time.Time, err error) {
 
 // doneAll counts a round trip with many calls: their errors, as go-redis told them.
 func (m *Metrics) doneAll(op operation, start time.Time, n int, err func(i int) error) {
+	m.doneEach(op, start, n, func(i int) error {
+		if e := err(i); e != nil {
+			return classify(e)
+		}
+		return nil
+	})
+}
+
+// doneEach counts a round trip with many calls, or writes: their errors, as classify made them.
+func (m *Metrics) doneEach(op operation, start time.Time, n int, err func(i int) error) {
 	if m == nil || n == 0 {
 		return
 	}
 	m.seconds[op].Observe(time.Since(start).Seconds())
 	var counts [len(results)]int
 	for i := range n {
-		e := err(i)
-		if e != nil {
-			e = classify(e)
-		}
-		counts[resultOf(e)]++
+		counts[resultOf(err(i))]++
 	}
 	for res, n := range counts {
 		if n > 0 {

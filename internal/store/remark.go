@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
 
@@ -68,7 +69,9 @@ func (s *Store) remarkDue(now time.Time) {
 	}
 	slices.SortFunc(due, func(a, b remark) int { return cmp.Compare(a.firstUS, b.firstUS) }) // or what is deleted has nothing left to be read
 	for _, m := range due {
-		o := &op{stream: m.stream, write: &m.write, call: s.againCall(m.stream, m.write, m.ackedAs), was: m.ackedAs, share: 1}
+		w := m.write
+		w.body = keyspace.ReplayedBody(w.body)
+		o := &op{stream: m.stream, write: &m.write, call: s.markCall(m.stream, &w, "ids", notify.Position{}, m.ackedAs), was: m.ackedAs, share: 1}
 		o.then = func(got reply, err error) { s.remarked(m, got, err) }
 		if !s.writer.enqueue([]*op{o}) {
 			s.remark(m)

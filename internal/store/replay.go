@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
 
@@ -157,18 +156,19 @@ func nextSteps(left []*rerun) (steps []step) {
 func (s *Store) rerun(steps []step) error {
 	ctx, cancel := context.WithTimeout(context.Background(), ioTimeout)
 	defer cancel()
-	calls := make([]call, len(steps))
+	requests := make([]request, len(steps))
+	gots, errs := make([]reply, len(steps)), make([]error, len(steps))
 	for i, e := range steps {
-		calls[i] = s.againCall(e.entry.stream, e.write, e.ackedAs)
+		requests[i] = s.again(e.entry.stream, e.write, e.ackedAs, func(got reply, err error) { gots[i], errs[i] = got, err })
 		e.lost = e.lost[1:]
 	}
-	for i, cmd := range s.run(ctx, opReplay, calls) {
-		e := steps[i]
-		v, err := slice(cmd)
-		var got reply
-		if err == nil {
-			got, err = parseReply(v)
-		}
+	start := time.Now()
+	for i, cmd := range s.evaluate(ctx, s.redis, callsOf(requests), nil) {
+		requests[i].read(cmd)
+	}
+	s.metrics.doneEach(opReplay, start, len(steps), func(i int) error { return errs[i] })
+	for i, e := range steps {
+		got, err := gots[i], errs[i]
 		switch again := unfinished(err); {
 		case again == nil:
 		case again == err || time.Since(e.since) < ringLife: // Redis may take tomorrow what it refuses today: rights, a disk
@@ -191,11 +191,6 @@ func (s *Store) rerun(steps []step) error {
 		return classify(ctx.Err())
 	}
 	return nil
-}
-
-func (s *Store) againCall(st notify.Stream, w write, was ackedAs) call {
-	w.body = keyspace.ReplayedBody(w.body)
-	return s.callOf(st, &w, was)
 }
 
 // rewritten says where an entry stands now, false where nothing changed.

@@ -21,9 +21,9 @@ var sources embed.FS
 
 // The scripts. They are constants: what callers send goes into ARGV only.
 var (
-	publishScript      = script("lib", "publish")
-	notifyScript       = script("lib", "inbox", "notify")
-	markScript         = script("lib", "inbox", "mark")
+	publishScript      = script("lib", "write", "many", "publish")
+	notifyScript       = script("lib", "write", "many", "inbox", "keep", "notify")
+	markScript         = script("lib", "write", "inbox", "keep", "mark")
 	recoverScript      = script("lib", "recover")
 	recoverInboxScript = script("lib", "inbox", "recover")
 	listScript         = script("lib", "inbox", "list")

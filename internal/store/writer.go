@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -195,17 +196,44 @@ func (o *op) gone() bool {
 	}
 }
 
-// finish says what became of the op and lets the next one go.
-func (w *writer) finish(t turn) {
-	l, o := t.lane, t.op
-	if o.then != nil { // before idle knows of it
-		o.then(o.reply, o.err)
+// finish says what became of a turn's ops and lets the next go; again are those that are tried again, after a pause.
+func (w *writer) finish(t turn, again []*op) {
+	l := t.lane
+	for _, o := range t.ops {
+		if o.then != nil { // before idle knows of it; it is not tried again
+			o.then(o.reply, o.err)
+		}
 	}
 	w.mu.Lock()
 	defer w.unlock()
-	w.finishLocked(o)
-	w.popLocked(l)
-	w.releaseLocked(l)
+	tried := again
+	for _, o := range t.ops {
+		if len(tried) > 0 && tried[0] == o {
+			o.why, tried = o.err, tried[1:]
+			continue
+		}
+		if !errors.Is(o.err, notify.ErrUnavailable) {
+			l.tries = 0
+		}
+		w.finishLocked(o)
+		w.uncountLocked(l, o)
+	}
+	done := len(t.ops) - len(again)
+	copy(l.queue[done:], again)
+	clear(l.queue[:done])
+	l.queue = l.queue[done:]
+	if len(again) == 0 {
+		w.releaseLocked(l)
+		return
+	}
+	pause := min(retryFirst<<min(l.tries, 10), retryMost)
+	l.tries++
+	time.AfterFunc(rand.N(pause), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.releaseLocked(l)
+		w.kickLocked()
+	})
 }
 
 func (w *writer) finishLocked(o *op) {
@@ -228,22 +256,6 @@ func (w *writer) unlock() {
 	for _, then := range decided {
 		then()
 	}
-}
-
-// again tries the op again after a pause.
-func (w *writer) again(t turn) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	l, o := t.lane, t.op
-	o.why = o.err
-	pause := min(retryFirst<<min(l.tries, 10), retryMost)
-	l.tries++
-	time.AfterFunc(rand.N(pause), func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.releaseLocked(l)
-		w.kickLocked()
-	})
 }
 
 // leave is how a caller goes whose time is over: what is not decided is unknown to him.

@@ -18,12 +18,12 @@ const (
 type Proxy struct {
 	Addr string // where clients connect; the same through Cut and Heal
 
-	tb     testing.TB
-	target string
-	wg     sync.WaitGroup // every goroutine of the proxy
-	drop   respDrop       // of messages that the target sends
+	tb   testing.TB
+	wg   sync.WaitGroup // every goroutine of the proxy
+	drop respDrop       // of messages that the target sends
 
 	mu       sync.Mutex // guards the fields below
+	target   string
 	listener net.Listener
 	links    map[*link]struct{}
 	flows    chan struct{} // closed while bytes pass, open in a black hole
@@ -72,6 +72,13 @@ func NewProxy(t testing.TB, target string) *Proxy {
 		p.wg.Wait()
 	})
 	return p
+}
+
+// Turn leads connections from now on to another target, as a name does that became another server's.
+func (p *Proxy) Turn(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
 }
 
 // Cut closes every connection and refuses new ones until Heal.
@@ -175,7 +182,10 @@ func (p *Proxy) serve(l *link) {
 	if !p.pass(l, false) { // in a black hole not even the SYN arrives
 		return
 	}
-	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.DialTimeout("tcp", target, 5*time.Second)
 	if err != nil {
 		return
 	}

@@ -1,11 +1,12 @@
 -- Stands behind lib.lua in the scripts of a user's stream. Counts are sizes of sets: nothing that can drift.
+local BASE = 0 -- keys in front of the stream's
 local INDEX, ITEMS, UNREAD, UNSEEN, ARCHIVED, CATEGORIES = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 
 -- no index: no inbox; leftovers are deleted so that no ghost is counted
 leftovers = function()
-  local top = redis.call('ZREVRANGE', INDEX, 0, 0, 'WITHSCORES')
+  local top = call('ZREVRANGE', INDEX, 0, 0, 'WITHSCORES')
   if #top > 0 then return tonumber(top[2]) end
-  redis.call('DEL', ITEMS, UNREAD, UNSEEN, ARCHIVED, CATEGORIES)
+  call('DEL', ITEMS, UNREAD, UNSEEN, ARCHIVED, CATEGORIES)
   return 0
 end
 
@@ -14,40 +15,19 @@ end
 -- unread, a space, and the same of the last archive or unarchive.
 local function body_of(id) return id .. '\0' end
 
-local function category_of(id)
-  return string.match(redis.call('HGET', ITEMS, id) or '', '^[^\n]*\n([^\n]*)\n') or ''
-end
+local function category_of(head) return string.match(head or '', '^[^\n]*\n([^\n]*)\n') or '' end
 
-local function member(id) return category_of(id) .. '\0' .. id end
-
--- unread, unseen and 'category=unread,…'. Two commands a category, however many items.
+-- Two commands a category, however many items; of those without a category, which come first, none.
 counts = function()
-  local by, from = {}, '-'
-  while true do
-    local first = redis.call('ZRANGEBYLEX', CATEGORIES, from, '+', 'LIMIT', 0, 1)[1]
+  local unread, by, from = call('ZCARD', CATEGORIES), '', '[\1'
+  local left = unread
+  while left > 0 do
+    local first = call('ZRANGEBYLEX', CATEGORIES, from, '+', 'LIMIT', '0', '1')[1]
     if not first then break end
     local c = string.sub(first, 1, string.find(first, '\0', 1, true) - 1)
     from = '(' .. c .. '\1'
-    if c ~= '' then
-      by[#by + 1] = c .. '=' .. int(redis.call('ZLEXCOUNT', CATEGORIES, '[' .. c .. '\0', from))
-    end
+    local n = call('ZLEXCOUNT', CATEGORIES, '[' .. c .. '\0', from)
+    by, left = by .. (by == '' and '' or ',') .. c .. '=' .. n, left - n
   end
-  return redis.call('ZCARD', CATEGORIES), redis.call('ZCARD', UNSEEN), table.concat(by, ',')
-end
-
-local function drop(id)
-  redis.call('ZREM', CATEGORIES, member(id))
-  redis.call('HDEL', ITEMS, id, body_of(id))
-  for _, key in ipairs({ INDEX, UNREAD, UNSEEN, ARCHIVED }) do redis.call('ZREM', key, id) end
-end
-
--- All keys of an inbox live as long as its meta: a set that became empty is deleted and comes back without a lifetime, and a
--- part that outlived the rest would count ghosts.
-local function live_together(ttl)
-  local left = redis.call('PTTL', META)
-  local renew = left < ttl
-  if renew then left = ttl + ttl / 4 end
-  for i = 1, 9 do
-    if renew or redis.call('PTTL', KEYS[i]) == -1 then redis.call('PEXPIRE', KEYS[i], int(left)) end
-  end
+  return unread, call('ZCARD', UNSEEN), by
 end

@@ -1,29 +1,97 @@
--- lib, inbox. Appends a notification, or a message without an item, to a user's stream. KEYS 10 change index, 11 its tick, 12 channel
--- ARGV 1 id, 2 body, 3 new epoch, 4 events kept, 5 ids kept, 6 retention ms, 7 PUBLISH or SPUBLISH, 8 change member, 9 change,
---      10 head of the item ('' for a message), 11 category, 12 items kept,
---      13 epoch and 14 offset with which it was acknowledged before, '' and 0 for a new one
--- Answers {0 written | 1 a duplicate | 2 held, offset, epoch, history id, receivers, unread}.
-local now, id = now_ms(), ARGV[1]
-local e, s, r = position(ARGV[3], now)
-if held(ARGV[13], ARGV[14]) then return { 2, ARGV[14], ARGV[13], r, 0, 0 } end
-local dup = redis.call('ZSCORE', DEDUPE, id) or redis.call('ZSCORE', INDEX, id)
-if dup then return { 1, int(dup), e, r, 0, redis.call('ZCARD', CATEGORIES) } end
-local off = int(s + 1)
-redis.call('XADD', EVENTS, 'MAXLEN', '=', ARGV[4], off .. '-0', 'k', ARGV[9], 'i', id, 'd', ARGV[2])
-redis.call('HSET', META, 's', off)
-redis.call('ZADD', DEDUPE, off, id)
-redis.call('ZREMRANGEBYRANK', DEDUPE, 0, -(tonumber(ARGV[5]) + 1))
-if ARGV[10] ~= '' then
-  redis.call('HSET', ITEMS, id, ARGV[10], body_of(id), ARGV[2])
-  for _, key in ipairs({ INDEX, UNREAD, UNSEEN }) do redis.call('ZADD', key, off, id) end
-  redis.call('ZADD', CATEGORIES, 0, ARGV[11] .. '\0' .. id)
-  local over = math.min(500, redis.call('ZCARD', INDEX) - tonumber(ARGV[12]))
-  if over > 0 then
-    for _, old in ipairs(redis.call('ZRANGE', INDEX, 0, over - 1)) do drop(old) end
-  end
+-- lib, write, many, inbox, keep. Appends notifications, and messages without an item, to users' streams. KEYS, of each: its nine, 10 change index, 11 its tick,
+-- 12 channel
+-- ARGV 1 new epoch, 2 events kept, 3 ids kept, 4 retention ms, 5 PUBLISH or SPUBLISH, 6 items kept; of each user change member, number of messages, no more than
+--      items are kept; of each message id, body, change, head of the item ('' for a message), category, epoch and offset with which it was acknowledged
+--      before, '' and 0 for a new one
+-- Answers what many.lua says. What comes in one call counts together: each message says the counts, and up to where, behind the last.
+local now, k, a = now_ms(), 1, 7
+
+-- Is a message written already? If not it is known as such from now on. Answers its offset then, or nil and the key that knows it now.
+local function known(id, off, head)
+  local there, new = INDEX, DEDUPE
+  if head ~= '' then there, new = DEDUPE, INDEX end
+  local dup = call('ZSCORE', there, id)
+  if not dup and call('ZADD', new, 'NX', off, id) == 0 then dup = call('ZSCORE', new, id) end
+  return dup, new
 end
-live_together(tonumber(ARGV[6]))
-changed(KEYS[10], KEYS[11], ARGV[8], now)
-local unread, unseen, by = counts()
-local n = redis.call(ARGV[7], KEYS[12], envelope(e, off, unread, unseen, by, ARGV[9], id, ARGV[2]))
-return { 0, off, e, r, n, unread }
+
+-- The oldest make room for so many new items, which are in the index already. Where fewer are kept than before the rest leaves with the writes that come.
+local function room(new, s)
+  if s <= tonumber(ARGV[6]) then return end -- each item has an offset
+  local over = call('ZCARD', INDEX) - ARGV[6]
+  if over > 0 then drop(call('ZRANGE', INDEX, 0, math.min(new + 8, over) - 1, 'WITHSCORES')) end
+end
+
+-- puts new items into the rest of the inbox
+local function put(places)
+  local items, scored, members = {}, {}, {}
+  for n, p in ipairs(places) do
+    local id = ARGV[p.m]
+    items[4 * n - 3], items[4 * n - 2], items[4 * n - 1], items[4 * n] = id, ARGV[p.m + 3], body_of(id), ARGV[p.m + 1]
+    scored[2 * n - 1], scored[2 * n] = p.off, id
+    members[2 * n - 1], members[2 * n] = '0', ARGV[p.m + 4] .. '\0' .. id
+  end
+  call('HSET', ITEMS, unpack(items))
+  call('ZADD', UNREAD, unpack(scored))
+  call('ZADD', UNSEEN, unpack(scored))
+  call('ZADD', CATEGORIES, unpack(members))
+end
+
+local function user()
+  local e, s, l = position(ARGV[1], now)
+  local first, got, all, new = s, { e }, {}, {}
+  REMEMBERED = false
+  for j = 1, tonumber(ARGV[a + 1]) do
+    local m, at = a + 7 * j - 5, 4 * j - 2
+    local id, head, off, code = ARGV[m], ARGV[m + 3], int(s + 1), 0
+    if ARGV[m + 5] ~= '' and held(ARGV[m + 5], ARGV[m + 6]) then
+      off, code = ARGV[m + 6], 2
+    else
+      local dup, key = known(id, off, head)
+      if dup then
+        off, code = int(dup), 1
+      else
+        local made = redis.pcall('XADD', EVENTS, 'MAXLEN', '=', ARGV[2], off .. '-0', 'k', ARGV[m + 2], 'i', id, 'd', ARGV[m + 1])
+        if type(made) == 'table' then
+          call('ZREM', key, id)
+          error(made)
+        end
+        s = s + 1
+        top = s
+        REMEMBERED = REMEMBERED or key == DEDUPE
+      end
+    end
+    all[j] = { m = m, off = off, code = code }
+    if code == 0 and head ~= '' then new[#new + 1] = all[j] end
+    got[at], got[at + 1], got[at + 2], got[at + 3] = code, off, 0, 0
+  end
+  local fresh = {}
+  if s > first then
+    call('HSET', META, 's', int(s))
+    if #new > 0 then
+      room(#new, s)
+      put(new)
+    end
+    if REMEMBERED then forget(ARGV[3]) end
+    changed(KEYS[k + 9], KEYS[k + 10], ARGV[a], now)
+  end
+  local unread, unseen, by = counts()
+  if #new > 0 and unseen == #new then fresh = { INDEX, ITEMS, UNSEEN } end
+  if #new > 0 and unread == #new then fresh[#fresh + 1], fresh[#fresh + 2] = UNREAD, CATEGORIES end
+  if s > first or not l then live_together(l, now, tonumber(ARGV[4]), fresh) end
+  for j, p in ipairs(all) do
+    if p.code == 0 then
+      got[4 * j] = call(ARGV[5], KEYS[k + 11], envelope(e, p.off, int(s), unread, unseen, by, ARGV[p.m + 2], ARGV[p.m], ARGV[p.m + 1]))
+    end
+    if p.code < 2 then got[4 * j + 1] = unread end
+  end
+  return got
+end
+
+while KEYS[k] do
+  META, EVENTS, DEDUPE, BASE = KEYS[k], KEYS[k + 1], KEYS[k + 2], k - 1
+  INDEX, ITEMS, UNREAD, UNSEEN, ARCHIVED, CATEGORIES = KEYS[k + 3], KEYS[k + 4], KEYS[k + 5], KEYS[k + 6], KEYS[k + 7], KEYS[k + 8]
+  answer(user, ARGV[4])
+  k, a = k + 12, a + 2 + 7 * tonumber(ARGV[a + 1])
+end
+return replies
