@@ -15,8 +15,8 @@ type edit struct{ file, old, new string }
 // guards are what a scenario must miss, each as the edits that take it away.
 var guards = map[string][]edit{
 	"dedupe": {
-		{"internal/store/lua/publish.lua", "local dup = redis.call('ZSCORE', DEDUPE, ARGV[1])\n", "local dup = false\n"},
-		{"internal/store/lua/notify.lua", "local dup = redis.call('ZSCORE', DEDUPE, id) or redis.call('ZSCORE', INDEX, id)\n", "local dup = false\n"}},
+		{"internal/store/lua/publish.lua", "elseif call('ZADD', DEDUPE, 'NX', off, id) == 0 then\n", "elseif false then\n"},
+		{"internal/store/lua/notify.lua", "return dup, new\n", "return false, new\n"}},
 	"gap check": {
 		{"pkg/fanout/topic.go", "case p.Offset == t.pos.Offset+1 && (same || empty(t.pos.Epoch)):\n", "case p.Offset > t.pos.Offset && (same || empty(t.pos.Epoch)):\n\t\tx.free(t)\n"},
 		{"pkg/fanout/catch.go", "case c.pos.Epoch != t.pos.Epoch || o > c.pos.Offset+1:", "case c.pos.Epoch != t.pos.Epoch:"},
