@@ -89,6 +89,22 @@ func (s *stage) flatOut(lines []int, lasts time.Duration, callers int) error {
 	})
 }
 
+// once publishes one message on each line and waits until all are delivered.
+func (s *stage) once(lines []int, callers int) error {
+	callers = min(callers, len(lines))
+	if err := together(callers, func(caller int) error {
+		for i := caller; i < len(lines) && s.Err() == nil; i += callers {
+			if err := s.put(lines[i], true, now(), small); err != nil {
+				return err
+			}
+		}
+		return s.Err()
+	}); err != nil {
+		return err
+	}
+	return s.delivered()
+}
+
 // bursts publishes many messages on one line at once, and again when all of them were delivered, for a time.
 func (s *stage) bursts(line, many int, lasts time.Duration) error {
 	for end := now() + lasts; now() < end; {
