@@ -218,7 +218,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 			p.Signal(syscall.SIGTERM)
 			testkit.Eventually(t, pods.Within, func() bool {
 				// a connection made as the port closes is answered never, and ends with the process
-				code, _, err := doWithin(time.Second, http.MethodGet, ops+"/healthz/ready", "")
+				code, _, err := doWithin(200*time.Millisecond, http.MethodGet, ops+"/healthz/ready", "")
 				return err != nil || code == http.StatusServiceUnavailable
 			}, "it stops")
 			p.Signal(syscall.SIGTERM)

@@ -37,10 +37,10 @@ func TestTheDeployedRedisComesBackFromACrashWithAllThatWasAcknowledged(t *testin
 		p.WaitReady()
 	}
 	client := pods.Connect(t, gateway, pods.Hello{Token: token(t, "user0", secretOf("ending")), Inbox: n + 1})
-	client.Send(map[string]any{"type": "subscribe", "topics": map[string]any{topicOf(0): "0"}, "ref": 1})
 	if inbox := client.Next("inbox"); len(inbox.Items) != n || inbox.Badge.Unread != n {
 		t.Errorf("the inbox has %d items and %d unread, want %d: %s", len(inbox.Items), inbox.Badge.Unread, n, inbox.Raw)
 	}
+	client.Send(map[string]any{"type": "subscribe", "topics": map[string]any{topicOf(0): "0"}, "ref": 1})
 	for i := range n {
 		if got, want := client.Next("message").ID, fmt.Sprint("m", i); got != want {
 			t.Fatalf("history has %s, want %s", got, want)
