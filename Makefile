@@ -30,6 +30,7 @@ test: deps lint check-gen go-test fault-short js-test deploy-test ## everything:
 .PHONY: go-test
 go-test: # vet ran in lint, in full
 	go test -race -vet=off -timeout 12m ./...
+	go test -vet=off -timeout 5m ./internal/session ./internal/transport/ws ./pkg/fanout # what allocates nothing, and more schedules of the model
 
 .PHONY: js-test
 js-test:

@@ -12,10 +12,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	pb "allim/proto/allim/v1"
 )
@@ -132,9 +130,7 @@ func (s *publishStream) send(topic, id string, data []byte) error {
 func (s *publishStream) acknowledged() error {
 	for len(s.ready) == 0 {
 		r, err := s.Recv()
-		if status.Code(err) == codes.Unimplemented {
-			return errLacks("not implemented by the publisher")
-		} else if err != nil {
+		if err != nil {
 			return err
 		}
 		s.ready = r.Replies

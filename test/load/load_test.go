@@ -59,7 +59,6 @@ func TestAQuickRunLosesNothingAndItsReportIsWhole(t *testing.T) {
 			case f == nil:
 				t.Errorf("%s was not played on %s", scenario, p)
 			case p == naive.name && f.Note != "": // which has no stream, and no call for many
-			case strings.HasPrefix(f.Note, "not implemented"), scenario == sCompressed && strings.Contains(f.Note, "not offered"): // not yet
 			case f.Values == nil || f.Note != "":
 				t.Errorf("%s of %s: values %v, note %q", scenario, p, f.Values, f.Note)
 			case strings.Contains(scenario, "fan") && (f.Values[deliveries] < float64(f.Conns) || len(f.Curve) == 0):

@@ -3,7 +3,6 @@ package ws
 import (
 	"io"
 	"net"
-	"runtime"
 	"testing"
 
 	"allim/internal/session"
@@ -55,37 +54,6 @@ func TestAFlushCostsNoMemory(t *testing.T) {
 			t.Errorf("frames of %d bytes: %v allocations each", size, allocs)
 		}
 		s.wg.Wait()
-	}
-}
-
-// Under TLS one goroutine after the other drains what waits, with borrowed rooms.
-func TestAFlushUnderTLSCopiesNothing(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector has pools forget on purpose")
-	}
-	const size, times = 6000, 200
-	_, dial := serveLines(t, Options{}, true)
-	l := dial()
-	frame := make([]byte, size)
-	turn := func() {
-		for range 10 {
-			l.peer.say(frame)
-		}
-		for range 10 {
-			if _, err := io.CopyN(io.Discard, l.r, int64(len(appendHead(nil, opText, size))+size)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	turn()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range times {
-		turn()
-	}
-	runtime.ReadMemStats(&after)
-	if cost := (after.TotalAlloc - before.TotalAlloc) / (10 * times); cost > size/20 {
-		t.Errorf("%d bytes for a frame of %d", cost, size)
 	}
 }
 
