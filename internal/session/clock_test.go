@@ -17,6 +17,47 @@ func TestWhenASessionIsLookedAtIsSaidByAClockThatNobodyCanSet(t *testing.T) {
 	}
 }
 
+// A pingedConn counts pings.
+type pingedConn struct {
+	Conn
+	pings int
+}
+
+func (c *pingedConn) Ping() { c.pings++ }
+
+// Pings of thousands at once would hold messages up.
+func TestEverySessionHasItsTurnOnceInATickAndFewHaveItAtOnce(t *testing.T) {
+	ss := New(Options{})
+	conns := make([]*pingedConn, 10*steps+1)
+	all := make([]*Session, len(conns))
+	for i := range conns {
+		conns[i] = &pingedConn{}
+		all[i] = &Session{shared: ss, conn: conns[i], identity: &auth.Identity{Anonymous: true}}
+	}
+	pinged := func() (n int) {
+		for _, c := range conns {
+			n += c.pings
+		}
+		return n
+	}
+	now := time.Now()
+	for n := steps; n > 0; n-- {
+		before := pinged()
+		all = ss.step(now, all, n)
+		if few := pinged() - before; few < 10 || few > 11 {
+			t.Errorf("%d were pinged at once, want 10 or 11 of %d", few, len(conns))
+		}
+	}
+	for i, c := range conns {
+		if c.pings != 1 {
+			t.Errorf("session %d was pinged %d times, want once", i, c.pings)
+		}
+	}
+	if len(all) != 0 {
+		t.Errorf("%d had no turn", len(all))
+	}
+}
+
 func TestABucketFillsWithTime(t *testing.T) {
 	var b bucket
 	for i := range 5 {

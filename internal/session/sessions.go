@@ -83,13 +83,16 @@ func New(o Options) *Sessions {
 // Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it takes no new ones, asks those that there are to move, ends
 // with 1012 who did not, and returns when their transports have let go of them, at the latest after Budget.
 func (ss *Sessions) Run(ctx context.Context) error {
-	tick := time.NewTicker(ss.opt.Tick)
+	tick := time.NewTicker(max(ss.opt.Tick/steps, time.Millisecond))
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for all, n := []*Session(nil), 0; ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
 		case now := <-tick.C:
-			ss.sweep(now)
+			if n == 0 {
+				all, n = ss.snapshot(), steps
+			}
+			all, n = ss.step(now, all, n), n-1
 		}
 	}
 	ss.mu.Lock()
@@ -102,13 +105,27 @@ func (ss *Sessions) Run(ctx context.Context) error {
 	return nil
 }
 
-// sweep does for all sessions what time asks for.
-func (ss *Sessions) sweep(now time.Time) {
-	ss.degraded.Store(ss.opt.Degraded != nil && ss.opt.Degraded())
-	for _, s := range ss.snapshot() {
+// steps are the parts of a Tick in which sessions have their turns: messages would wait behind the pings of all that are due in a second, 10 ms for a
+// thousand of them.
+const steps = 20
+
+// step does for a part of all, the first of n that are left, what time asks for, and returns the others.
+func (ss *Sessions) step(now time.Time, all []*Session, n int) []*Session {
+	ss.watch()
+	part := (len(all) + n - 1) / n
+	for _, s := range all[:part] {
 		s.sweep(now)
 	}
+	return all[part:]
 }
+
+// sweep does for all sessions what time asks for.
+func (ss *Sessions) sweep(now time.Time) {
+	ss.step(now, ss.snapshot(), 1)
+}
+
+// watch sees whether messages may come late, which every session tells at its next turn.
+func (ss *Sessions) watch() { ss.degraded.Store(ss.opt.Degraded != nil && ss.opt.Degraded()) }
 
 // Len is how many sessions there are.
 func (ss *Sessions) Len() int {
