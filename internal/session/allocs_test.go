@@ -9,12 +9,6 @@ import (
 	"allim/pkg/notify"
 )
 
-type silent struct{}
-
-func (silent) Wake()  {}
-func (silent) Ping()  {}
-func (silent) Abort() {}
-
 // A message costs no memory for one receiver more: its bytes are shared, and so are the places in which it waits.
 // The race detector has pools forget on purpose: make test runs this room without it, too.
 func TestAReceiverMoreCostsNoMemory(t *testing.T) {

@@ -39,8 +39,12 @@ func (s *Session) Fill(b []byte, most int, f *Framing) (out []byte, end *End) {
 	if s.low() {
 		s.met = false
 		s.wakeWaiting()
-		for _, c := range s.subs {
-			c.resume()
+		if s.lagging {
+			s.lagging = false
+			for _, c := range s.subs {
+				c.resume()
+				s.lagging = s.lagging || c.lags
+			}
 		}
 	}
 	return b, end

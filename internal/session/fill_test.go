@@ -10,6 +10,13 @@ import (
 	"allim/pkg/notify"
 )
 
+// silent is the connection of somebody of whom only the session counts.
+type silent struct{}
+
+func (silent) Wake()  {}
+func (silent) Ping()  {}
+func (silent) Abort() {}
+
 // What a transport makes of shared JSON is made once for all receivers, also where that is nothing; what is one receiver's own is never made into it.
 func TestWhatManyReceiveIsMadeOnce(t *testing.T) {
 	ss := New(Options{})

@@ -34,6 +34,7 @@ type Session struct {
 	accepted time.Time     // of the identity
 	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
 	relist   bool          // and must be listed once more
+	lagging  bool          // a sub may lag
 	met      bool          // the outbox was full, and not low since
 	expiring bool          // was told so
 	moved    bool          // was asked to move

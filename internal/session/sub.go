@@ -43,7 +43,9 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 	}
 	brief := m.Change == notify.ChangeEphemeral
 	if !brief && c.held() || !s.room() {
-		c.lags = c.lags || !brief
+		if !brief {
+			c.lags, s.lagging = true, true
+		}
 		return false
 	}
 	i := item{d: d, mine: m.Origin != "" && m.Origin == s.origin}

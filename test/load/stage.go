@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -174,13 +176,27 @@ func (s *stage) delivered() error {
 	return err
 }
 
-// pause waits.
+// pause waits for d. A timer of Go's may be a millisecond late: the rest is slept by the kernel, which is late by its slack of 50 µs.
 func (s *stage) pause(d time.Duration) error {
-	select {
-	case <-s.Done():
-		return s.Err()
-	case <-time.After(d):
-		return nil
+	until := now() + d
+	if d > roughly {
+		select {
+		case <-s.Done():
+		case <-time.After(d - roughly):
+		}
+	}
+	nap(until - now())
+	return s.Err()
+}
+
+// roughly is more than a timer of Go's is late.
+const roughly = 1500 * time.Microsecond
+
+// nap sleeps, less where a signal comes.
+func nap(d time.Duration) {
+	if d > 0 {
+		t := unix.NsecToTimespec(int64(d))
+		_ = unix.Nanosleep(&t, nil) // an error means that it was shorter
 	}
 }
 

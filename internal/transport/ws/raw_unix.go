@@ -37,7 +37,7 @@ type pen struct {
 func newPen() *pen {
 	p := &pen{}
 	p.do = func(fd uintptr) bool {
-		p.n, p.err = unix.Write(int(fd), p.b)
+		p.n, p.err = send(fd, p.b)
 		return true
 	}
 	return p
