@@ -34,13 +34,17 @@ func (t tempo) burstOf(name string, seconds int) step {
 	return t.measured(name, seconds, func(s *stage, lasts time.Duration) error { return s.bursts(0, t.burst, lasts) })
 }
 
-// unicastTo sends to one inbox after the other. Each has had its first before: that makes the inbox, and would be most of what a large crowd gets.
+// unicastTo sends to one inbox after the other. Each has had its first before, and Redis has rested from it: that makes the inbox, and would be most of
+// what a large crowd gets.
 func (t tempo) unicastTo(name string, seconds int) step {
 	sent := t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
 		return s.steady(s.inboxes(), t.unicast, lasts, t.callers, small)
 	})
-	return step{name, sent.lasts, func(s *stage) (figure, error) {
+	return step{name, sent.lasts + 3*restLook, func(s *stage) (figure, error) {
 		if err := s.once(s.inboxes(), t.callers); err != nil {
+			return figure{}, err
+		}
+		if err := s.rest(); err != nil {
 			return figure{}, err
 		}
 		return sent.do(s)

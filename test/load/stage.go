@@ -189,6 +189,32 @@ func (s *stage) pause(d time.Duration) error {
 	return s.Err()
 }
 
+// What a Redis does by itself while nobody asks: where its table of keys has grown, it moves them for 10 ms of each second (activerehashing), and looks
+// each up in two tables. That is over in 15 s, and would be the cost of who is measured meanwhile.
+const (
+	restLooks = 15
+	restLook  = time.Second
+	restMost  = 8 * time.Millisecond
+)
+
+// rest waits until Redis has done what growing left to do.
+func (s *stage) rest() error {
+	for range restLooks {
+		before, err := s.redis.ran()
+		if err != nil {
+			return err
+		}
+		if err := s.pause(restLook); err != nil {
+			return err
+		}
+		after, err := s.redis.ran()
+		if err != nil || after-before < restMost {
+			return err
+		}
+	}
+	return nil
+}
+
 // roughly is more than a timer of Go's is late.
 const roughly = 1500 * time.Microsecond
 
