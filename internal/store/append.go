@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	inboxEvents = 64   // the resume window of a user's stream
+	inboxEvents = 128  // the resume window of a user's stream: a mark of 10,000 items is 20 events, and so many expire one by one
 	dedupeIDs   = 1000 // ids remembered per stream
 )
 

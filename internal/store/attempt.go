@@ -89,13 +89,34 @@ func (s *Store) settle(t turn) {
 	for _, o := range t.ops {
 		switch {
 		case o.err == nil:
-			s.keep(o)
+			if s.keep(o); s.goesOn(o) {
+				again = append(again, o)
+			}
 		case o.then == nil && !o.gone() && errors.Is(o.err, notify.ErrUnavailable):
 			s.metrics.retried()
 			again = append(again, o)
 		}
 	}
 	s.writer.finish(t, again)
+}
+
+// goesOn takes what a part of a mark did, and tells whether there is more of it: the op is then the next part, of what the first one saw.
+func (s *Store) goesOn(o *op) bool {
+	if o.write.kind() != opMark || o.reply.code < 0 {
+		return false
+	}
+	if o.marked.Changed += o.reply.code; o.reply.code > 0 {
+		o.marked.Position = o.reply.at
+	}
+	if o.reply.more == "" {
+		return false
+	}
+	if o.span.how == "all" {
+		o.span.how, o.span.upto = "upto", o.reply.at
+	}
+	o.span.from = o.reply.more
+	o.call = s.markCall(o.stream, o.write, o.span, o.was)
+	return true
 }
 
 // keep puts what was just committed into the ring.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -40,12 +41,20 @@ type ackedAs struct {
 	firstUS int64           // Redis' clock then, in Unix microseconds
 }
 
-// markCall is the call of a mark of its ids, of everything up to a position, or of all.
-func (s *Store) markCall(st notify.Stream, w *write, how string, upto notify.Position, was ackedAs) call {
-	args := make([]any, 0, 18+len(w.ids))
-	args = append(args, string(rune(w.change)), how, upto.Epoch, upto.Offset, w.body, newEpoch(), inboxEvents,
+// A span says which items a mark means that does not name them.
+type span struct {
+	how  string          // as lua/mark.lua spells it; "": its ids
+	upto notify.Position // of "upto"
+	from string          // the offset at which it goes on; "" at its beginning
+}
+
+// markCall is the call of a mark of its ids or of a span's items.
+func (s *Store) markCall(st notify.Stream, w *write, of span, was ackedAs) call {
+	args := make([]any, 0, 19+len(w.ids))
+	how := cmp.Or(of.how, "ids")
+	args = append(args, string(rune(w.change)), how, of.upto.Epoch, of.upto.Offset, w.body, newEpoch(), inboxEvents,
 		s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset, was.first.Epoch, was.first.Offset, was.firstUS,
-		s.program, markUnnumbered, s.inboxIDs())
+		s.program, markUnnumbered, s.inboxIDs(), of.from)
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
@@ -88,7 +97,9 @@ type reply struct {
 	history   string          // the id of the history of the Redis that wrote it; "" where it does not tell
 	receivers int             // of a message
 	unread    int             // of a user's stream, after a message
-	rest      []any           // of a mark: Redis' clock in Unix us, the number of unknown ids, those, and those it means otherwise than by their ids
+	us        int64           // Redis' clock when it made a mark
+	more      string          // of a mark of a span: the offset at which the next part of it goes on; "": it is done
+	rest      []any           // of a mark: the number of unknown ids, those, and those it means otherwise than by their ids
 }
 
 // parseMark reads what lua/mark.lua answered.
@@ -97,11 +108,12 @@ func parseMark(c *redis.Cmd) (r reply, err error) {
 	if err != nil {
 		return r, err
 	}
-	const fixed = 4
-	if len(v) <= fixed+1 {
-		return r, fmt.Errorf("script answered %d values, not more than %d", len(v), fixed+1)
+	const fixed = 6
+	if len(v) <= fixed {
+		return r, fmt.Errorf("script answered %d values, not more than %d", len(v), fixed)
 	}
-	r.code, r.rest, r.history = number(v[0]), v[fixed:], historyOf(v[3])
+	r.code, r.rest, r.history, r.more = number(v[0]), v[fixed:], historyOf(v[3]), strings.Clone(text(v[5]))
+	r.us, _ = v[4].(int64)
 	r.at.Epoch = strings.Clone(text(v[2])) // go-redis reads replies into one shared buffer: what is kept must not keep it
 	r.at.Offset, err = parseOffset(v[1])
 	return r, err
@@ -130,15 +142,8 @@ func (r reply) ack() Ack {
 
 // ids are those that the reply to a mark names: the unknown ones, and those that the mark meant where it named none.
 func (r reply) ids() (unknown, meant []string) {
-	rest := r.rest[1:]
-	n := min(max(number(rest[0]), 0), len(rest)-1)
-	return texts(rest[1 : 1+n]), texts(rest[1+n:])
-}
-
-// us is Redis' clock when it made a mark.
-func (r reply) us() int64 {
-	us, _ := r.rest[0].(int64)
-	return us
+	n := min(max(number(r.rest[0]), 0), len(r.rest)-1)
+	return texts(r.rest[1 : 1+n]), texts(r.rest[1+n:])
 }
 
 // proof is the position that shows that Redis still has a write. A mark that changed nothing, and is remembered by its items all the same, has

@@ -131,7 +131,7 @@ func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Strea
 	for i, st := range to {
 		if i == 65 {
 			w := &write{change: mark.Change, ids: mark.IDs}
-			last = add(marked, w, s.markCall(marked, w, "ids", notify.Position{}, ackedAs{}))
+			last = add(marked, w, s.markCall(marked, w, span{}, ackedAs{}))
 		}
 		add(st, &write{change: m.Change, id: m.ID, category: m.Category, body: body}, call{})
 	}

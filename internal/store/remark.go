@@ -71,7 +71,7 @@ func (s *Store) remarkDue(now time.Time) {
 	for _, m := range due {
 		w := m.write
 		w.body = keyspace.ReplayedBody(w.body)
-		o := &op{stream: m.stream, write: &m.write, call: s.markCall(m.stream, &w, "ids", notify.Position{}, m.ackedAs), was: m.ackedAs, share: 1}
+		o := &op{stream: m.stream, write: &m.write, call: s.markCall(m.stream, &w, span{}, m.ackedAs), was: m.ackedAs, share: 1}
 		o.then = func(got reply, err error) { s.remarked(m, got, err) }
 		if !s.writer.enqueue([]*op{o}) {
 			s.remark(m)

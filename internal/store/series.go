@@ -202,7 +202,7 @@ func (s *Store) shared(all []*series) request {
 func (s *Store) again(st notify.Stream, w write, was ackedAs, read func(reply, error)) request {
 	w.body = keyspace.ReplayedBody(w.body)
 	if w.kind() == opMark {
-		return markRequest(s.markCall(st, &w, "ids", notify.Position{}, was), read)
+		return markRequest(s.markCall(st, &w, span{}, was), read)
 	}
 	all := []*series{{stream: st, messages: []message{{&w, was}}}}
 	return request{s.callOf(all), func(c *redis.Cmd) {
