@@ -54,10 +54,10 @@ var inTests = []string{
 
 // The two banks of the river. Neither may be linked into the other's program.
 var (
-	writingBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/publish", protos}
+	writingBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/publish", "internal/due", "internal/webhook", "internal/webpush", protos}
 
 	deliveryBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "pkg/fanout", "internal/wire",
-		"internal/session", "internal/transport/ws", "internal/gateway", "client"}
+		"internal/session", "internal/transport/ws", "internal/transport/rest", "internal/gateway", "client"}
 
 	process = []string{"internal/lifecycle", "internal/settings", "internal/boot", "internal/ops", "internal/certs"} // what every program is made of
 )
@@ -74,19 +74,24 @@ var rooms = []room{
 	// The ground: Redis and its map.
 	{path: "internal/keyspace", ours: []string{protos}, outside: []string{protobuf, xxhash}},
 	{path: "internal/tcp", outside: []string{xsys}, standalone: true},
-	{path: "internal/store", ours: []string{"internal/keyspace", "internal/tcp"}, outside: []string{goRedis, prometheus, xsync}},
+	{path: "internal/audience"}, // segments without I/O: who has seen what, and how many
+	{path: "internal/store", ours: []string{"internal/keyspace", "internal/audience", "internal/tcp"}, outside: []string{goRedis, prometheus, xsync}},
 
 	// The writing bank.
 	{path: "internal/publish", ours: []string{"pkg/auth", "internal/store", protos},
 		outside: []string{grpc, protobuf, rpcErrors, prometheus, rate}},
+	{path: "internal/due", ours: []string{"internal/store", "internal/webhook", "internal/webpush"}, outside: []string{prometheus}},
+	{path: "internal/webhook"},
+	{path: "internal/webpush"},
 
 	// The delivery bank.
 	{path: "internal/wire", never: []string{"net"}},
-	{path: "internal/session", ours: []string{"pkg/auth", "pkg/fanout", "internal/store", "internal/wire"},
+	{path: "internal/session", ours: []string{"pkg/auth", "pkg/fanout", "internal/store", "internal/audience", "internal/wire"},
 		outside: []string{prometheus, rate}, never: []string{"net/http"}},
 	{path: "internal/transport/ws", ours: []string{"pkg/auth", "pkg/fanout", "internal/session", "internal/wire"}, // fanout: Delivery alone
 		outside: []string{coderWS, xsys, prometheus, rate}},
-	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
+	{path: "internal/transport/rest", ours: []string{"pkg/auth", "internal/session", "internal/wire"}, outside: []string{rate}},
+	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/transport/rest", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
 		outside: []string{rate}, tests: []string{coderWS, prometheus}},
 
 	{path: "internal/deliver", ours: join(deliveryBank, process), // the bank put together, for gateway and demo

@@ -80,17 +80,32 @@ func DecodeBadge(epoch, rev, unread, unseen, by string) (*notify.Badge, error) {
 	return b, nil
 }
 
-// DecodeEntry reads one change as a stream holds it: its epoch and offset, and the fields k, i and d of the entry.
+// DecodeEntry reads one change as a stream holds it: its epoch and offset, and the fields k, i and d of the entry. The ids of a notification are its own and
+// that of the item which it replaces; those of preferences are the muted categories. A change of a later build is a notify.ChangeUnknown.
 func DecodeEntry(epoch, offset, change, ids string, body []byte) (*notify.Message, error) {
 	o, err := strconv.ParseUint(offset, 10, 53)
 	if err != nil || len(change) != 1 {
 		return nil, fmt.Errorf("entry %q: %w", offset, ErrCorrupt)
 	}
 	m := &notify.Message{Change: notify.Change(change[0]), Position: notify.Position{Epoch: epoch, Offset: o}}
-	if notify.MarkName(m.Change) != "" {
-		m.IDs = strings.Split(ids, ",")
-	} else {
+	switch m.Change {
+	case notify.ChangeNotification:
+		m.ID, m.Replaces, _ = strings.Cut(ids, ",")
+		if strings.Contains(m.Replaces, ",") {
+			return nil, fmt.Errorf("entry %q: ids of a notification: %w", offset, ErrCorrupt)
+		}
+	case notify.ChangeMessage, notify.ChangeEphemeral, notify.ChangeUpdate, notify.ChangeRetract, notify.ChangeExpire:
 		m.ID = ids
+	case notify.ChangePreferences:
+		if ids != "" { // nothing is muted any more
+			m.IDs = strings.Split(ids, ",")
+		}
+	default:
+		if notify.MarkName(m.Change) == "" {
+			m.Change = notify.ChangeUnknown // what its ids and its body are is of a later build, too
+			return m, nil
+		}
+		m.IDs = strings.Split(ids, ",")
 	}
 	return m, decodeBody(m, body)
 }
@@ -98,9 +113,13 @@ func DecodeEntry(epoch, offset, change, ids string, body []byte) (*notify.Messag
 // EncodeBody makes the body of a message: what Redis holds besides its place.
 // The error is a string that is not UTF-8.
 func EncodeBody(m *notify.Message) ([]byte, error) {
-	s := &allimv1.StoredMessage{Event: m.Event, Category: m.Category, Origin: m.Origin, Data: m.Data, Replayed: m.Replayed}
+	s := &allimv1.StoredMessage{Event: m.Event, Category: m.Category, Origin: m.Origin, Data: m.Data, Replayed: m.Replayed, Segments: m.Segments,
+		Mandatory: m.Terms != nil && m.Terms.Mandatory}
 	if !m.Time.IsZero() {
 		s.Time = timestamppb.New(m.Time.Truncate(time.Millisecond))
+	}
+	if !m.ExpiresAt.IsZero() {
+		s.ExpiresAt = timestamppb.New(m.ExpiresAt.Truncate(time.Millisecond))
 	}
 	b, err := proto.Marshal(s)
 	if err != nil {
@@ -122,36 +141,18 @@ func decodeBody(m *notify.Message, body []byte) error {
 	if err := proto.Unmarshal(body, &s); err != nil {
 		return fmt.Errorf("body: %w", ErrCorrupt)
 	}
-	m.Event, m.Category, m.Origin, m.Replayed = s.GetEvent(), s.GetCategory(), s.GetOrigin(), s.GetReplayed()
+	m.Event, m.Category, m.Origin, m.Replayed, m.Segments = s.GetEvent(), s.GetCategory(), s.GetOrigin(), s.GetReplayed(), s.GetSegments()
 	if len(s.GetData()) > 0 {
 		m.Data = s.GetData()
 	}
 	if s.GetTime() != nil {
 		m.Time = s.GetTime().AsTime()
 	}
+	if s.GetExpiresAt() != nil {
+		m.ExpiresAt = s.GetExpiresAt().AsTime()
+	}
+	if s.GetMandatory() {
+		m.Terms = &notify.Terms{Mandatory: true}
+	}
 	return nil
-}
-
-// An item of an inbox stands in its hash as two fields: under its id a head of text, which the scripts read, and under id\0 the body that
-// EncodeBody made. The head is
-//
-//	<flags>\n<category>\n<expires ms>\n<collapse key>
-//
-// and, from its first mark on, a line that only lua/mark.lua reads: where it was changed last. Lines behind these are of later builds, and are left alone.
-const headFields = 4
-
-// EncodeHead makes the head of an inbox item.
-func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
-
-// DecodeItem reads an item, without place and state.
-func DecodeItem(id, head string, body []byte) (*notify.Item, error) {
-	f := strings.Split(head, "\n")
-	if len(f) < headFields { // a later build may have more to say
-		return nil, fmt.Errorf("item %q: head: %w", id, ErrCorrupt)
-	}
-	var m notify.Message
-	if err := decodeBody(&m, body); err != nil {
-		return nil, fmt.Errorf("item %q: %w", id, err)
-	}
-	return &notify.Item{ID: id, Category: f[1], Time: m.Time, Data: m.Data}, nil
 }

@@ -142,6 +142,9 @@ func (m *Map) Probe(p int, gateway string) string { return m.base(p) + "probe:" 
 // ChangeIndex names the sorted set of streams of a partition by the tick of their last write, and the last tick.
 func (m *Map) ChangeIndex(p int) (index, tick string) { return m.base(p) + "chg", m.base(p) + "chgn" }
 
+// Due names the sorted set of a partition of what has a deadline: Member of a stream to the earliest of its TermKeys.Deadlines.
+func (m *Map) Due(p int) string { return m.base(p) + "due" }
+
 // EventKeys are the keys of an event topic.
 type EventKeys struct {
 	Meta   string // HASH v schema, e epoch, s top offset, r history id, b birth, p base list, l lives until
@@ -155,27 +158,62 @@ func (m *Map) Event(s notify.Stream) EventKeys {
 	return EventKeys{Meta: p + ":m", Events: p + ":e", Dedupe: p + ":x"}
 }
 
-// InboxKeys are the keys of a user's stream and inbox. Counts are sizes of sets: nothing can drift.
+// TermKeys are those of a stream whose notifications have terms; they are not there where none has.
+type TermKeys struct {
+	Deadlines string // ZSET <what>\0<id> to ms of Redis' clock; what is x: it expires, s: it comes, or w: somebody else is told (of a user's alone)
+	Collapse  string // HASH k\0<collapse key> to "<id> <epoch>.<offset>.<Redis' us>" of its first acknowledgement; l\0<id of a replaced item> to collapse key; s\0<id> to a scheduled one: head, \0, body
+}
+
+// InboxKeys are the keys of a user's stream and inbox. Counts are sizes of sets: nothing can drift. The meta has three fields more than an event topic's:
+// m the last marks, f muted categories as ",a,b,", and o "1" while there are TermKeys or f.
 type InboxKeys struct {
 	EventKeys
 	Index      string // ZSET id to offset: every item
-	Items      string // HASH id to head, id\0 to body
+	Items      string // HASH id to head, id\0 to body, id\0u to the body of the last update, id\0w to how far an escalation is
 	Unread     string // ZSET id to offset: unread items, archived ones too
 	Unseen     string // ZSET id to offset: unseen active items
 	Archived   string // ZSET id to offset: archived items
 	Categories string // ZSET score 0, member category\0id: unread active items. Its size is the badge's unread
+	TermKeys
 }
 
 // Inbox names the keys of a user's stream and inbox.
 func (m *Map) Inbox(s notify.Stream) InboxKeys {
 	p := m.prefix(s)
 	return InboxKeys{EventKeys: m.Event(s), Index: p + ":z", Items: p + ":h", Unread: p + ":u", Unseen: p + ":n",
-		Archived: p + ":a", Categories: p + ":c"}
+		Archived: p + ":a", Categories: p + ":c", TermKeys: terms(p)}
 }
 
-// All lists the keys in the order in which the inbox scripts take them.
+func terms(prefix string) TermKeys {
+	return TermKeys{Deadlines: prefix + ":d", Collapse: prefix + ":k"}
+}
+
+// All lists the keys, but for those of terms, in the order in which the inbox scripts take them.
 func (k InboxKeys) All() []string {
 	return []string{k.Meta, k.Events, k.Dedupe, k.Index, k.Items, k.Unread, k.Unseen, k.Archived, k.Categories}
+}
+
+// WithTerms lists all keys: All, then those of terms.
+func (k InboxKeys) WithTerms() []string { return append(k.All(), k.Deadlines, k.Collapse) }
+
+// SegmentKeys are the keys of a segment: an inbox without anybody's read state.
+type SegmentKeys struct {
+	EventKeys
+	Index string // ZSET id to offset: every item
+	Items string // as of an inbox
+	TermKeys
+}
+
+// Segment names the keys of a segment.
+func (m *Map) Segment(s notify.Stream) SegmentKeys {
+	p := m.prefix(s)
+	return SegmentKeys{EventKeys: m.Event(s), Index: p + ":z", Items: p + ":h", TermKeys: terms(p)}
+}
+
+// WithTerms lists the keys in the places that they have among an inbox's. In the four of read state stands the meta, since on a cluster an empty key would be of
+// another slot: scripts of segments do not touch them.
+func (k SegmentKeys) WithTerms() []string {
+	return []string{k.Meta, k.Events, k.Dedupe, k.Index, k.Items, k.Meta, k.Meta, k.Meta, k.Meta, k.Deadlines, k.Collapse}
 }
 
 // All lists the keys in the order in which the scripts of event topics take them.

@@ -39,6 +39,21 @@ func TestKeysArePinned(t *testing.T) {
 		"al:{49072}:default:h:orders/7:m", "al:{49072}:default:h:orders/7:e", "al:{49072}:default:h:orders/7:x"}) {
 		t.Errorf("keys of an event topic: %q", got)
 	}
+	for kind, got := range map[string][]string{"i": m.Inbox(stream("default", "user:ann")).WithTerms(), "g": m.Segment(stream("default", "segment:ann")).WithTerms()} {
+		letters := "m e x z h u n a c d k"
+		if kind == "g" {
+			letters = "m e x z h m m m m d k" // of the same places
+		}
+		for i, letter := range strings.Fields(letters) {
+			_, rest, _ := strings.Cut(got[i], "}")
+			if want := ":default:" + kind + ":ann:" + letter; rest != want {
+				t.Errorf("key %d of kind %s: got %q, want %q", i+1, kind, rest, want)
+			}
+		}
+	}
+	if got := m.Due(m.Partition(stream("default", "orders/7"))); got != "al:{49072}:due" {
+		t.Errorf("deadlines of a partition: %q", got)
+	}
 }
 
 // slot is Redis' own CLUSTER KEYSLOT, written from the specification's check value: CRC16 of "123456789" is 0x31C3.
@@ -84,10 +99,10 @@ func TestStreamsSpreadOverPartitions(t *testing.T) {
 func TestKeysOfDifferentStreamsNeverMeet(t *testing.T) {
 	m := mustMap(t, 1)
 	seen := map[string]string{}
-	for _, tenant := range []string{"default", "h", "chg", "probe", "ev"} {
+	for _, tenant := range []string{"default", "h", "chg", "probe", "ev", "due"} {
 		for _, topic := range []string{"a", "a:m", "a:e", "m", "user:a", "user:m", "page:a:m", "page:a", "segment:a", "h:a", "i:a", "i:a:m"} {
 			s := stream(tenant, topic)
-			keys := m.Inbox(s).All()
+			keys := m.Inbox(s).WithTerms()
 			index, tick := m.ChangeIndex(0)
 			if s.Topic.Kind() == notify.KindEvent {
 				keys = m.Event(s).All()
@@ -99,6 +114,9 @@ func TestKeysOfDifferentStreamsNeverMeet(t *testing.T) {
 				seen[k] = fmt.Sprint(s)
 			}
 		}
+	}
+	if who := seen[m.Due(0)]; who != "" {
+		t.Errorf("key %q belongs to %s and to its partition", m.Due(0), who)
 	}
 }
 

@@ -45,6 +45,10 @@ var table = []struct {
 	{notify.ErrTooLarge, codes.InvalidArgument, "TOO_LARGE", "", 0},
 	{notify.ErrInvalid, codes.InvalidArgument, "INVALID", "", 0},
 	{notify.ErrStalePosition, codes.FailedPrecondition, "STALE_POSITION", "the position is of an older epoch: take a new one", 0},
+	{notify.ErrNotFound, codes.NotFound, "NOT_FOUND", "no such notification", 0},
+	{notify.ErrConflict, codes.FailedPrecondition, "OLD_VERSION", "version: expected one that is not older than the last", 0},
+	{notify.ErrPast, codes.FailedPrecondition, "PAST", "expires_at: expected a time in the future", 0},
+	{notify.ErrNotConfigured, codes.FailedPrecondition, "NOT_CONFIGURED", "", 0},
 	{store.ErrNoDisk, codes.FailedPrecondition, "NO_DISK", "level: " + store.ErrNoDisk.Error(), 0},
 	{store.ErrNotReplicated, codes.Unavailable, "NOT_REPLICATED", "committed, not replicated: again with the same id", time.Second},
 	{store.ErrNotOnDisk, codes.Unavailable, "NOT_ON_DISK", "committed, not known to be on disk: again with the same id", time.Second},
@@ -105,6 +109,9 @@ func faultOf(err error) *fault {
 		return f
 	}
 	f := &fault{cause: err, code: codes.Internal, reason: "INTERNAL", message: internalMessage}
+	if status.Code(err) == codes.Unimplemented { // the generated code says it of a call that has no body yet
+		f.code, f.reason, f.message = codes.Unimplemented, "UNIMPLEMENTED", "this publisher does not know this call"
+	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {
 			f.code, f.reason, f.message, f.retry = row.code, row.reason, row.message, row.retry

@@ -30,7 +30,8 @@ import (
 
 func TestEveryErrorOfNotifyHasACode(t *testing.T) {
 	known := map[string]error{"ErrInvalid": notify.ErrInvalid, "ErrUnauthorized": notify.ErrUnauthorized, "ErrForbidden": notify.ErrForbidden,
-		"ErrStalePosition": notify.ErrStalePosition, "ErrTooLarge": notify.ErrTooLarge, "ErrLimit": notify.ErrLimit, "ErrBusy": notify.ErrBusy, "ErrUnavailable": notify.ErrUnavailable}
+		"ErrStalePosition": notify.ErrStalePosition, "ErrTooLarge": notify.ErrTooLarge, "ErrLimit": notify.ErrLimit, "ErrBusy": notify.ErrBusy, "ErrUnavailable": notify.ErrUnavailable,
+		"ErrNotFound": notify.ErrNotFound, "ErrConflict": notify.ErrConflict, "ErrPast": notify.ErrPast, "ErrNotConfigured": notify.ErrNotConfigured}
 	file, err := parser.ParseFile(token.NewFileSet(), "../../pkg/notify/errors.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)

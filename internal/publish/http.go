@@ -128,6 +128,7 @@ var httpStatus = map[codes.Code]int{
 	codes.FailedPrecondition: http.StatusBadRequest,
 	codes.Unauthenticated:    http.StatusUnauthorized,
 	codes.PermissionDenied:   http.StatusForbidden,
+	codes.NotFound:           http.StatusNotFound,
 	codes.ResourceExhausted:  http.StatusTooManyRequests,
 	codes.Canceled:           499,
 	codes.Internal:           http.StatusInternalServerError,

@@ -67,7 +67,7 @@ func (m *Metrics) called(method string, f *fault, took time.Duration) {
 	if f != nil {
 		result = f.code
 		switch f.code {
-		case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted, codes.FailedPrecondition:
+		case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted, codes.FailedPrecondition, codes.NotFound:
 			m.refuse(f)
 		}
 	}

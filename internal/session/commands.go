@@ -47,7 +47,7 @@ func (s *Session) Handle(frame []byte) {
 
 // cost is what a frame takes from the bucket: those that make Redis read a whole inbox take more.
 func cost(c *wire.Command) float64 {
-	if c.Type == "inbox" || c.All || c.Upto != nil {
+	if c.Type == "inbox" || c.All || c.Upto != nil || c.UptoAt != nil {
 		return 10
 	}
 	return 1
@@ -87,6 +87,8 @@ func (s *Session) do(c *wire.Command) {
 		s.inbox(c)
 	case "send":
 		s.sendUp(c)
+	case "preferences":
+		s.send(&wire.Error{Ref: c.Ref, Code: wire.CodeUnavailable, Message: "preferences are not kept yet"}, item{})
 	case "visible":
 		s.ok(c.Ref)
 	default:
@@ -287,14 +289,8 @@ func (s *Session) noStream() error {
 func (s *Session) mark(c *wire.Command) {
 	stream, err := s.user()
 	m := store.Mark{Change: notify.Marks[c.Type], IDs: c.IDs, All: c.All, Origin: s.origin}
-	if err == nil && c.UptoOf != "" && c.UptoOf != notify.Me && c.UptoOf != string(stream.Topic) {
-		err = &notify.FieldError{Field: "upto", Want: "a position of your own stream"}
-	}
-	if err == nil && c.Upto != nil {
-		var pos notify.Position
-		pos, err = notify.ParsePosition(*c.Upto)
-		m.Upto = &pos
-		err = notify.InField("upto", err)
+	if err == nil {
+		m.Upto, err = uptoOf(c, stream.Topic)
 	}
 	if err == nil && c.Origin != "" {
 		m.Origin, err = c.Origin, notify.CheckOrigin(c.Origin)
@@ -326,6 +322,22 @@ func (s *Session) mark(c *wire.Command) {
 		ok.Pos = got.Position.String()
 	}
 	s.send(ok, item{})
+}
+
+// uptoOf is the position of the own stream up to which a mark goes, nil where it names none.
+func uptoOf(c *wire.Command, own notify.Topic) (*notify.Position, error) {
+	text := c.Upto
+	for topic, pos := range c.UptoAt {
+		if len(c.UptoAt) > 1 || topic != notify.Me && topic != string(own) {
+			return nil, &notify.FieldError{Field: "upto", Want: "a position of your own stream"}
+		}
+		text = &pos
+	}
+	if text == nil {
+		return nil, nil
+	}
+	pos, err := notify.ParsePosition(*text)
+	return &pos, notify.InField("upto", err)
 }
 
 // sendUp is a message for the backends. None listens yet: there is no group to store it for.

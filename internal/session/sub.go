@@ -48,6 +48,14 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 		}
 		return false
 	}
+	if m.Change == notify.ChangeUnknown { // of a later build: its place moves with the next frame, and its counts are good
+		c.queued = m.Position
+		if m.Badge != nil && !recovered && newer(m.Badge, s.badge) {
+			s.badge = m.Badge
+			s.send(&wire.BadgeNow{Topic: string(c.topic), Badge: wire.BadgeOf(m.Badge)}, item{})
+		}
+		return true
+	}
 	i := item{d: d, mine: m.Origin != "" && m.Origin == s.origin}
 	if !brief {
 		i.sub, c.queued = c, m.Position

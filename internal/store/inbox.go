@@ -132,7 +132,7 @@ func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Quer
 	p := Page{At: at, Badge: *badge}
 	const fields = 7
 	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
-		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])))
+		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])), nil)
 		if err != nil {
 			return Page{}, fmt.Errorf("list: %w", err)
 		}

@@ -228,7 +228,7 @@ func TestAMarkLeavesWhatALaterBuildSaysOfAnItem(t *testing.T) {
 		t.Errorf("the head is %q", head())
 	}
 	b.wantList(ann, store.Query{Category: "c"}, "n1/sr")
-	if _, err := keyspace.DecodeItem("n1", head(), nil); err != nil {
+	if _, err := keyspace.DecodeItem("n1", head(), nil, nil); err != nil {
 		t.Error(err)
 	}
 }

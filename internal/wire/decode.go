@@ -16,15 +16,16 @@ type Command struct {
 	Type   string
 	Ref    Ref
 	Token  string             // auth
-	Origin string             // auth, subscribe
+	Origin string             // auth, subscribe, marks, preferences
 	Topics map[string]*string // subscribe: topic to position, nil for null
 	Leave  []string           // unsubscribe
 	Cursor *string            // subscribe
-	IDs    []string           // marks: exactly one of IDs, Upto and All
-	Upto   *string
-	UptoOf string // the topic of Upto where it stood in an object, else ""
+	IDs    []string           // marks: exactly one of IDs, Upto, UptoAt and All
+	Upto   *string            // a position of the own stream
+	UptoAt map[string]string  // topic to position, as the `at` of an inbox frame; at most MaxUpto
 	All    bool
-	Limit  int // inbox
+	Mute   *[]string // preferences: nil only asks for them, an empty list mutes nothing any more
+	Limit  int       // inbox
 	Before string
 	Status string
 	Filter string // category
@@ -32,6 +33,9 @@ type Command struct {
 	Data   json.RawMessage
 	ID     string
 }
+
+// MaxUpto is how many topics an upto names at most: the own stream, 20 segments of a token, and segment:all.
+const MaxUpto = 22
 
 // MaxRef is the length of the longest ref, in bytes of JSON.
 const MaxRef = 64
@@ -54,6 +58,7 @@ var shapes = map[string]struct {
 	"unarchive":   {"ids upto all origin", `{"type":"unarchive","ids":["n1"]}`},
 	"delete":      {"ids upto all origin", `{"type":"delete","ids":["n1"]}`},
 	"inbox":       {"limit before status category", `{"type":"inbox","limit":20}`},
+	"preferences": {"mute origin", `{"type":"preferences","mute":["mention"]}`},
 	"send":        {"event data id", `{"type":"send","event":"chat message","data":"hi"}`},
 	"visible":     {"hidden", `{"type":"visible","hidden":true}`},
 	"ping":        {"", `{"type":"ping"}`},
@@ -129,6 +134,8 @@ func (c *Command) set(name string, v json.RawMessage) error {
 		into, want = &c.IDs, "a list of strings"
 	case "all":
 		into, want = &c.All, "true"
+	case "mute":
+		into, want = &c.Mute, "a list of categories"
 	case "hidden":
 		into, want = new(bool), "true or false"
 	case "limit":
@@ -140,19 +147,18 @@ func (c *Command) set(name string, v json.RawMessage) error {
 	return nil
 }
 
-// setUpto takes a position, or an object of topic to position with the user's own stream in it.
+// setUpto takes a position, or an object of topic to position.
 func (c *Command) setUpto(v json.RawMessage) error {
 	var one string
 	if json.Unmarshal(v, &one) == nil {
 		c.Upto = &one
 		return nil
 	}
-	var at map[string]string
-	if err := json.Unmarshal(v, &at); err != nil || len(at) != 1 {
+	if err := json.Unmarshal(v, &c.UptoAt); err != nil || len(c.UptoAt) == 0 {
 		return fmt.Errorf("a position, or the `at` of an inbox frame")
 	}
-	for topic, pos := range at {
-		c.UptoOf, c.Upto = topic, &pos
+	if len(c.UptoAt) > MaxUpto {
+		return fmt.Errorf("at most %d topics, not %d", MaxUpto, len(c.UptoAt))
 	}
 	return nil
 }
@@ -176,9 +182,12 @@ func (c *Command) complete(example string) error {
 			return bad("event", "an event and data, as in "+example)
 		}
 	}
+	if c.Mute != nil && len(*c.Mute) > notify.MaxMute {
+		return bad("mute", fmt.Sprintf("at most %d categories, not %d", notify.MaxMute, len(*c.Mute)))
+	}
 	if notify.Marks[c.Type] != 0 {
 		n := 0
-		for _, given := range []bool{len(c.IDs) > 0, c.Upto != nil, c.All} {
+		for _, given := range []bool{len(c.IDs) > 0, c.Upto != nil || c.UptoAt != nil, c.All} {
 			if given {
 				n++
 			}

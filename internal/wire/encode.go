@@ -32,56 +32,6 @@ func Encode(f Frame) ([]byte, error) {
 	return out, nil
 }
 
-// Message makes the bytes of one change of a stream: message, notification, or badge with its change. Without counts where they are of the
-// past: recovered frames carry none.
-func Message(topic notify.Topic, m *notify.Message, counts bool) []byte {
-	b := make([]byte, 0, len(m.Data)+len(topic)+256)
-	switch {
-	case m.Change == notify.ChangeNotification:
-		b = append(b, `{"type":"notification"`...)
-	case notify.MarkName(m.Change) != "":
-		b = append(b, `{"type":"badge"`...)
-	default:
-		b = append(b, `{"type":"message"`...)
-	}
-	b = appendField(b, "topic", string(topic))
-	if m.Change != notify.ChangeEphemeral {
-		b = appendField(b, "pos", m.Position.String())
-	}
-	if name := notify.MarkName(m.Change); name != "" {
-		if counts {
-			b = appendBadge(b, m.Badge)
-		}
-		b = append(b, `,"change":{"`...)
-		b = append(b, name...)
-		b = append(b, `":[`...)
-		for i, id := range m.IDs {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, id)
-		}
-		b = append(b, `]}`...)
-	} else {
-		b = appendField(b, "id", m.ID)
-		b = appendOptional(b, "event", m.Event)
-		b = appendOptional(b, "category", m.Category)
-		b = appendField(b, "time", timeText(m.Time))
-		b = append(b, `,"data":`...)
-		if len(m.Data) == 0 {
-			b = append(b, "null"...)
-		}
-		b = append(b, m.Data...)
-		if counts && m.Change == notify.ChangeNotification {
-			b = appendBadge(b, m.Badge)
-		}
-	}
-	if m.Replayed {
-		b = append(b, `,"replayed":true`...)
-	}
-	return append(b, '}')
-}
-
 // With is a frame with what one receiver alone has in it: that its own page caused it, and its cursor. The frame itself is shared and
 // stays as it is.
 func With(frame []byte, mine bool, cursor string) []byte {

@@ -101,6 +101,14 @@ type Inbox struct {
 	Badge  *Badge            `json:"badge"`
 }
 
+// Preferences are what a user does not want. As an event Message makes them.
+type Preferences struct {
+	Ref   Ref      `json:"ref,omitempty"`
+	Topic string   `json:"topic"`
+	Pos   string   `json:"pos"`  // up to which they hold
+	Mute  []string `json:"mute"` // categories, sorted; not nil
+}
+
 // Item is one notification of an inbox.
 type Item struct {
 	ID        string          `json:"id"`
@@ -129,19 +137,20 @@ type Close struct {
 	Reason string `json:"reason"`
 }
 
-func (*Welcome) frameType() string    { return "welcome" }
-func (*Subscribed) frameType() string { return "subscribed" }
-func (*OK) frameType() string         { return "ok" }
-func (*Error) frameType() string      { return "error" }
-func (*Pong) frameType() string       { return "pong" }
-func (*Expiring) frameType() string   { return "expiring" }
-func (*Move) frameType() string       { return "move" }
-func (*Degraded) frameType() string   { return "degraded" }
-func (*Restored) frameType() string   { return "restored" }
-func (*Reset) frameType() string      { return "reset" }
-func (*BadgeNow) frameType() string   { return "badge" }
-func (*Inbox) frameType() string      { return "inbox" }
-func (*Close) frameType() string      { return "close" }
+func (*Welcome) frameType() string     { return "welcome" }
+func (*Subscribed) frameType() string  { return "subscribed" }
+func (*OK) frameType() string          { return "ok" }
+func (*Error) frameType() string       { return "error" }
+func (*Pong) frameType() string        { return "pong" }
+func (*Expiring) frameType() string    { return "expiring" }
+func (*Move) frameType() string        { return "move" }
+func (*Degraded) frameType() string    { return "degraded" }
+func (*Restored) frameType() string    { return "restored" }
+func (*Reset) frameType() string       { return "reset" }
+func (*BadgeNow) frameType() string    { return "badge" }
+func (*Inbox) frameType() string       { return "inbox" }
+func (*Close) frameType() string       { return "close" }
+func (*Preferences) frameType() string { return "preferences" }
 
 // Ref is what a client put into its frame to know the answer by: a JSON string or number, kept as it came.
 type Ref = json.RawMessage

@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"allim/internal/wire"
 	"allim/pkg/notify"
@@ -63,11 +67,24 @@ var sent = []struct {
 	{"ephemeral message", message(notify.Message{Change: notify.ChangeEphemeral, ID: "t1", Event: "typing", Data: []byte(`{"who":"ann"}`)}, true)},
 	{"notification", message(notify.Message{Change: notify.ChangeNotification, ID: "n1", Category: "mention", Data: []byte(`{"title":"Ann mentioned you","url":"/t/5"}`), Badge: badge}, true)},
 	{"notification that was missed", message(notify.Message{Change: notify.ChangeNotification, ID: "n1", Category: "mention", Data: []byte(`{"title":"Ann mentioned you"}`), Badge: badge}, false)},
+	{"notification that ends, and takes another's place", message(notify.Message{Change: notify.ChangeNotification, ID: "n2", Replaces: "n1", Category: "mention", ExpiresAt: noon.Add(time.Hour),
+		Data: []byte(`{"title":"Ann and 2 others mentioned you"}`), Badge: badge}, true)},
+	{"update", message(notify.Message{Change: notify.ChangeUpdate, ID: "n1", Data: []byte(`{"title":"Ann and 2 others"}`), Badge: badge}, true)},
+	{"update that this page caused and that comes again", wire.With(message(notify.Message{Change: notify.ChangeUpdate, ID: "n1", Data: []byte(`1`), Replayed: true}, false), true, "")},
+	{"retract", message(notify.Message{Change: notify.ChangeRetract, ID: "n1", Badge: badge}, true)},
+	{"retract that was missed", message(notify.Message{Change: notify.ChangeRetract, ID: "n1"}, false)},
+	{"retract of what expired", message(notify.Message{Change: notify.ChangeExpire, ID: "n1", Badge: badge}, true)},
+	{"retract of what is muted in a segment", wire.Muted("segment:org-7", &notify.Message{Change: notify.ChangeNotification, Position: at, ID: "n1", Category: "mention", Data: []byte(`1`)})},
+	{"preferences", message(notify.Message{Change: notify.ChangePreferences, IDs: []string{"mention", "order"}, Badge: badge}, true)},
+	{"preferences of who mutes nothing", message(notify.Message{Change: notify.ChangePreferences}, false)},
+	{"preferences that answer", frame(&wire.Preferences{Ref: wire.Ref(`7`), Topic: "user:42", Pos: at.String(), Mute: []string{"mention"}})},
 	{"badge of a mark", message(notify.Message{Change: notify.ChangeRead, IDs: []string{"n1", "n2"}, Badge: &notify.Badge{Revision: at}}, true)},
 	{"badge of a mark that was missed", message(notify.Message{Change: notify.ChangeSeen, IDs: []string{"n1"}}, false)},
 	{"badge after missed frames", frame(&wire.BadgeNow{Topic: "user:42", Badge: wire.BadgeOf(badge)})},
 	{"inbox", frame(&wire.Inbox{Items: []wire.Item{wire.ItemOf(&notify.Item{Topic: "user:42", Position: at, ID: "n1", Category: "mention", Time: noon, Data: []byte(`{"title":"x"}`), Seen: true})},
 		At: map[string]string{"user:42": at.String()}, Badge: wire.BadgeOf(badge)})},
+	{"inbox with what will end", frame(&wire.Inbox{Items: []wire.Item{wire.ItemOf(&notify.Item{Topic: "segment:org-7", Position: at, ID: "n1", Time: noon, ExpiresAt: noon.Add(time.Hour), Data: []byte(`1`)})},
+		At: map[string]string{"user:42": at.String(), "segment:org-7": at.String()}, Badge: wire.BadgeOf(badge)})},
 	{"inbox that answers", frame(&wire.Inbox{Ref: wire.Ref(`5`), Items: []wire.Item{}, Before: "MC8vMg", At: map[string]string{"user:42": at.String()}, Badge: wire.BadgeOf(&notify.Badge{Revision: at})})},
 	{"reset", frame(&wire.Reset{Topic: "orders/7", Pos: "k7ijkl.3", Reason: wire.ResetGone})},
 	{"reset after a Redis that lost it", frame(&wire.Reset{Topic: "orders/7", Pos: "k7ijkl.3", Reason: wire.ResetLost})},
@@ -157,7 +174,7 @@ func TestClientFramesAreReadAsTheVectorsSay(t *testing.T) {
 	if *rewrite {
 		write(t, "client.json", f)
 	}
-	for _, typ := range []string{"auth", "subscribe", "unsubscribe", "seen", "read", "unread", "archive", "unarchive", "delete", "inbox", "send", "visible", "ping", "allim:later"} {
+	for _, typ := range []string{"auth", "subscribe", "unsubscribe", "seen", "read", "unread", "archive", "unarchive", "delete", "inbox", "preferences", "send", "visible", "ping", "allim:later"} {
 		if !seen[typ] {
 			t.Errorf("no vector shows a good %s", typ)
 		}
@@ -196,6 +213,57 @@ func write(t *testing.T, name string, f vectorFile) {
 	b.WriteString("]}\n")
 	if err := os.WriteFile(vectors+name, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestPreferencesAreAskedForOrSet(t *testing.T) {
+	for in, want := range map[string]*[]string{
+		`{"type":"preferences"}`:                        nil,
+		`{"type":"preferences","mute":null}`:            nil,
+		`{"type":"preferences","mute":[]}`:              {},
+		`{"type":"preferences","mute":["a","mention"]}`: {"a", "mention"},
+	} {
+		c, err := wire.Decode([]byte(in))
+		if diff := cmp.Diff(want, c.Mute); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", in, err, diff)
+		}
+	}
+	many := func(n int) []byte {
+		return []byte(`{"type":"preferences","mute":["a"` + strings.Repeat(`,"a"`, n-1) + `]}`)
+	}
+	if _, err := wire.Decode(many(100)); err != nil {
+		t.Errorf("100 categories: %v", err)
+	}
+	if _, err := wire.Decode(many(101)); err == nil || err.Error() != "mute: expected at most 100 categories, not 101" {
+		t.Errorf("101 categories: %v", err)
+	}
+}
+
+func TestAMarkGoesUpToOnePlaceOrToOneInEachTopic(t *testing.T) {
+	upto := func(topics int) []byte {
+		at := map[string]string{}
+		for i := range topics {
+			at[fmt.Sprint("segment:", i)] = "x1qrst.12"
+		}
+		b, _ := json.Marshal(map[string]any{"type": "read", "upto": at})
+		return b
+	}
+	if c, err := wire.Decode([]byte(`{"type":"read","upto":"x1qrst.12"}`)); err != nil || c.Upto == nil || *c.Upto != "x1qrst.12" || c.UptoAt != nil {
+		t.Errorf("a position: %+v, %v", c, err)
+	}
+	if c, err := wire.Decode(upto(wire.MaxUpto)); err != nil || c.Upto != nil || len(c.UptoAt) != 22 || c.UptoAt["segment:7"] != "x1qrst.12" {
+		t.Errorf("22 topics: %+v, %v", c, err)
+	}
+	for topics, want := range map[int]string{0: "upto: expected a position, or the `at` of an inbox frame", 23: "upto: expected at most 22 topics, not 23"} {
+		if _, err := wire.Decode(upto(topics)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%d topics: got %v, want %s", topics, err, want)
+		}
+	}
+}
+
+func TestAChangeOfALaterBuildHasNoFrame(t *testing.T) {
+	if b := message(notify.Message{Change: notify.ChangeUnknown, ID: "n1", Badge: badge}, true); b != nil {
+		t.Errorf("got %s", b)
 	}
 }
 
@@ -253,8 +321,9 @@ func FuzzDecode(f *testing.F) {
 func FuzzMessage(f *testing.F) {
 	f.Add("id", "event", "category", true)
 	f.Fuzz(func(t *testing.T, id, event, category string, counts bool) {
-		for _, change := range []notify.Change{notify.ChangeMessage, notify.ChangeNotification, notify.ChangeRead, notify.ChangeEphemeral} {
-			m := notify.Message{Change: change, ID: id, IDs: []string{id, event}, Event: event, Category: category, Data: []byte(`{"a":1}`), Position: at,
+		for _, change := range []notify.Change{notify.ChangeMessage, notify.ChangeNotification, notify.ChangeRead, notify.ChangeEphemeral, notify.ChangeUpdate, notify.ChangeRetract,
+			notify.ChangeExpire, notify.ChangePreferences} {
+			m := notify.Message{Change: change, ID: id, Replaces: event, ExpiresAt: noon, IDs: []string{id, event}, Event: event, Category: category, Data: []byte(`{"a":1}`), Position: at,
 				Badge: &notify.Badge{By: []notify.CategoryCount{{Category: category, Unread: 1}}, Revision: at}}
 			b := wire.Message("orders/7", &m, counts)
 			if !json.Valid(b) || !json.Valid(wire.With(b, true, "c")) {

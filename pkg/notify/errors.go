@@ -16,6 +16,10 @@ var (
 	ErrLimit         = errors.New("limit")          // over a limit in number
 	ErrBusy          = errors.New("busy")           // overload: again after a pause; see RetryAfter
 	ErrUnavailable   = errors.New("unavailable")    // Redis cannot be reached, or nobody is there
+	ErrNotFound      = errors.New("not found")      // what is to be changed is not there
+	ErrConflict      = errors.New("conflict")       // a newer version is there
+	ErrPast          = errors.New("past")           // its time is over, by Redis' clock
+	ErrNotConfigured = errors.New("not configured") // it needs a setting that is not made
 )
 
 // A FieldError is bad input: it names the field and what was expected. It is ErrInvalid, or ErrTooLarge where a size was passed.

@@ -2,6 +2,7 @@ package notify
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 	"unicode/utf8"
 )
@@ -20,6 +21,11 @@ const (
 	ChangeArchive      Change = 'a'
 	ChangeUnarchive    Change = 'v'
 	ChangeDelete       Change = 'd'
+	ChangeUpdate       Change = 'p' // an item has other data
+	ChangeRetract      Change = 't' // an item was taken back by its publisher
+	ChangeExpire       Change = 'x' // an item's time was over
+	ChangePreferences  Change = 'f' // the user wants, or does not want, categories
+	ChangeUnknown      Change = '?' // of a later build: it has a place, and counts; nothing else of it is known here
 )
 
 // Marks names the changes that a mark makes, as clients spell the commands.
@@ -43,8 +49,9 @@ func MarkName(c Change) string {
 type Message struct {
 	Change    Change
 	Position  Position  // zero for ephemeral messages
-	ID        string    // the publisher's idempotency key; empty for marks
-	IDs       []string  // of a mark: the items it changed
+	ID        string    // the publisher's idempotency key; of an update, a retraction and an expiry the item's. Empty for marks and preferences
+	IDs       []string  // of a mark the items it changed, of preferences the muted categories
+	Replaces  string    // of a notification: the item that it takes the place of (collapse); "" where there is none
 	Event     string    // of a message
 	Category  string    // of a notification
 	Time      time.Time // when the publisher accepted it; millisecond precision
@@ -52,8 +59,37 @@ type Message struct {
 	Origin    string    // the page that caused it; "" where none was named. Never leaves the gateway
 	Data      []byte    // one JSON value, compact, UTF-8; nil for marks
 	Replayed  bool      // comes again, later than its place, after a Redis that lost it
+	Segments  bool      // of a mark in a user's stream: it changed the user's state of items in segments, too
 	Badge     *Badge    // of a user's stream: the counts at Position. nil for other kinds, and in history
+	Terms     *Terms    // of a notification; nil: it has none, as most. Who reads one from Redis finds Mandatory alone
 }
+
+// Plain tells whether m is kept and shown with nothing else to be done: no terms, no end.
+func (m *Message) Plain() bool { return m.Terms == nil && m.ExpiresAt.IsZero() }
+
+// Terms are what is to be done with a notification besides keeping and showing it. Each zero is "not".
+type Terms struct {
+	Collapse  string    // key: it replaces the item that came with the same one
+	NotBefore time.Time // it comes into the inbox then; millisecond precision
+	Mandatory bool      // whoever muted its category gets it all the same
+	Escalate  *Escalate // nil: nobody else is told
+}
+
+// An Escalate says who else is told of a notification that no device showed in time.
+type Escalate struct {
+	Unless Change        // ChangeSeen or ChangeRead: what makes it needless
+	After  time.Duration // from its coming into the inbox; whole milliseconds
+	Via    Via
+}
+
+// A Via is how somebody is told who is not looking.
+type Via byte
+
+// The ways, by the letter that stands for them in Redis.
+const (
+	ViaWebhook Via = 'W' // the tenant's webhook
+	ViaWebPush Via = 'P' // the user's browsers
+)
 
 // A Badge is what an application shows on its bell: absolute counts of the active items of an inbox.
 type Badge struct {
@@ -105,6 +141,27 @@ func CheckCategory(c string) error {
 	}
 	if !ok {
 		return invalid("category", "1 to %d of a-z 0-9 _ . -", MaxCategory)
+	}
+	return nil
+}
+
+// CheckMute checks the categories that a user does not want: at most 100, none of them "".
+func CheckMute(categories []string) error {
+	if len(categories) > MaxMute {
+		return invalid("mute", "at most %d categories, not %d", MaxMute, len(categories))
+	}
+	for i, c := range categories {
+		if c == "" || CheckCategory(c) != nil {
+			return invalid(fmt.Sprintf("mute[%d]", i), "1 to %d of a-z 0-9 _ . -", MaxCategory)
+		}
+	}
+	return nil
+}
+
+// CheckCollapse checks a collapse key: "" or what an id may be.
+func CheckCollapse(key string) error {
+	if key != "" && CheckID(key) != nil {
+		return invalid("collapse_key", "1 to %d printable ASCII characters without space and comma", MaxID)
 	}
 	return nil
 }

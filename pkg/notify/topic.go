@@ -19,6 +19,9 @@ const (
 	MaxID       = 64
 )
 
+// MaxMute is how many categories a user can mute.
+const MaxMute = 100
+
 // DefaultTenant is the tenant of credentials that name none.
 const DefaultTenant = "default"
 

@@ -316,6 +316,8 @@ type Item struct {
 	Category string `protobuf:"bytes,4,opt,name=category,proto3" json:"category,omitempty"`
 	// Time when the publisher accepted it.
 	Time *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	// Expires_at is when it leaves the inbox by itself; absent: never.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3,oneof" json:"expires_at,omitempty"`
 	// Data is one JSON value.
 	Data []byte `protobuf:"bytes,7,opt,name=data,proto3" json:"data,omitempty"`
 	// Seen: some device showed it.
@@ -389,6 +391,13 @@ func (x *Item) GetCategory() string {
 func (x *Item) GetTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Time
+	}
+	return nil
+}
+
+func (x *Item) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
 	}
 	return nil
 }
@@ -668,6 +677,134 @@ func (x *MarkResponse) GetPos() string {
 	return ""
 }
 
+// PreferencesRequest asks for a user's preferences, or sets them.
+type PreferencesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// User whose inbox it is.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Set: mute is what holds from now on, also where it is empty. Else nothing changes.
+	Set bool `protobuf:"varint,2,opt,name=set,proto3" json:"set,omitempty"`
+	// Mute lists categories whose notifications do not come into the inbox, at most 100. Those that are mandatory come all the same.
+	Mute []string `protobuf:"bytes,3,rep,name=mute,proto3" json:"mute,omitempty"`
+	// Origin is the secret of the page that caused it.
+	Origin        string `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreferencesRequest) Reset() {
+	*x = PreferencesRequest{}
+	mi := &file_allim_v1_inbox_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreferencesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreferencesRequest) ProtoMessage() {}
+
+func (x *PreferencesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_inbox_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreferencesRequest.ProtoReflect.Descriptor instead.
+func (*PreferencesRequest) Descriptor() ([]byte, []int) {
+	return file_allim_v1_inbox_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PreferencesRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *PreferencesRequest) GetSet() bool {
+	if x != nil {
+		return x.Set
+	}
+	return false
+}
+
+func (x *PreferencesRequest) GetMute() []string {
+	if x != nil {
+		return x.Mute
+	}
+	return nil
+}
+
+func (x *PreferencesRequest) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+// PreferencesResponse is what holds after the call.
+type PreferencesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Mute lists the muted categories, sorted.
+	Mute []string `protobuf:"bytes,1,rep,name=mute,proto3" json:"mute,omitempty"`
+	// Pos of the event in the user's stream that tells its devices; absent when nothing changed.
+	Pos           *string `protobuf:"bytes,2,opt,name=pos,proto3,oneof" json:"pos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreferencesResponse) Reset() {
+	*x = PreferencesResponse{}
+	mi := &file_allim_v1_inbox_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreferencesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreferencesResponse) ProtoMessage() {}
+
+func (x *PreferencesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_inbox_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreferencesResponse.ProtoReflect.Descriptor instead.
+func (*PreferencesResponse) Descriptor() ([]byte, []int) {
+	return file_allim_v1_inbox_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PreferencesResponse) GetMute() []string {
+	if x != nil {
+		return x.Mute
+	}
+	return nil
+}
+
+func (x *PreferencesResponse) GetPos() string {
+	if x != nil && x.Pos != nil {
+		return *x.Pos
+	}
+	return ""
+}
+
 var File_allim_v1_inbox_proto protoreflect.FileDescriptor
 
 const file_allim_v1_inbox_proto_rawDesc = "" +
@@ -696,18 +833,21 @@ const file_allim_v1_inbox_proto_rawDesc = "" +
 	"\aAtEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_before\"\xe8\x01\n" +
+	"\a_before\"\xb1\x02\n" +
 	"\x04Item\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x10\n" +
 	"\x03pos\x18\x03 \x01(\tR\x03pos\x12\x1a\n" +
 	"\bcategory\x18\x04 \x01(\tR\bcategory\x12.\n" +
-	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12>\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\texpiresAt\x88\x01\x01\x12\x12\n" +
 	"\x04data\x18\a \x01(\fR\x04data\x12\x12\n" +
 	"\x04seen\x18\b \x01(\bR\x04seen\x12\x12\n" +
 	"\x04read\x18\t \x01(\bR\x04read\x12\x1a\n" +
 	"\barchived\x18\n" +
-	" \x01(\bR\barchivedJ\x04\b\x06\x10\a\"#\n" +
+	" \x01(\bR\barchivedB\r\n" +
+	"\v_expires_at\"#\n" +
 	"\rCountsRequest\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\"7\n" +
 	"\x0eCountsResponse\x12%\n" +
@@ -733,11 +873,21 @@ const file_allim_v1_inbox_proto_rawDesc = "" +
 	"\achanged\x18\x01 \x01(\x05R\achanged\x12\x18\n" +
 	"\aunknown\x18\x02 \x03(\tR\aunknown\x12\x15\n" +
 	"\x03pos\x18\x03 \x01(\tH\x00R\x03pos\x88\x01\x01B\x06\n" +
-	"\x04_pos2\xb2\x01\n" +
+	"\x04_pos\"f\n" +
+	"\x12PreferencesRequest\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
+	"\x03set\x18\x02 \x01(\bR\x03set\x12\x12\n" +
+	"\x04mute\x18\x03 \x03(\tR\x04mute\x12\x16\n" +
+	"\x06origin\x18\x04 \x01(\tR\x06origin\"H\n" +
+	"\x13PreferencesResponse\x12\x12\n" +
+	"\x04mute\x18\x01 \x03(\tR\x04mute\x12\x15\n" +
+	"\x03pos\x18\x02 \x01(\tH\x00R\x03pos\x88\x01\x01B\x06\n" +
+	"\x04_pos2\xfe\x01\n" +
 	"\x05Inbox\x125\n" +
 	"\x04List\x12\x15.allim.v1.ListRequest\x1a\x16.allim.v1.ListResponse\x12;\n" +
 	"\x06Counts\x12\x17.allim.v1.CountsRequest\x1a\x18.allim.v1.CountsResponse\x125\n" +
-	"\x04Mark\x12\x15.allim.v1.MarkRequest\x1a\x16.allim.v1.MarkResponseB\x1eZ\x1callim/proto/allim/v1;allimv1b\x06proto3"
+	"\x04Mark\x12\x15.allim.v1.MarkRequest\x1a\x16.allim.v1.MarkResponse\x12J\n" +
+	"\vPreferences\x12\x1c.allim.v1.PreferencesRequest\x1a\x1d.allim.v1.PreferencesResponseB\x1eZ\x1callim/proto/allim/v1;allimv1b\x06proto3"
 
 var (
 	file_allim_v1_inbox_proto_rawDescOnce sync.Once
@@ -752,7 +902,7 @@ func file_allim_v1_inbox_proto_rawDescGZIP() []byte {
 }
 
 var file_allim_v1_inbox_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_allim_v1_inbox_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_allim_v1_inbox_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_allim_v1_inbox_proto_goTypes = []any{
 	(ListRequest_Status)(0),       // 0: allim.v1.ListRequest.Status
 	(MarkRequest_Mark)(0),         // 1: allim.v1.MarkRequest.Mark
@@ -763,29 +913,34 @@ var file_allim_v1_inbox_proto_goTypes = []any{
 	(*CountsResponse)(nil),        // 6: allim.v1.CountsResponse
 	(*MarkRequest)(nil),           // 7: allim.v1.MarkRequest
 	(*MarkResponse)(nil),          // 8: allim.v1.MarkResponse
-	nil,                           // 9: allim.v1.ListResponse.AtEntry
-	(*Badge)(nil),                 // 10: allim.v1.Badge
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*PreferencesRequest)(nil),    // 9: allim.v1.PreferencesRequest
+	(*PreferencesResponse)(nil),   // 10: allim.v1.PreferencesResponse
+	nil,                           // 11: allim.v1.ListResponse.AtEntry
+	(*Badge)(nil),                 // 12: allim.v1.Badge
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_allim_v1_inbox_proto_depIdxs = []int32{
 	0,  // 0: allim.v1.ListRequest.status:type_name -> allim.v1.ListRequest.Status
 	4,  // 1: allim.v1.ListResponse.items:type_name -> allim.v1.Item
-	9,  // 2: allim.v1.ListResponse.at:type_name -> allim.v1.ListResponse.AtEntry
-	10, // 3: allim.v1.ListResponse.badge:type_name -> allim.v1.Badge
-	11, // 4: allim.v1.Item.time:type_name -> google.protobuf.Timestamp
-	10, // 5: allim.v1.CountsResponse.badge:type_name -> allim.v1.Badge
-	1,  // 6: allim.v1.MarkRequest.mark:type_name -> allim.v1.MarkRequest.Mark
-	2,  // 7: allim.v1.Inbox.List:input_type -> allim.v1.ListRequest
-	5,  // 8: allim.v1.Inbox.Counts:input_type -> allim.v1.CountsRequest
-	7,  // 9: allim.v1.Inbox.Mark:input_type -> allim.v1.MarkRequest
-	3,  // 10: allim.v1.Inbox.List:output_type -> allim.v1.ListResponse
-	6,  // 11: allim.v1.Inbox.Counts:output_type -> allim.v1.CountsResponse
-	8,  // 12: allim.v1.Inbox.Mark:output_type -> allim.v1.MarkResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 2: allim.v1.ListResponse.at:type_name -> allim.v1.ListResponse.AtEntry
+	12, // 3: allim.v1.ListResponse.badge:type_name -> allim.v1.Badge
+	13, // 4: allim.v1.Item.time:type_name -> google.protobuf.Timestamp
+	13, // 5: allim.v1.Item.expires_at:type_name -> google.protobuf.Timestamp
+	12, // 6: allim.v1.CountsResponse.badge:type_name -> allim.v1.Badge
+	1,  // 7: allim.v1.MarkRequest.mark:type_name -> allim.v1.MarkRequest.Mark
+	2,  // 8: allim.v1.Inbox.List:input_type -> allim.v1.ListRequest
+	5,  // 9: allim.v1.Inbox.Counts:input_type -> allim.v1.CountsRequest
+	7,  // 10: allim.v1.Inbox.Mark:input_type -> allim.v1.MarkRequest
+	9,  // 11: allim.v1.Inbox.Preferences:input_type -> allim.v1.PreferencesRequest
+	3,  // 12: allim.v1.Inbox.List:output_type -> allim.v1.ListResponse
+	6,  // 13: allim.v1.Inbox.Counts:output_type -> allim.v1.CountsResponse
+	8,  // 14: allim.v1.Inbox.Mark:output_type -> allim.v1.MarkResponse
+	10, // 15: allim.v1.Inbox.Preferences:output_type -> allim.v1.PreferencesResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_allim_v1_inbox_proto_init() }
@@ -795,15 +950,17 @@ func file_allim_v1_inbox_proto_init() {
 	}
 	file_allim_v1_message_proto_init()
 	file_allim_v1_inbox_proto_msgTypes[1].OneofWrappers = []any{}
+	file_allim_v1_inbox_proto_msgTypes[2].OneofWrappers = []any{}
 	file_allim_v1_inbox_proto_msgTypes[5].OneofWrappers = []any{}
 	file_allim_v1_inbox_proto_msgTypes[6].OneofWrappers = []any{}
+	file_allim_v1_inbox_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_allim_v1_inbox_proto_rawDesc), len(file_allim_v1_inbox_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Inbox_List_FullMethodName   = "/allim.v1.Inbox/List"
-	Inbox_Counts_FullMethodName = "/allim.v1.Inbox/Counts"
-	Inbox_Mark_FullMethodName   = "/allim.v1.Inbox/Mark"
+	Inbox_List_FullMethodName        = "/allim.v1.Inbox/List"
+	Inbox_Counts_FullMethodName      = "/allim.v1.Inbox/Counts"
+	Inbox_Mark_FullMethodName        = "/allim.v1.Inbox/Mark"
+	Inbox_Preferences_FullMethodName = "/allim.v1.Inbox/Preferences"
 )
 
 // InboxClient is the client API for Inbox service.
@@ -36,6 +37,8 @@ type InboxClient interface {
 	Counts(ctx context.Context, in *CountsRequest, opts ...grpc.CallOption) (*CountsResponse, error)
 	// Mark changes the state of items; every device of the user sees it.
 	Mark(ctx context.Context, in *MarkRequest, opts ...grpc.CallOption) (*MarkResponse, error)
+	// Preferences returns the categories that a user muted, and sets them where it is told to; every device of the user sees it.
+	Preferences(ctx context.Context, in *PreferencesRequest, opts ...grpc.CallOption) (*PreferencesResponse, error)
 }
 
 type inboxClient struct {
@@ -76,6 +79,16 @@ func (c *inboxClient) Mark(ctx context.Context, in *MarkRequest, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *inboxClient) Preferences(ctx context.Context, in *PreferencesRequest, opts ...grpc.CallOption) (*PreferencesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PreferencesResponse)
+	err := c.cc.Invoke(ctx, Inbox_Preferences_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InboxServer is the server API for Inbox service.
 // All implementations must embed UnimplementedInboxServer
 // for forward compatibility.
@@ -88,6 +101,8 @@ type InboxServer interface {
 	Counts(context.Context, *CountsRequest) (*CountsResponse, error)
 	// Mark changes the state of items; every device of the user sees it.
 	Mark(context.Context, *MarkRequest) (*MarkResponse, error)
+	// Preferences returns the categories that a user muted, and sets them where it is told to; every device of the user sees it.
+	Preferences(context.Context, *PreferencesRequest) (*PreferencesResponse, error)
 	mustEmbedUnimplementedInboxServer()
 }
 
@@ -106,6 +121,9 @@ func (UnimplementedInboxServer) Counts(context.Context, *CountsRequest) (*Counts
 }
 func (UnimplementedInboxServer) Mark(context.Context, *MarkRequest) (*MarkResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Mark not implemented")
+}
+func (UnimplementedInboxServer) Preferences(context.Context, *PreferencesRequest) (*PreferencesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Preferences not implemented")
 }
 func (UnimplementedInboxServer) mustEmbedUnimplementedInboxServer() {}
 func (UnimplementedInboxServer) testEmbeddedByValue()               {}
@@ -182,6 +200,24 @@ func _Inbox_Mark_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Inbox_Preferences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PreferencesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InboxServer).Preferences(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Inbox_Preferences_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InboxServer).Preferences(ctx, req.(*PreferencesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Inbox_ServiceDesc is the grpc.ServiceDesc for Inbox service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -200,6 +236,10 @@ var Inbox_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Mark",
 			Handler:    _Inbox_Mark_Handler,
+		},
+		{
+			MethodName: "Preferences",
+			Handler:    _Inbox_Preferences_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

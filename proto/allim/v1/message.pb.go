@@ -34,10 +34,16 @@ type StoredMessage struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Origin is the page that caused it.
 	Origin string `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Expires_at is when a notification leaves the inbox by itself, millisecond precision.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Data is one JSON value, compact, UTF-8.
 	Data []byte `protobuf:"bytes,7,opt,name=data,proto3" json:"data,omitempty"`
 	// Replayed: it comes again after a Redis that lost it.
-	Replayed      bool `protobuf:"varint,9,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	Replayed bool `protobuf:"varint,9,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Mandatory: a notification that is shown to whoever muted its category, too.
+	Mandatory bool `protobuf:"varint,10,opt,name=mandatory,proto3" json:"mandatory,omitempty"`
+	// Segments: of a mark in a user's stream, that it changed the user's state of items in segments, too.
+	Segments      bool `protobuf:"varint,11,opt,name=segments,proto3" json:"segments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,6 +106,13 @@ func (x *StoredMessage) GetOrigin() string {
 	return ""
 }
 
+func (x *StoredMessage) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
 func (x *StoredMessage) GetData() []byte {
 	if x != nil {
 		return x.Data
@@ -110,6 +123,20 @@ func (x *StoredMessage) GetData() []byte {
 func (x *StoredMessage) GetReplayed() bool {
 	if x != nil {
 		return x.Replayed
+	}
+	return false
+}
+
+func (x *StoredMessage) GetMandatory() bool {
+	if x != nil {
+		return x.Mandatory
+	}
+	return false
+}
+
+func (x *StoredMessage) GetSegments() bool {
+	if x != nil {
+		return x.Segments
 	}
 	return false
 }
@@ -191,14 +218,19 @@ var File_allim_v1_message_proto protoreflect.FileDescriptor
 
 const file_allim_v1_message_proto_rawDesc = "" +
 	"\n" +
-	"\x16allim/v1/message.proto\x12\ballim.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
+	"\x16allim/v1/message.proto\x12\ballim.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x02\n" +
 	"\rStoredMessage\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1a\n" +
 	"\bcategory\x18\x02 \x01(\tR\bcategory\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
-	"\x06origin\x18\x04 \x01(\tR\x06origin\x12\x12\n" +
+	"\x06origin\x18\x04 \x01(\tR\x06origin\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x12\n" +
 	"\x04data\x18\a \x01(\fR\x04data\x12\x1a\n" +
-	"\breplayed\x18\t \x01(\bR\breplayedJ\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\b\x10\t\"\xa9\x01\n" +
+	"\breplayed\x18\t \x01(\bR\breplayed\x12\x1c\n" +
+	"\tmandatory\x18\n" +
+	" \x01(\bR\tmandatory\x12\x1a\n" +
+	"\bsegments\x18\v \x01(\bR\bsegmentsJ\x04\b\x05\x10\x06J\x04\b\b\x10\t\"\xa9\x01\n" +
 	"\x05Badge\x12\x16\n" +
 	"\x06unread\x18\x01 \x01(\x05R\x06unread\x12\x16\n" +
 	"\x06unseen\x18\x02 \x01(\x05R\x06unseen\x12'\n" +
@@ -229,12 +261,13 @@ var file_allim_v1_message_proto_goTypes = []any{
 }
 var file_allim_v1_message_proto_depIdxs = []int32{
 	3, // 0: allim.v1.StoredMessage.time:type_name -> google.protobuf.Timestamp
-	2, // 1: allim.v1.Badge.by:type_name -> allim.v1.Badge.ByEntry
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 1: allim.v1.StoredMessage.expires_at:type_name -> google.protobuf.Timestamp
+	2, // 2: allim.v1.Badge.by:type_name -> allim.v1.Badge.ByEntry
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_allim_v1_message_proto_init() }

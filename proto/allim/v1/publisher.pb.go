@@ -10,6 +10,7 @@ import (
 	code "google.golang.org/genproto/googleapis/rpc/code"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -176,6 +177,210 @@ func (x NotifyRequest_Level) Number() protoreflect.EnumNumber {
 // Deprecated: Use NotifyRequest_Level.Descriptor instead.
 func (NotifyRequest_Level) EnumDescriptor() ([]byte, []int) {
 	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{3, 0}
+}
+
+// Unless is what makes it needless.
+type NotifyRequest_Escalate_Unless int32
+
+const (
+	// SEEN on some device.
+	NotifyRequest_Escalate_SEEN NotifyRequest_Escalate_Unless = 0
+	// READ, which implies seen.
+	NotifyRequest_Escalate_READ NotifyRequest_Escalate_Unless = 1
+)
+
+// Enum value maps for NotifyRequest_Escalate_Unless.
+var (
+	NotifyRequest_Escalate_Unless_name = map[int32]string{
+		0: "SEEN",
+		1: "READ",
+	}
+	NotifyRequest_Escalate_Unless_value = map[string]int32{
+		"SEEN": 0,
+		"READ": 1,
+	}
+)
+
+func (x NotifyRequest_Escalate_Unless) Enum() *NotifyRequest_Escalate_Unless {
+	p := new(NotifyRequest_Escalate_Unless)
+	*p = x
+	return p
+}
+
+func (x NotifyRequest_Escalate_Unless) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NotifyRequest_Escalate_Unless) Descriptor() protoreflect.EnumDescriptor {
+	return file_allim_v1_publisher_proto_enumTypes[3].Descriptor()
+}
+
+func (NotifyRequest_Escalate_Unless) Type() protoreflect.EnumType {
+	return &file_allim_v1_publisher_proto_enumTypes[3]
+}
+
+func (x NotifyRequest_Escalate_Unless) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NotifyRequest_Escalate_Unless.Descriptor instead.
+func (NotifyRequest_Escalate_Unless) EnumDescriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{3, 0, 0}
+}
+
+// Via is how somebody is told.
+type NotifyRequest_Escalate_Via int32
+
+const (
+	// WEBHOOK: the tenant's, signed.
+	NotifyRequest_Escalate_WEBHOOK NotifyRequest_Escalate_Via = 0
+	// WEB_PUSH: the user's browsers.
+	NotifyRequest_Escalate_WEB_PUSH NotifyRequest_Escalate_Via = 1
+)
+
+// Enum value maps for NotifyRequest_Escalate_Via.
+var (
+	NotifyRequest_Escalate_Via_name = map[int32]string{
+		0: "WEBHOOK",
+		1: "WEB_PUSH",
+	}
+	NotifyRequest_Escalate_Via_value = map[string]int32{
+		"WEBHOOK":  0,
+		"WEB_PUSH": 1,
+	}
+)
+
+func (x NotifyRequest_Escalate_Via) Enum() *NotifyRequest_Escalate_Via {
+	p := new(NotifyRequest_Escalate_Via)
+	*p = x
+	return p
+}
+
+func (x NotifyRequest_Escalate_Via) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NotifyRequest_Escalate_Via) Descriptor() protoreflect.EnumDescriptor {
+	return file_allim_v1_publisher_proto_enumTypes[4].Descriptor()
+}
+
+func (NotifyRequest_Escalate_Via) Type() protoreflect.EnumType {
+	return &file_allim_v1_publisher_proto_enumTypes[4]
+}
+
+func (x NotifyRequest_Escalate_Via) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NotifyRequest_Escalate_Via.Descriptor instead.
+func (NotifyRequest_Escalate_Via) EnumDescriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{3, 0, 1}
+}
+
+// Level says what an OK means, as in PublishRequest.
+type UpdateRequest_Level int32
+
+const (
+	// COMMITTED: it is in Redis' memory, and on its way into the append file.
+	UpdateRequest_COMMITTED UpdateRequest_Level = 0
+	// REPLICATED: at least one replica has it, too.
+	UpdateRequest_REPLICATED UpdateRequest_Level = 1
+	// DISK: Redis' append file was synchronised with it.
+	UpdateRequest_DISK UpdateRequest_Level = 2
+)
+
+// Enum value maps for UpdateRequest_Level.
+var (
+	UpdateRequest_Level_name = map[int32]string{
+		0: "COMMITTED",
+		1: "REPLICATED",
+		2: "DISK",
+	}
+	UpdateRequest_Level_value = map[string]int32{
+		"COMMITTED":  0,
+		"REPLICATED": 1,
+		"DISK":       2,
+	}
+)
+
+func (x UpdateRequest_Level) Enum() *UpdateRequest_Level {
+	p := new(UpdateRequest_Level)
+	*p = x
+	return p
+}
+
+func (x UpdateRequest_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UpdateRequest_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_allim_v1_publisher_proto_enumTypes[5].Descriptor()
+}
+
+func (UpdateRequest_Level) Type() protoreflect.EnumType {
+	return &file_allim_v1_publisher_proto_enumTypes[5]
+}
+
+func (x UpdateRequest_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UpdateRequest_Level.Descriptor instead.
+func (UpdateRequest_Level) EnumDescriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{7, 0}
+}
+
+// Level says what an OK means, as in PublishRequest.
+type RetractRequest_Level int32
+
+const (
+	// COMMITTED: it is in Redis' memory, and on its way into the append file.
+	RetractRequest_COMMITTED RetractRequest_Level = 0
+	// REPLICATED: at least one replica has it, too.
+	RetractRequest_REPLICATED RetractRequest_Level = 1
+	// DISK: Redis' append file was synchronised with it.
+	RetractRequest_DISK RetractRequest_Level = 2
+)
+
+// Enum value maps for RetractRequest_Level.
+var (
+	RetractRequest_Level_name = map[int32]string{
+		0: "COMMITTED",
+		1: "REPLICATED",
+		2: "DISK",
+	}
+	RetractRequest_Level_value = map[string]int32{
+		"COMMITTED":  0,
+		"REPLICATED": 1,
+		"DISK":       2,
+	}
+)
+
+func (x RetractRequest_Level) Enum() *RetractRequest_Level {
+	p := new(RetractRequest_Level)
+	*p = x
+	return p
+}
+
+func (x RetractRequest_Level) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RetractRequest_Level) Descriptor() protoreflect.EnumDescriptor {
+	return file_allim_v1_publisher_proto_enumTypes[6].Descriptor()
+}
+
+func (RetractRequest_Level) Type() protoreflect.EnumType {
+	return &file_allim_v1_publisher_proto_enumTypes[6]
+}
+
+func (x RetractRequest_Level) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RetractRequest_Level.Descriptor instead.
+func (RetractRequest_Level) EnumDescriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // PublishRequest is one message for several topics.
@@ -425,7 +630,7 @@ func (x *PublishResult) GetReceivers() int32 {
 	return 0
 }
 
-// NotifyRequest is one notification for several users.
+// NotifyRequest is one notification for several users, or for a segment.
 type NotifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id makes the call idempotent per user: 1 to 64 printable ASCII characters without space and comma. Required.
@@ -436,8 +641,19 @@ type NotifyRequest struct {
 	Category string `protobuf:"bytes,3,opt,name=category,proto3" json:"category,omitempty"`
 	// Data is one JSON value in UTF-8, at most 16 KiB. title, body, url, icon and actions are the conventional fields.
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// Collapse_key, made of what an id is made of: it takes the place of the notification that came with the same one, on top, unseen, unread and active. The id of
+	// the old one goes on naming it.
+	CollapseKey string `protobuf:"bytes,5,opt,name=collapse_key,json=collapseKey,proto3" json:"collapse_key,omitempty"`
+	// Expires_at is when it leaves the inbox by itself, seen or not.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Not_before is when it comes into the inbox; until then Retract cancels it. In the past, or absent: at once.
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	// Mandatory: it comes to whoever muted its category, too.
+	Mandatory bool `protobuf:"varint,8,opt,name=mandatory,proto3" json:"mandatory,omitempty"`
 	// Origin is the secret of the page that caused it.
 	Origin string `protobuf:"bytes,9,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Escalate: who else is told if no device shows it in time. For users, not for segments.
+	Escalate *NotifyRequest_Escalate `protobuf:"bytes,10,opt,name=escalate,proto3" json:"escalate,omitempty"`
 	// Level says what an OK of a user means.
 	Level         NotifyRequest_Level `protobuf:"varint,11,opt,name=level,proto3,enum=allim.v1.NotifyRequest_Level" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -502,11 +718,46 @@ func (x *NotifyRequest) GetData() []byte {
 	return nil
 }
 
+func (x *NotifyRequest) GetCollapseKey() string {
+	if x != nil {
+		return x.CollapseKey
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetNotBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetMandatory() bool {
+	if x != nil {
+		return x.Mandatory
+	}
+	return false
+}
+
 func (x *NotifyRequest) GetOrigin() string {
 	if x != nil {
 		return x.Origin
 	}
 	return ""
+}
+
+func (x *NotifyRequest) GetEscalate() *NotifyRequest_Escalate {
+	if x != nil {
+		return x.Escalate
+	}
+	return nil
 }
 
 func (x *NotifyRequest) GetLevel() NotifyRequest_Level {
@@ -516,11 +767,13 @@ func (x *NotifyRequest) GetLevel() NotifyRequest_Level {
 	return NotifyRequest_COMMITTED
 }
 
-// Audience is who is notified.
+// Audience is who is notified: exactly one of users and segment.
 type Audience struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Users, 1 to 10,000: each 1 to 180 bytes of UTF-8, as in the `sub` of their tokens.
-	Users         []string `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	Users []string `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// Segment, 1 to 64 of A-Z a-z 0-9 . _ -, as in the `segments` of its members' tokens, or `all`.
+	Segment       string `protobuf:"bytes,2,opt,name=segment,proto3" json:"segment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -562,7 +815,14 @@ func (x *Audience) GetUsers() []string {
 	return nil
 }
 
-// NotifyResponse has one result for each user, in the order of the request.
+func (x *Audience) GetSegment() string {
+	if x != nil {
+		return x.Segment
+	}
+	return ""
+}
+
+// NotifyResponse has one result for each user, in the order of the request, or one for the segment.
 type NotifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the notification.
@@ -617,23 +877,25 @@ func (x *NotifyResponse) GetResults() []*NotifyResult {
 	return nil
 }
 
-// NotifyResult says what became of the notification for one user.
+// NotifyResult says what became of the notification for one user, or for the segment.
 type NotifyResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// User as in the request.
+	// User as in the request; empty of a segment.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	// Code is OK, or why it failed.
 	Code code.Code `protobuf:"varint,2,opt,name=code,proto3,enum=google.rpc.Code" json:"code,omitempty"`
 	// Message explains a code other than OK.
 	Message *string `protobuf:"bytes,3,opt,name=message,proto3,oneof" json:"message,omitempty"`
-	// Pos is the notification's position in the user's stream; a duplicate has the first call's.
+	// Pos is the notification's position in the user's stream; a duplicate has the first call's. Empty where there is none: muted, or before its not_before.
 	Pos string `protobuf:"bytes,4,opt,name=pos,proto3" json:"pos,omitempty"`
 	// Duplicate: this id was notified before; nothing was sent again.
 	Duplicate bool `protobuf:"varint,5,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
-	// Unread items of the user's inbox after the call.
+	// Unread items of the user's inbox after the call, without those of segments.
 	Unread int32 `protobuf:"varint,6,opt,name=unread,proto3" json:"unread,omitempty"`
-	// Muted: the user does not want this category, so nothing was stored. Nobody can mute yet.
-	Muted         bool `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"`
+	// Muted: the user does not want this category, so nothing was stored.
+	Muted bool `protobuf:"varint,7,opt,name=muted,proto3" json:"muted,omitempty"`
+	// Segment as in the request; absent of a user.
+	Segment       *string `protobuf:"bytes,8,opt,name=segment,proto3,oneof" json:"segment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +979,396 @@ func (x *NotifyResult) GetMuted() bool {
 	return false
 }
 
+func (x *NotifyResult) GetSegment() string {
+	if x != nil && x.Segment != nil {
+		return *x.Segment
+	}
+	return ""
+}
+
+// UpdateRequest gives a notification other data. It is named by exactly one of id and collapse_key.
+type UpdateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id that the notification came with, or one that it has replaced.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Collapse_key that it came with.
+	CollapseKey string `protobuf:"bytes,2,opt,name=collapse_key,json=collapseKey,proto3" json:"collapse_key,omitempty"`
+	// To whom it went.
+	To *Audience `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	// Data is all of the new data, one JSON value in UTF-8, at most 16 KiB.
+	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// Version of the data: an older one than the last is refused (FAILED_PRECONDITION, reason OLD_VERSION), the same one changes nothing. Absent: it is the newest.
+	Version *int32 `protobuf:"varint,5,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	// Origin is the secret of the page that caused it.
+	Origin string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Level says what an OK of a user means.
+	Level         UpdateRequest_Level `protobuf:"varint,7,opt,name=level,proto3,enum=allim.v1.UpdateRequest_Level" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateRequest) Reset() {
+	*x = UpdateRequest{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateRequest) ProtoMessage() {}
+
+func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
+func (*UpdateRequest) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UpdateRequest) GetCollapseKey() string {
+	if x != nil {
+		return x.CollapseKey
+	}
+	return ""
+}
+
+func (x *UpdateRequest) GetTo() *Audience {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *UpdateRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *UpdateRequest) GetVersion() int32 {
+	if x != nil && x.Version != nil {
+		return *x.Version
+	}
+	return 0
+}
+
+func (x *UpdateRequest) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *UpdateRequest) GetLevel() UpdateRequest_Level {
+	if x != nil {
+		return x.Level
+	}
+	return UpdateRequest_COMMITTED
+}
+
+// UpdateResponse has one result for each user, in the order of the request, or one for the segment.
+type UpdateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the request.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Results in the order of the request's users.
+	Results       []*ChangeResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateResponse) Reset() {
+	*x = UpdateResponse{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateResponse) ProtoMessage() {}
+
+func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
+func (*UpdateResponse) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UpdateResponse) GetResults() []*ChangeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// RetractRequest takes a notification back. It is named by exactly one of id and collapse_key.
+type RetractRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id that the notification came with, or one that it has replaced.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Collapse_key that it came with.
+	CollapseKey string `protobuf:"bytes,2,opt,name=collapse_key,json=collapseKey,proto3" json:"collapse_key,omitempty"`
+	// To whom it went.
+	To *Audience `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	// Origin is the secret of the page that caused it.
+	Origin string `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Level says what an OK of a user means.
+	Level         RetractRequest_Level `protobuf:"varint,5,opt,name=level,proto3,enum=allim.v1.RetractRequest_Level" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetractRequest) Reset() {
+	*x = RetractRequest{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetractRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetractRequest) ProtoMessage() {}
+
+func (x *RetractRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetractRequest.ProtoReflect.Descriptor instead.
+func (*RetractRequest) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RetractRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RetractRequest) GetCollapseKey() string {
+	if x != nil {
+		return x.CollapseKey
+	}
+	return ""
+}
+
+func (x *RetractRequest) GetTo() *Audience {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *RetractRequest) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *RetractRequest) GetLevel() RetractRequest_Level {
+	if x != nil {
+		return x.Level
+	}
+	return RetractRequest_COMMITTED
+}
+
+// RetractResponse has one result for each user, in the order of the request, or one for the segment.
+type RetractResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the request.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Results in the order of the request's users.
+	Results       []*ChangeResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetractResponse) Reset() {
+	*x = RetractResponse{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetractResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetractResponse) ProtoMessage() {}
+
+func (x *RetractResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetractResponse.ProtoReflect.Descriptor instead.
+func (*RetractResponse) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RetractResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RetractResponse) GetResults() []*ChangeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// ChangeResult says what became of an Update or a Retract for one user, or for the segment.
+type ChangeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// User as in the request; empty of a segment.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Segment as in the request; absent of a user.
+	Segment *string `protobuf:"bytes,2,opt,name=segment,proto3,oneof" json:"segment,omitempty"`
+	// Code is OK, or why it failed.
+	Code code.Code `protobuf:"varint,3,opt,name=code,proto3,enum=google.rpc.Code" json:"code,omitempty"`
+	// Message explains a code other than OK.
+	Message *string `protobuf:"bytes,4,opt,name=message,proto3,oneof" json:"message,omitempty"`
+	// Pos is the change's position in the stream; empty where nothing changed.
+	Pos string `protobuf:"bytes,5,opt,name=pos,proto3" json:"pos,omitempty"`
+	// Changed: false where it was so already.
+	Changed       bool `protobuf:"varint,6,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeResult) Reset() {
+	*x = ChangeResult{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeResult) ProtoMessage() {}
+
+func (x *ChangeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeResult.ProtoReflect.Descriptor instead.
+func (*ChangeResult) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeResult) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ChangeResult) GetSegment() string {
+	if x != nil && x.Segment != nil {
+		return *x.Segment
+	}
+	return ""
+}
+
+func (x *ChangeResult) GetCode() code.Code {
+	if x != nil {
+		return x.Code
+	}
+	return code.Code(0)
+}
+
+func (x *ChangeResult) GetMessage() string {
+	if x != nil && x.Message != nil {
+		return *x.Message
+	}
+	return ""
+}
+
+func (x *ChangeResult) GetPos() string {
+	if x != nil {
+		return x.Pos
+	}
+	return ""
+}
+
+func (x *ChangeResult) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 // PublishStreamRequest is one message. Its id is required. One of a kind that the publisher does not know is answered with UNIMPLEMENTED.
 type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -733,7 +1385,7 @@ type PublishStreamRequest struct {
 
 func (x *PublishStreamRequest) Reset() {
 	*x = PublishStreamRequest{}
-	mi := &file_allim_v1_publisher_proto_msgTypes[7]
+	mi := &file_allim_v1_publisher_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +1397,7 @@ func (x *PublishStreamRequest) String() string {
 func (*PublishStreamRequest) ProtoMessage() {}
 
 func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_allim_v1_publisher_proto_msgTypes[7]
+	mi := &file_allim_v1_publisher_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1410,7 @@ func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamRequest.ProtoReflect.Descriptor instead.
 func (*PublishStreamRequest) Descriptor() ([]byte, []int) {
-	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{7}
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PublishStreamRequest) GetCall() isPublishStreamRequest_Call {
@@ -813,7 +1465,7 @@ type PublishStreamResponse struct {
 
 func (x *PublishStreamResponse) Reset() {
 	*x = PublishStreamResponse{}
-	mi := &file_allim_v1_publisher_proto_msgTypes[8]
+	mi := &file_allim_v1_publisher_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1477,7 @@ func (x *PublishStreamResponse) String() string {
 func (*PublishStreamResponse) ProtoMessage() {}
 
 func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_allim_v1_publisher_proto_msgTypes[8]
+	mi := &file_allim_v1_publisher_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1490,7 @@ func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamResponse.ProtoReflect.Descriptor instead.
 func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
-	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{8}
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PublishStreamResponse) GetReplies() []*StreamReply {
@@ -873,7 +1525,7 @@ type StreamReply struct {
 
 func (x *StreamReply) Reset() {
 	*x = StreamReply{}
-	mi := &file_allim_v1_publisher_proto_msgTypes[9]
+	mi := &file_allim_v1_publisher_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1537,7 @@ func (x *StreamReply) String() string {
 func (*StreamReply) ProtoMessage() {}
 
 func (x *StreamReply) ProtoReflect() protoreflect.Message {
-	mi := &file_allim_v1_publisher_proto_msgTypes[9]
+	mi := &file_allim_v1_publisher_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1550,7 @@ func (x *StreamReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamReply.ProtoReflect.Descriptor instead.
 func (*StreamReply) Descriptor() ([]byte, []int) {
-	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{9}
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StreamReply) GetId() string {
@@ -970,7 +1622,7 @@ type Violation struct {
 
 func (x *Violation) Reset() {
 	*x = Violation{}
-	mi := &file_allim_v1_publisher_proto_msgTypes[10]
+	mi := &file_allim_v1_publisher_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1634,7 @@ func (x *Violation) String() string {
 func (*Violation) ProtoMessage() {}
 
 func (x *Violation) ProtoReflect() protoreflect.Message {
-	mi := &file_allim_v1_publisher_proto_msgTypes[10]
+	mi := &file_allim_v1_publisher_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1647,7 @@ func (x *Violation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Violation.ProtoReflect.Descriptor instead.
 func (*Violation) Descriptor() ([]byte, []int) {
-	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{10}
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Violation) GetField() string {
@@ -1012,11 +1664,75 @@ func (x *Violation) GetDescription() string {
 	return ""
 }
 
+// Escalate says who else is told of a notification that no device of the user showed in time.
+type NotifyRequest_Escalate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unless it was seen, or read.
+	Unless NotifyRequest_Escalate_Unless `protobuf:"varint,1,opt,name=unless,proto3,enum=allim.v1.NotifyRequest_Escalate_Unless" json:"unless,omitempty"`
+	// After_ms is when, counted from its coming into the inbox: 1,000 to 604,800,000 (7 days).
+	AfterMs int32 `protobuf:"varint,2,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
+	// Via which way.
+	Via           NotifyRequest_Escalate_Via `protobuf:"varint,3,opt,name=via,proto3,enum=allim.v1.NotifyRequest_Escalate_Via" json:"via,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotifyRequest_Escalate) Reset() {
+	*x = NotifyRequest_Escalate{}
+	mi := &file_allim_v1_publisher_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotifyRequest_Escalate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotifyRequest_Escalate) ProtoMessage() {}
+
+func (x *NotifyRequest_Escalate) ProtoReflect() protoreflect.Message {
+	mi := &file_allim_v1_publisher_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotifyRequest_Escalate.ProtoReflect.Descriptor instead.
+func (*NotifyRequest_Escalate) Descriptor() ([]byte, []int) {
+	return file_allim_v1_publisher_proto_rawDescGZIP(), []int{3, 0}
+}
+
+func (x *NotifyRequest_Escalate) GetUnless() NotifyRequest_Escalate_Unless {
+	if x != nil {
+		return x.Unless
+	}
+	return NotifyRequest_Escalate_SEEN
+}
+
+func (x *NotifyRequest_Escalate) GetAfterMs() int32 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return 0
+}
+
+func (x *NotifyRequest_Escalate) GetVia() NotifyRequest_Escalate_Via {
+	if x != nil {
+		return x.Via
+	}
+	return NotifyRequest_Escalate_WEBHOOK
+}
+
 var File_allim_v1_publisher_proto protoreflect.FileDescriptor
 
 const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\n" +
-	"\x18allim/v1/publisher.proto\x12\ballim.v1\x1a\x15google/rpc/code.proto\"\xb7\x02\n" +
+	"\x18allim/v1/publisher.proto\x12\ballim.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15google/rpc/code.proto\"\xb7\x02\n" +
 	"\x0ePublishRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x14\n" +
@@ -1044,25 +1760,43 @@ const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\tduplicate\x18\x05 \x01(\bR\tduplicate\x12\x1c\n" +
 	"\treceivers\x18\x06 \x01(\x05R\treceiversB\n" +
 	"\n" +
-	"\b_message\"\x90\x02\n" +
+	"\b_message\"\xc8\x05\n" +
 	"\rNotifyRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\x02to\x18\x02 \x01(\v2\x12.allim.v1.AudienceR\x02to\x12\x1a\n" +
 	"\bcategory\x18\x03 \x01(\tR\bcategory\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\x12\x16\n" +
-	"\x06origin\x18\t \x01(\tR\x06origin\x123\n" +
-	"\x05level\x18\v \x01(\x0e2\x1d.allim.v1.NotifyRequest.LevelR\x05level\"0\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12!\n" +
+	"\fcollapse_key\x18\x05 \x01(\tR\vcollapseKey\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x129\n" +
+	"\n" +
+	"not_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x1c\n" +
+	"\tmandatory\x18\b \x01(\bR\tmandatory\x12\x16\n" +
+	"\x06origin\x18\t \x01(\tR\x06origin\x12<\n" +
+	"\bescalate\x18\n" +
+	" \x01(\v2 .allim.v1.NotifyRequest.EscalateR\bescalate\x123\n" +
+	"\x05level\x18\v \x01(\x0e2\x1d.allim.v1.NotifyRequest.LevelR\x05level\x1a\xde\x01\n" +
+	"\bEscalate\x12?\n" +
+	"\x06unless\x18\x01 \x01(\x0e2'.allim.v1.NotifyRequest.Escalate.UnlessR\x06unless\x12\x19\n" +
+	"\bafter_ms\x18\x02 \x01(\x05R\aafterMs\x126\n" +
+	"\x03via\x18\x03 \x01(\x0e2$.allim.v1.NotifyRequest.Escalate.ViaR\x03via\"\x1c\n" +
+	"\x06Unless\x12\b\n" +
+	"\x04SEEN\x10\x00\x12\b\n" +
+	"\x04READ\x10\x01\" \n" +
+	"\x03Via\x12\v\n" +
+	"\aWEBHOOK\x10\x00\x12\f\n" +
+	"\bWEB_PUSH\x10\x01\"0\n" +
 	"\x05Level\x12\r\n" +
 	"\tCOMMITTED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"REPLICATED\x10\x01\x12\b\n" +
-	"\x04DISK\x10\x02J\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\a\x10\bJ\x04\b\b\x10\tJ\x04\b\n" +
-	"\x10\v\"&\n" +
+	"\x04DISK\x10\x02\":\n" +
 	"\bAudience\x12\x14\n" +
-	"\x05users\x18\x01 \x03(\tR\x05usersJ\x04\b\x02\x10\x03\"R\n" +
+	"\x05users\x18\x01 \x03(\tR\x05users\x12\x18\n" +
+	"\asegment\x18\x02 \x01(\tR\asegment\"R\n" +
 	"\x0eNotifyResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
-	"\aresults\x18\x02 \x03(\v2\x16.allim.v1.NotifyResultR\aresults\"\xd1\x01\n" +
+	"\aresults\x18\x02 \x03(\v2\x16.allim.v1.NotifyResultR\aresults\"\xfc\x01\n" +
 	"\fNotifyResult\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12$\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x10.google.rpc.CodeR\x04code\x12\x1d\n" +
@@ -1070,7 +1804,53 @@ const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\x03pos\x18\x04 \x01(\tR\x03pos\x12\x1c\n" +
 	"\tduplicate\x18\x05 \x01(\bR\tduplicate\x12\x16\n" +
 	"\x06unread\x18\x06 \x01(\x05R\x06unread\x12\x14\n" +
-	"\x05muted\x18\a \x01(\bR\x05mutedB\n" +
+	"\x05muted\x18\a \x01(\bR\x05muted\x12\x1d\n" +
+	"\asegment\x18\b \x01(\tH\x01R\asegment\x88\x01\x01B\n" +
+	"\n" +
+	"\b_messageB\n" +
+	"\n" +
+	"\b_segment\"\xa4\x02\n" +
+	"\rUpdateRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fcollapse_key\x18\x02 \x01(\tR\vcollapseKey\x12\"\n" +
+	"\x02to\x18\x03 \x01(\v2\x12.allim.v1.AudienceR\x02to\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x1d\n" +
+	"\aversion\x18\x05 \x01(\x05H\x00R\aversion\x88\x01\x01\x12\x16\n" +
+	"\x06origin\x18\x06 \x01(\tR\x06origin\x123\n" +
+	"\x05level\x18\a \x01(\x0e2\x1d.allim.v1.UpdateRequest.LevelR\x05level\"0\n" +
+	"\x05Level\x12\r\n" +
+	"\tCOMMITTED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"REPLICATED\x10\x01\x12\b\n" +
+	"\x04DISK\x10\x02B\n" +
+	"\n" +
+	"\b_version\"R\n" +
+	"\x0eUpdateResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
+	"\aresults\x18\x02 \x03(\v2\x16.allim.v1.ChangeResultR\aresults\"\xe7\x01\n" +
+	"\x0eRetractRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fcollapse_key\x18\x02 \x01(\tR\vcollapseKey\x12\"\n" +
+	"\x02to\x18\x03 \x01(\v2\x12.allim.v1.AudienceR\x02to\x12\x16\n" +
+	"\x06origin\x18\x04 \x01(\tR\x06origin\x124\n" +
+	"\x05level\x18\x05 \x01(\x0e2\x1e.allim.v1.RetractRequest.LevelR\x05level\"0\n" +
+	"\x05Level\x12\r\n" +
+	"\tCOMMITTED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"REPLICATED\x10\x01\x12\b\n" +
+	"\x04DISK\x10\x02\"S\n" +
+	"\x0fRetractResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
+	"\aresults\x18\x02 \x03(\v2\x16.allim.v1.ChangeResultR\aresults\"\xca\x01\n" +
+	"\fChangeResult\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1d\n" +
+	"\asegment\x18\x02 \x01(\tH\x00R\asegment\x88\x01\x01\x12$\n" +
+	"\x04code\x18\x03 \x01(\x0e2\x10.google.rpc.CodeR\x04code\x12\x1d\n" +
+	"\amessage\x18\x04 \x01(\tH\x01R\amessage\x88\x01\x01\x12\x10\n" +
+	"\x03pos\x18\x05 \x01(\tR\x03pos\x12\x18\n" +
+	"\achanged\x18\x06 \x01(\bR\achangedB\n" +
+	"\n" +
+	"\b_segmentB\n" +
 	"\n" +
 	"\b_message\"\x87\x01\n" +
 	"\x14PublishStreamRequest\x124\n" +
@@ -1095,10 +1875,12 @@ const file_allim_v1_publisher_proto_rawDesc = "" +
 	"\a_reason\"C\n" +
 	"\tViolation\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription2\xde\x01\n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription2\xdb\x02\n" +
 	"\tPublisher\x12>\n" +
 	"\aPublish\x12\x18.allim.v1.PublishRequest\x1a\x19.allim.v1.PublishResponse\x12;\n" +
-	"\x06Notify\x12\x17.allim.v1.NotifyRequest\x1a\x18.allim.v1.NotifyResponse\x12T\n" +
+	"\x06Notify\x12\x17.allim.v1.NotifyRequest\x1a\x18.allim.v1.NotifyResponse\x12;\n" +
+	"\x06Update\x12\x17.allim.v1.UpdateRequest\x1a\x18.allim.v1.UpdateResponse\x12>\n" +
+	"\aRetract\x12\x18.allim.v1.RetractRequest\x1a\x19.allim.v1.RetractResponse\x12T\n" +
 	"\rPublishStream\x12\x1e.allim.v1.PublishStreamRequest\x1a\x1f.allim.v1.PublishStreamResponse(\x010\x01B\x1eZ\x1callim/proto/allim/v1;allimv1b\x06proto3"
 
 var (
@@ -1113,52 +1895,79 @@ func file_allim_v1_publisher_proto_rawDescGZIP() []byte {
 	return file_allim_v1_publisher_proto_rawDescData
 }
 
-var file_allim_v1_publisher_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_allim_v1_publisher_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_allim_v1_publisher_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_allim_v1_publisher_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_allim_v1_publisher_proto_goTypes = []any{
-	(PublishRequest_Mode)(0),      // 0: allim.v1.PublishRequest.Mode
-	(PublishRequest_Level)(0),     // 1: allim.v1.PublishRequest.Level
-	(NotifyRequest_Level)(0),      // 2: allim.v1.NotifyRequest.Level
-	(*PublishRequest)(nil),        // 3: allim.v1.PublishRequest
-	(*PublishResponse)(nil),       // 4: allim.v1.PublishResponse
-	(*PublishResult)(nil),         // 5: allim.v1.PublishResult
-	(*NotifyRequest)(nil),         // 6: allim.v1.NotifyRequest
-	(*Audience)(nil),              // 7: allim.v1.Audience
-	(*NotifyResponse)(nil),        // 8: allim.v1.NotifyResponse
-	(*NotifyResult)(nil),          // 9: allim.v1.NotifyResult
-	(*PublishStreamRequest)(nil),  // 10: allim.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil), // 11: allim.v1.PublishStreamResponse
-	(*StreamReply)(nil),           // 12: allim.v1.StreamReply
-	(*Violation)(nil),             // 13: allim.v1.Violation
-	(code.Code)(0),                // 14: google.rpc.Code
+	(PublishRequest_Mode)(0),           // 0: allim.v1.PublishRequest.Mode
+	(PublishRequest_Level)(0),          // 1: allim.v1.PublishRequest.Level
+	(NotifyRequest_Level)(0),           // 2: allim.v1.NotifyRequest.Level
+	(NotifyRequest_Escalate_Unless)(0), // 3: allim.v1.NotifyRequest.Escalate.Unless
+	(NotifyRequest_Escalate_Via)(0),    // 4: allim.v1.NotifyRequest.Escalate.Via
+	(UpdateRequest_Level)(0),           // 5: allim.v1.UpdateRequest.Level
+	(RetractRequest_Level)(0),          // 6: allim.v1.RetractRequest.Level
+	(*PublishRequest)(nil),             // 7: allim.v1.PublishRequest
+	(*PublishResponse)(nil),            // 8: allim.v1.PublishResponse
+	(*PublishResult)(nil),              // 9: allim.v1.PublishResult
+	(*NotifyRequest)(nil),              // 10: allim.v1.NotifyRequest
+	(*Audience)(nil),                   // 11: allim.v1.Audience
+	(*NotifyResponse)(nil),             // 12: allim.v1.NotifyResponse
+	(*NotifyResult)(nil),               // 13: allim.v1.NotifyResult
+	(*UpdateRequest)(nil),              // 14: allim.v1.UpdateRequest
+	(*UpdateResponse)(nil),             // 15: allim.v1.UpdateResponse
+	(*RetractRequest)(nil),             // 16: allim.v1.RetractRequest
+	(*RetractResponse)(nil),            // 17: allim.v1.RetractResponse
+	(*ChangeResult)(nil),               // 18: allim.v1.ChangeResult
+	(*PublishStreamRequest)(nil),       // 19: allim.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 20: allim.v1.PublishStreamResponse
+	(*StreamReply)(nil),                // 21: allim.v1.StreamReply
+	(*Violation)(nil),                  // 22: allim.v1.Violation
+	(*NotifyRequest_Escalate)(nil),     // 23: allim.v1.NotifyRequest.Escalate
+	(code.Code)(0),                     // 24: google.rpc.Code
+	(*timestamppb.Timestamp)(nil),      // 25: google.protobuf.Timestamp
 }
 var file_allim_v1_publisher_proto_depIdxs = []int32{
 	0,  // 0: allim.v1.PublishRequest.mode:type_name -> allim.v1.PublishRequest.Mode
 	1,  // 1: allim.v1.PublishRequest.level:type_name -> allim.v1.PublishRequest.Level
-	5,  // 2: allim.v1.PublishResponse.results:type_name -> allim.v1.PublishResult
-	14, // 3: allim.v1.PublishResult.code:type_name -> google.rpc.Code
-	7,  // 4: allim.v1.NotifyRequest.to:type_name -> allim.v1.Audience
-	2,  // 5: allim.v1.NotifyRequest.level:type_name -> allim.v1.NotifyRequest.Level
-	9,  // 6: allim.v1.NotifyResponse.results:type_name -> allim.v1.NotifyResult
-	14, // 7: allim.v1.NotifyResult.code:type_name -> google.rpc.Code
-	3,  // 8: allim.v1.PublishStreamRequest.publish:type_name -> allim.v1.PublishRequest
-	6,  // 9: allim.v1.PublishStreamRequest.notify:type_name -> allim.v1.NotifyRequest
-	12, // 10: allim.v1.PublishStreamResponse.replies:type_name -> allim.v1.StreamReply
-	14, // 11: allim.v1.StreamReply.code:type_name -> google.rpc.Code
-	13, // 12: allim.v1.StreamReply.violations:type_name -> allim.v1.Violation
-	5,  // 13: allim.v1.StreamReply.results:type_name -> allim.v1.PublishResult
-	9,  // 14: allim.v1.StreamReply.notified:type_name -> allim.v1.NotifyResult
-	3,  // 15: allim.v1.Publisher.Publish:input_type -> allim.v1.PublishRequest
-	6,  // 16: allim.v1.Publisher.Notify:input_type -> allim.v1.NotifyRequest
-	10, // 17: allim.v1.Publisher.PublishStream:input_type -> allim.v1.PublishStreamRequest
-	4,  // 18: allim.v1.Publisher.Publish:output_type -> allim.v1.PublishResponse
-	8,  // 19: allim.v1.Publisher.Notify:output_type -> allim.v1.NotifyResponse
-	11, // 20: allim.v1.Publisher.PublishStream:output_type -> allim.v1.PublishStreamResponse
-	18, // [18:21] is the sub-list for method output_type
-	15, // [15:18] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 2: allim.v1.PublishResponse.results:type_name -> allim.v1.PublishResult
+	24, // 3: allim.v1.PublishResult.code:type_name -> google.rpc.Code
+	11, // 4: allim.v1.NotifyRequest.to:type_name -> allim.v1.Audience
+	25, // 5: allim.v1.NotifyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	25, // 6: allim.v1.NotifyRequest.not_before:type_name -> google.protobuf.Timestamp
+	23, // 7: allim.v1.NotifyRequest.escalate:type_name -> allim.v1.NotifyRequest.Escalate
+	2,  // 8: allim.v1.NotifyRequest.level:type_name -> allim.v1.NotifyRequest.Level
+	13, // 9: allim.v1.NotifyResponse.results:type_name -> allim.v1.NotifyResult
+	24, // 10: allim.v1.NotifyResult.code:type_name -> google.rpc.Code
+	11, // 11: allim.v1.UpdateRequest.to:type_name -> allim.v1.Audience
+	5,  // 12: allim.v1.UpdateRequest.level:type_name -> allim.v1.UpdateRequest.Level
+	18, // 13: allim.v1.UpdateResponse.results:type_name -> allim.v1.ChangeResult
+	11, // 14: allim.v1.RetractRequest.to:type_name -> allim.v1.Audience
+	6,  // 15: allim.v1.RetractRequest.level:type_name -> allim.v1.RetractRequest.Level
+	18, // 16: allim.v1.RetractResponse.results:type_name -> allim.v1.ChangeResult
+	24, // 17: allim.v1.ChangeResult.code:type_name -> google.rpc.Code
+	7,  // 18: allim.v1.PublishStreamRequest.publish:type_name -> allim.v1.PublishRequest
+	10, // 19: allim.v1.PublishStreamRequest.notify:type_name -> allim.v1.NotifyRequest
+	21, // 20: allim.v1.PublishStreamResponse.replies:type_name -> allim.v1.StreamReply
+	24, // 21: allim.v1.StreamReply.code:type_name -> google.rpc.Code
+	22, // 22: allim.v1.StreamReply.violations:type_name -> allim.v1.Violation
+	9,  // 23: allim.v1.StreamReply.results:type_name -> allim.v1.PublishResult
+	13, // 24: allim.v1.StreamReply.notified:type_name -> allim.v1.NotifyResult
+	3,  // 25: allim.v1.NotifyRequest.Escalate.unless:type_name -> allim.v1.NotifyRequest.Escalate.Unless
+	4,  // 26: allim.v1.NotifyRequest.Escalate.via:type_name -> allim.v1.NotifyRequest.Escalate.Via
+	7,  // 27: allim.v1.Publisher.Publish:input_type -> allim.v1.PublishRequest
+	10, // 28: allim.v1.Publisher.Notify:input_type -> allim.v1.NotifyRequest
+	14, // 29: allim.v1.Publisher.Update:input_type -> allim.v1.UpdateRequest
+	16, // 30: allim.v1.Publisher.Retract:input_type -> allim.v1.RetractRequest
+	19, // 31: allim.v1.Publisher.PublishStream:input_type -> allim.v1.PublishStreamRequest
+	8,  // 32: allim.v1.Publisher.Publish:output_type -> allim.v1.PublishResponse
+	12, // 33: allim.v1.Publisher.Notify:output_type -> allim.v1.NotifyResponse
+	15, // 34: allim.v1.Publisher.Update:output_type -> allim.v1.UpdateResponse
+	17, // 35: allim.v1.Publisher.Retract:output_type -> allim.v1.RetractResponse
+	20, // 36: allim.v1.Publisher.PublishStream:output_type -> allim.v1.PublishStreamResponse
+	32, // [32:37] is the sub-list for method output_type
+	27, // [27:32] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_allim_v1_publisher_proto_init() }
@@ -1168,18 +1977,20 @@ func file_allim_v1_publisher_proto_init() {
 	}
 	file_allim_v1_publisher_proto_msgTypes[2].OneofWrappers = []any{}
 	file_allim_v1_publisher_proto_msgTypes[6].OneofWrappers = []any{}
-	file_allim_v1_publisher_proto_msgTypes[7].OneofWrappers = []any{
+	file_allim_v1_publisher_proto_msgTypes[7].OneofWrappers = []any{}
+	file_allim_v1_publisher_proto_msgTypes[11].OneofWrappers = []any{}
+	file_allim_v1_publisher_proto_msgTypes[12].OneofWrappers = []any{
 		(*PublishStreamRequest_Publish)(nil),
 		(*PublishStreamRequest_Notify)(nil),
 	}
-	file_allim_v1_publisher_proto_msgTypes[9].OneofWrappers = []any{}
+	file_allim_v1_publisher_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_allim_v1_publisher_proto_rawDesc), len(file_allim_v1_publisher_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   11,
+			NumEnums:      7,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Publisher_Publish_FullMethodName       = "/allim.v1.Publisher/Publish"
 	Publisher_Notify_FullMethodName        = "/allim.v1.Publisher/Notify"
+	Publisher_Update_FullMethodName        = "/allim.v1.Publisher/Update"
+	Publisher_Retract_FullMethodName       = "/allim.v1.Publisher/Retract"
 	Publisher_PublishStream_FullMethodName = "/allim.v1.Publisher/PublishStream"
 )
 
@@ -33,8 +35,12 @@ const (
 type PublisherClient interface {
 	// Publish sends one message to up to 100 topics.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
-	// Notify puts one notification into the inbox of each of up to 10,000 users.
+	// Notify puts one notification into the inbox of each of up to 10,000 users, or into a segment for all its members.
 	Notify(ctx context.Context, in *NotifyRequest, opts ...grpc.CallOption) (*NotifyResponse, error)
+	// Update gives a notification other data; its place and its state stay. Nothing is made where it is not there: NOT_FOUND.
+	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
+	// Retract takes a notification back, also one whose not_before is still to come. Where it is not there nothing is wrong, and it will not come any more.
+	Retract(ctx context.Context, in *RetractRequest, opts ...grpc.CallOption) (*RetractResponse, error)
 	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing. The one
 	// that gRPC itself ends the stream for is larger than it receives, 4 MiB (limits.request): RESOURCE_EXHAUSTED, and replies on their
 	// way may be lost. What has no reply when the stream ends is to be sent again, elsewhere or later, with the same id.
@@ -70,6 +76,26 @@ func (c *publisherClient) Notify(ctx context.Context, in *NotifyRequest, opts ..
 	return out, nil
 }
 
+func (c *publisherClient) Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateResponse)
+	err := c.cc.Invoke(ctx, Publisher_Update_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *publisherClient) Retract(ctx context.Context, in *RetractRequest, opts ...grpc.CallOption) (*RetractResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetractResponse)
+	err := c.cc.Invoke(ctx, Publisher_Retract_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *publisherClient) PublishStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Publisher_ServiceDesc.Streams[0], Publisher_PublishStream_FullMethodName, cOpts...)
@@ -92,8 +118,12 @@ type Publisher_PublishStreamClient = grpc.BidiStreamingClient[PublishStreamReque
 type PublisherServer interface {
 	// Publish sends one message to up to 100 topics.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
-	// Notify puts one notification into the inbox of each of up to 10,000 users.
+	// Notify puts one notification into the inbox of each of up to 10,000 users, or into a segment for all its members.
 	Notify(context.Context, *NotifyRequest) (*NotifyResponse, error)
+	// Update gives a notification other data; its place and its state stay. Nothing is made where it is not there: NOT_FOUND.
+	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
+	// Retract takes a notification back, also one whose not_before is still to come. Where it is not there nothing is wrong, and it will not come any more.
+	Retract(context.Context, *RetractRequest) (*RetractResponse, error)
 	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing. The one
 	// that gRPC itself ends the stream for is larger than it receives, 4 MiB (limits.request): RESOURCE_EXHAUSTED, and replies on their
 	// way may be lost. What has no reply when the stream ends is to be sent again, elsewhere or later, with the same id.
@@ -114,6 +144,12 @@ func (UnimplementedPublisherServer) Publish(context.Context, *PublishRequest) (*
 }
 func (UnimplementedPublisherServer) Notify(context.Context, *NotifyRequest) (*NotifyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Notify not implemented")
+}
+func (UnimplementedPublisherServer) Update(context.Context, *UpdateRequest) (*UpdateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Update not implemented")
+}
+func (UnimplementedPublisherServer) Retract(context.Context, *RetractRequest) (*RetractResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Retract not implemented")
 }
 func (UnimplementedPublisherServer) PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method PublishStream not implemented")
@@ -175,6 +211,42 @@ func _Publisher_Notify_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Publisher_Update_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PublisherServer).Update(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Publisher_Update_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PublisherServer).Update(ctx, req.(*UpdateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Publisher_Retract_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetractRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PublisherServer).Retract(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Publisher_Retract_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PublisherServer).Retract(ctx, req.(*RetractRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Publisher_PublishStream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(PublisherServer).PublishStream(&grpc.GenericServerStream[PublishStreamRequest, PublishStreamResponse]{ServerStream: stream})
 }
@@ -196,6 +268,14 @@ var Publisher_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Notify",
 			Handler:    _Publisher_Notify_Handler,
+		},
+		{
+			MethodName: "Update",
+			Handler:    _Publisher_Update_Handler,
+		},
+		{
+			MethodName: "Retract",
+			Handler:    _Publisher_Retract_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
