@@ -62,15 +62,18 @@ func (s *Store) exec(turns []turn) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	requests := s.requests(turns)
-	cmds, short, err := s.reach(ctx, ops[0], callsOf(requests))
-	for _, o := range ops {
-		o.err, o.short = err, short
-	}
-	if err == nil {
+	for requests := s.requests(turns); len(requests) > 0; {
+		cmds, short, err := s.reach(ctx, ops[0], callsOf(requests))
+		var others []request
 		for i, r := range requests {
-			r.read(cmds[i])
+			for _, o := range r.ops {
+				o.err, o.short = err, short
+			}
+			if err == nil {
+				others = append(others, r.read(cmds[i])...)
+			}
 		}
+		requests = others
 	}
 	s.metrics.doneWrites(start, ops)
 }
@@ -121,11 +124,14 @@ func (s *Store) goesOn(o *op) bool {
 
 // keep puts what was just committed into the ring.
 func (s *Store) keep(o *op) {
-	if o.reply.history == "" || o.reply.code < 0 {
+	if !o.reply.acknowledged(o.write) {
 		return
 	}
 	w := *o.write
-	if w.kind() == opMark {
+	switch w.kind() {
+	case opUpdate, opRetract: // what came in the place of the item since is another one
+		w.named, w.id = namedAlone, o.reply.id
+	case opMark:
 		unknown, meant := o.reply.ids() // what was as it should be is acknowledged, too
 		if len(w.ids) > 0 {
 			w.ids = without(w.ids, unknown)

@@ -116,7 +116,7 @@ func ParseStatus(s string) (Status, error) {
 }
 
 func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Query, limit int, below string) (Page, error) {
-	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).All(),
+	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).WithTerms(),
 		args: []any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
 	if err != nil {
 		return Page{}, fmt.Errorf("list: %w", err)
@@ -130,9 +130,9 @@ func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Quer
 		return Page{}, fmt.Errorf("list: %w", err)
 	}
 	p := Page{At: at, Badge: *badge}
-	const fields = 7
+	const fields = 8
 	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
-		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])), nil)
+		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])), []byte(text(rest[7])))
 		if err != nil {
 			return Page{}, fmt.Errorf("list: %w", err)
 		}

@@ -98,7 +98,7 @@ func TestMarks(t *testing.T) {
 func (b *bench) wantLifetimes(s notify.Stream) {
 	b.Helper()
 	var first, last time.Duration // Unix times
-	for _, key := range b.keys.Inbox(s).All() {
+	for _, key := range b.keys.Inbox(s).WithTerms() {
 		at := b.rdb.PExpireTime(b.ctx, key).Val()
 		if at == -2 {
 			continue

@@ -1,4 +1,4 @@
--- lib, write, inbox, keep. Changes the state of items. KEYS as notify.lua, of one user
+-- lib, write, items, inbox, keep, fence. Changes the state of items. KEYS as notice.lua, of one user
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
 --      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again,
@@ -10,10 +10,11 @@ local us = now_us()
 local now = math.floor(us / 1000)
 local ids, unknown = {}, {}
 for i = 20, #ARGV do ids[#ids + 1] = ARGV[i] end
-local r, made = history_id(), call('HMGET', META, 'e', 'm')
-if not made[1] then return { 0, '0', '', r, us, '', #ids, unpack(ids) } end
+local r, made_last = history_id(), call('HMGET', META, 'e', 'm')
+if not made_last[1] then return { 0, '0', '', r, us, '', #ids, unpack(ids) } end
 local change, again, from, more = ARGV[1], ARGV[11] ~= '', ARGV[19], ''
-local e, s, l = position(ARGV[6], now)
+local e, s, l, terms = position(ARGV[6], now)
+TERMS = terms
 if again and held(ARGV[11], ARGV[12]) then return { -2, ARGV[12], ARGV[11], r, us, '', 0 } end
 
 local function answer(n, off, epoch, at, meant)
@@ -30,31 +31,23 @@ local function range(key, to, ...)
   return call('ZRANGEBYSCORE', key, '-inf', to, ...)
 end
 
--- The meta keeps the last mark of each of the eight programs that marked here last: '<program>:<number>:<changed>:<epoch>:<offset>:<us>:<more> …'. A program
--- makes one mark of a stream after the other and counts them. So one with the number that is kept was made, by an attempt whose answer nobody heard, or
--- comes once more: it is answered again. One with a smaller number comes when its program has gone on: nothing is done.
-local programs = {}
 if not again then
-  local last
-  for one in string.gmatch(made[2] or '', '%S+') do
-    if string.match(one, '^[^:]+') == ARGV[16] then last = one elseif #programs < 7 then programs[#programs + 1] = one end
-  end
-  local number, n, epoch, off, at, next = string.match(last or '', ':(%d+):(%d+):(%w+):(%d+):(%d+):(%d*)$')
-  if number and tonumber(number) > tonumber(ARGV[17]) then return { -3, '0', e, r, us, '', 0 } end
-  if number == ARGV[17] then
+  local n, epoch, off, at, next = made_before(made_last[2], ARGV[16], ARGV[17])
+  if n == 'late' then return { -3, '0', e, r, us, '', 0 } end
+  if n then
     local deleted, known = {}, {}
-    if change == 'd' and n ~= '0' then -- its event names them
+    if change == 'd' and n > 0 then -- its event names them
       for _, entry in ipairs(call('XREVRANGE', EVENTS, off .. '-0', off .. '-0')) do
         for id in string.gmatch(entry[2][4], '[^,]+') do deleted[#deleted + 1], known[id] = id, true end
       end
     end
     for _, id in ipairs(ids) do
-      if not known[id] and not call('ZSCORE', INDEX, id) then unknown[#unknown + 1] = id end
+      if not known[id] and not known[successor(id) or ''] and not current(id) then unknown[#unknown + 1] = id end
     end
     local to = ARGV[2] == 'upto' and tonumber(off) > tonumber(ARGV[4]) and ARGV[4] or off
     if next ~= '' then to = '(' .. next end
     more = next
-    return answer(tonumber(n), off, epoch, tonumber(at), ARGV[2] == 'ids' and {} or change == 'd' and deleted or range(INDEX, to))
+    return answer(n, off, epoch, at, ARGV[2] == 'ids' and {} or change == 'd' and deleted or range(INDEX, to))
   end
 end
 local to = s
@@ -67,6 +60,7 @@ if ARGV[2] == 'upto' then
   end
 end
 local first = s
+s = expire(e, s, now, ARGV[7], ARGV[9], KEYS[14])
 
 -- The set that says whether an item is as it shall be, and whether it shall be in there. What is deleted is in no set, and none is so yet.
 local set = ({ s = UNSEEN, r = UNREAD, u = UNREAD, a = ARCHIVED, v = ARCHIVED })[change]
@@ -111,15 +105,11 @@ local function remember(did)
   write()
 end
 
--- Was the item changed after the mark that is made again? Offsets tell it within an epoch. Between two, of which Redis may have forgotten either, its
--- clock does; but whatever belongs to the current one came after everything that was lost.
 local function overtaken(id)
   if not again or not slot then return false end
   local _, at = last(id)
   local epoch, off, at_us = string.match(at[slot], '^(%w+)%.(%d+)%.(%d+)$')
-  if not epoch then return false end
-  if epoch == ARGV[13] then return tonumber(off) > tonumber(ARGV[14]) end
-  return epoch == e or tonumber(at_us) > tonumber(ARGV[15])
+  return later(e, epoch, off, at_us, ARGV[13], ARGV[14], ARGV[15])
 end
 
 -- The items, 500 at most, as the commands on sets take them.
@@ -173,11 +163,15 @@ local apply = {
 
 local seen = {} -- of marks that were overtaken: what is read or archived was seen, and that is for good
 if ARGV[2] == 'ids' then
-  local known = {}
-  for _, id in ipairs(ids) do
-    place[id] = call('ZSCORE', INDEX, id)
-    local list = place[id] and known or unknown
-    list[#list + 1] = id
+  local known, gone = {}, {}
+  for _, id in ipairs(hidden) do gone[id] = true end
+  for _, named in ipairs(ids) do
+    local id, off = current(named)
+    if not id or gone[id] then
+      unknown[#unknown + 1] = named
+    elseif not place[id] then -- two names of one item are one
+      known[#known + 1], place[id] = id, off
+    end
   end
   if slot then read_heads(known) end
   for _, id in ipairs(known) do
@@ -207,15 +201,6 @@ else
   if slot then read_heads(meant) end
 end
 
--- Lets ids go as many.lua does, with the rights of who only marks.
-local function forget(kept)
-  local over = call('ZCARD', DEDUPE) - kept
-  if over <= 63 then return end
-  for i = 1, over, 500 do
-    call('ZREM', DEDUPE, unpack(call('ZRANGEBYSCORE', DEDUPE, '-inf', '+inf', 'LIMIT', '0', int(math.min(500, over - i + 1)))))
-  end
-end
-
 local function event(what, which)
   if #which == 0 then return end
   apply[what](which)
@@ -224,7 +209,7 @@ local function event(what, which)
   call('XADD', EVENTS, 'MAXLEN', '=', ARGV[7], off .. '-0', 'k', what, 'i', list, 'd', ARGV[5])
   call('HSET', META, 's', off)
   local unread, unseen, by = counts()
-  call(ARGV[9], KEYS[12], envelope(e, off, off, unread, unseen, by, what, list, ARGV[5]))
+  call(ARGV[9], KEYS[14], envelope(e, off, off, unread, unseen, by, what, list, ARGV[5]))
 end
 if slot then
   local did = {}
@@ -234,12 +219,10 @@ end
 event(change, some)
 event('s', seen)
 if s > first then
-  if REMEMBERED then forget(ARGV[18]) end
-  live_together(l, now, tonumber(ARGV[8]), ({ u = { UNREAD, CATEGORIES }, a = { ARCHIVED }, v = { CATEGORIES } })[change] or {})
-  changed(KEYS[10], KEYS[11], ARGV[10], now)
+  if REMEMBERED then forget_ids(ARGV[18]) end
+  without_terms()
+  live_together(l, now, tonumber(ARGV[8]), ({ u = { UNREAD, CATEGORIES }, a = { ARCHIVED }, v = { CATEGORIES } })[change] or {}, 11)
+  changed(KEYS[12], KEYS[13], ARGV[10], now)
 end
-if not again then
-  table.insert(programs, 1, table.concat({ ARGV[16], ARGV[17], #some + #seen, e, int(s), int(us), more }, ':'))
-  call('HSET', META, 'm', table.concat(programs, ' '))
-end
+if not again then made(ARGV[16], ARGV[17], #some + #seen, e, s, us, more) end
 return answer(#some + #seen, int(s), e, us, meant)
