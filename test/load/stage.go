@@ -176,13 +176,22 @@ func (s *stage) delivered() error {
 	return err
 }
 
-// pause waits for d. A timer of Go's may be a millisecond late: the rest is slept by the kernel, which is late by its slack of 50 µs.
+// pause waits for d, up to a millisecond longer.
 func (s *stage) pause(d time.Duration) error {
+	select {
+	case <-s.Done():
+		return s.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// exactly waits for d. What a timer of Go's may be late is slept by the kernel, which is late by its slack of 50 µs, and by this thread: for one caller.
+func (s *stage) exactly(d time.Duration) error {
 	until := now() + d
 	if d > roughly {
-		select {
-		case <-s.Done():
-		case <-time.After(d - roughly):
+		if err := s.pause(d - roughly); err != nil {
+			return err
 		}
 	}
 	nap(until - now())
