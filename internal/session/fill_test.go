@@ -10,13 +10,6 @@ import (
 	"allim/pkg/notify"
 )
 
-// silent is the connection of somebody of whom only the session counts.
-type silent struct{}
-
-func (silent) Wake()  {}
-func (silent) Ping()  {}
-func (silent) Abort() {}
-
 // What a transport makes of shared JSON is made once for all receivers, also where that is nothing; what is one receiver's own is never made into it.
 func TestWhatManyReceiveIsMadeOnce(t *testing.T) {
 	ss := New(Options{})
@@ -44,7 +37,7 @@ func TestWhatManyReceiveIsMadeOnce(t *testing.T) {
 		{"who sent it", Hello{Origin: "me"}, "long,mine short,mine"},
 		{"who holds a cursor", Hello{HasCursor: true}, "long,cursor short,cursor"},
 	} {
-		s := ss.Open(silent{}, c.hello, nil)
+		s := ss.Open(deafConn{}, c.hello, nil)
 		at := &sub{s: s, topic: "feed"}
 		s.mu.Lock()
 		s.subs = []*sub{at}
