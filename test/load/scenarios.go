@@ -40,11 +40,11 @@ func (t tempo) unicastTo(name string, seconds int) step {
 	sent := t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
 		return s.steady(s.inboxes(), t.unicast, lasts, t.callers, small)
 	})
-	return step{name, sent.lasts + 3*restLook, func(s *stage) (figure, error) {
+	return step{name, sent.lasts + 3*t.second, func(s *stage) (figure, error) {
 		if err := s.once(s.inboxes(), t.callers); err != nil {
 			return figure{}, err
 		}
-		if err := s.rest(); err != nil {
+		if err := s.rest(t.second); err != nil {
 			return figure{}, err
 		}
 		return sent.do(s)
