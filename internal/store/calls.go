@@ -260,7 +260,7 @@ func (r reply) acknowledged(w *write) bool {
 	if k := w.kind(); (k == opUpdate || k == opRetract) && r.id == "" { // a collapse key of nothing
 		return false
 	}
-	return r.history != "" && r.code >= 0
+	return r.history != "" && r.code >= 0 && r.at.Epoch != "" // there is no stream, and nothing was made of it
 }
 
 func texts(v []any) (out []string) {

@@ -2,14 +2,15 @@
 -- ARGV 1 'p' update | 't' retract, 2 what is named: 'i' an item's id | 'k' a collapse key | 'x' that item alone, where it is made again, 3 its name, 4 version or '',
 --      5 body, 6 new epoch, 7 events kept, 8 retention ms, 9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, ''
 --      and 0 for a new one, 13 epoch, 14 offset and 15 Redis' us of its first acknowledgement, 16 program that makes a new one and 17 its number there, 18 ids kept
--- Answers {code, offset, epoch, history id, now us, id of the item, '' where a collapse key has none}; codes are 0 done, 1 nothing to do, 2 held, 6 there is no such item, 7 it is of a newer version,
+-- Answers {code, offset, epoch, history id, now us, id of the item, '' where a collapse key has none}. It makes the meta of a user who has none yet where
+-- something is taken back by its id; codes are 0 done, 1 nothing to do, 2 held, 6 there is no such item, 7 it is of a newer version,
 -- 8 what waited for its time does not come: there is no event, -3 late. What was taken back does not come any more, also where it has not come yet.
 local us = now_us()
 local now = math.floor(us / 1000)
 local what, again, name = ARGV[1], ARGV[11] ~= '', ARGV[3]
 local item = ARGV[2] ~= 'k' and name or '' -- as far as it is not known better
 local r, kept = history_id(), call('HMGET', META, 'e', 'm')
-if not kept[1] then return { (what == 'p' or again) and 6 or 1, '0', '', r, us, item } end
+if not kept[1] and (what == 'p' or ARGV[2] == 'k') then return { what == 'p' and 6 or 1, '0', '', r, us, item } end
 local e, s, l, terms = position(ARGV[6], now)
 TERMS = terms
 if again and held(ARGV[11], ARGV[12]) then return { 2, ARGV[12], ARGV[11], r, us, item } end
@@ -49,7 +50,7 @@ end
 
 local function update()
   local flags, rest = string.match(place and call('HGET', ITEMS, id) or '', '^([^\n]*)(\n.*)$')
-  if not flags then return 6 end
+  if not flags then return again and (successor(name) or call('ZSCORE', DEDUPE, name)) and 1 or 6 end
   local version = string.match(' ' .. flags, ' v(%-?%d+)')
   if version and ARGV[4] ~= '' and tonumber(version) >= tonumber(ARGV[4]) then return (version == ARGV[4] or again) and 1 or 7 end
   local head, line, read, archived, at, more = string.match(rest, '^(\n[^\n]*\n[^\n]*\n[^\n]*)(\n?)(%S*) ?(%S*) ?(%S*)(.*)$')
@@ -73,11 +74,12 @@ local function retract()
     event(ARGV[5])
     return 0
   end
-  if ARGV[2] == 'k' then return 1 end
-  local waited = TERMS and call('HDEL', COLLAPSE, 's\0' .. name) == 1
-  if waited then call('ZREM', DEADLINES, 's\0' .. name) end
-  if not call('ZSCORE', INDEX, name) and call('ZADD', DEDUPE, 'NX', int(s), name) == 1 then REMEMBERED = true end
-  return waited and 8 or 1
+  local waits = TERMS and ARGV[2] == 'k' and call('HGET', COLLAPSE, 'p\0' .. name)
+  if ARGV[2] == 'k' and not waits then return 1 end
+  id = waits or name
+  waits = TERMS and unschedule(id)
+  if not call('ZSCORE', INDEX, id) and call('ZADD', DEDUPE, 'NX', int(s), id) == 1 then REMEMBERED = true end
+  return waits and 8 or 1
 end
 
 local code = what == 'p' and update() or what == 't' and retract()

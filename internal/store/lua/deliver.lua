@@ -68,8 +68,9 @@ end
 
 -- Keeps a notification until its time comes.
 local function schedule(n, ms, due, member)
-  local first = n.first and table.concat(n.first, '.') or ''
-  call('HSET', COLLAPSE, 's\0' .. n.id, n.head .. '\0' .. n.escalate .. '\0' .. first .. '\0' .. n.body)
+  call('HSET', COLLAPSE, 's\0' .. n.id, n.head .. '\0' .. n.escalate .. '\0' .. n.body)
+  local key = collapse_of(n.head)
+  if key then call('HSET', COLLAPSE, 'p\0' .. key, n.id) end
   deadline('s', n.id, ms, due, member)
 end
 

@@ -4,7 +4,7 @@
 --      10 who claims
 -- Answers {what expired, what came, letters of those that need no claim any more, when the stream's next deadline is, in ms of Redis' clock, '' for never, the epoch,
 -- id, how it is told, attempt, since when it is due in ms, subscriptions that are done, offset, seen, read, head, body, body of its last update or '', …}. It does 50 of
--- each at most.
+-- each at most, and 250 of what has expired where there is more than 500 of that.
 local due, member, ttl = KEYS[15], ARGV[7], tonumber(ARGV[4])
 if call('EXISTS', META) == 0 then
   call('ZREM', due, member)
@@ -18,19 +18,14 @@ local gone, mute = s - first, TERMS and call('HGET', META, 'f')
 
 -- Puts what waited into the stream, where nothing speaks against it now.
 local function come(id)
-  call('ZREM', DEADLINES, 's\0' .. id)
-  local kept = call('HGET', COLLAPSE, 's\0' .. id)
-  call('HDEL', COLLAPSE, 's\0' .. id)
-  if not kept then return end
-  local parts, from = {}, 1
-  for i = 1, 3 do
-    local zero = string.find(kept, '\0', from, true)
-    parts[i], from = string.sub(kept, from, zero - 1), zero + 1
+  local kept, head = unschedule(id)
+  if not kept then
+    call('ZREM', DEADLINES, 's\0' .. id)
+    return
   end
-  local n = { id = id, head = parts[1], escalate = parts[2], body = string.sub(kept, from) }
+  local zero = string.find(kept, '\0', #head + 2, true)
+  local n = { id = id, head = head, escalate = string.sub(kept, #head + 2, zero - 1), body = string.sub(kept, zero + 1) }
   if known(id, s) or refused(n, mute, s) then return end
-  local epoch, off, at = string.match(parts[3], '^(%w+)%.(%d+)%.(%d+)$')
-  n.first = epoch and { epoch, off, at }
   local names, place = deliver(e, s, n, ARGV[2], due, member)
   if not names then return end
   s = s + 1
@@ -56,13 +51,15 @@ local function claim(id, deadline)
   claims[#claims + 1] = { id, how, attempt, since, done, place, call('ZSCORE', UNSEEN, id) and 0 or 1, call('ZSCORE', UNREAD, id) and 0 or 1 }
 end
 
-local found, came = TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'WITHSCORES', 'LIMIT', '0', '200') or {}, 0
+local found, came = TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'WITHSCORES', 'LIMIT', '0', '1000') or {}, 0
+local looked = 0 -- for what may be told: what there is no room for does not stand in front of the others
 for i = 1, #found, 2 do
   local what, id = string.sub(found[i], 1, 2), string.sub(found[i], 3)
   if what == 's\0' and came < 50 then
     came = came + 1
     come(id)
-  elseif what == 'w\0' then
+  elseif what == 'w\0' and looked < 100 then
+    looked = looked + 1
     claim(id, int(found[i + 1]))
   end
 end

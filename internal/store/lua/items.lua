@@ -54,13 +54,26 @@ local function current(id)
   return off and id or nil, off
 end
 
--- The ids of items whose time is over, in order. They are hidden by who reads, and taken away by who writes (keep.lua).
+-- The ids of items whose time is over, in order, 1,000 at most: of more than that counts are right when those that do what is due have taken the rest away. They are
+-- hidden by who reads, and taken away by who writes (keep.lua).
 local function expired(now)
   local out = {}
-  for _, member in ipairs(TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now)) or {}) do
+  for _, member in ipairs(TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'LIMIT', '0', '1000') or {}) do
     if string.sub(member, 1, 2) == 'x\0' then out[#out + 1] = string.sub(member, 3) end
   end
   return out
+end
+
+-- What waits for its time is 's\0<id>', <head>\0<escalation>\0<body>, and its collapse key 'p\0<key>', the id of the last one that waits. Takes it out, and answers it.
+local function unschedule(id)
+  local kept = call('HGET', COLLAPSE, 's\0' .. id)
+  if not kept then return end
+  local head = string.sub(kept, 1, string.find(kept, '\0', 1, true) - 1)
+  local key = collapse_of(head)
+  call('ZREM', DEADLINES, 's\0' .. id)
+  call('HDEL', COLLAPSE, 's\0' .. id)
+  if key and call('HGET', COLLAPSE, 'p\0' .. key) == id then call('HDEL', COLLAPSE, 'p\0' .. key) end
+  return kept, head
 end
 
 -- Was something changed, at a position that it remembers, after what is made again was acknowledged first? Offsets tell it within an epoch. Between two, of which

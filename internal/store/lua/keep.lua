@@ -8,8 +8,7 @@ local function drop_terms(ids)
   local members, fields, aliases = {}, {}, {}
   for i, head in ipairs(call('HMGET', ITEMS, unpack(ids))) do
     local id, key = ids[i], collapse_of(head)
-    members[2 * i - 1], members[2 * i] = 'x\0' .. id, 'w\0' .. id
-    fields[2 * i - 1], fields[2 * i] = id .. '\0u', id .. '\0w'
+    members[2 * i - 1], members[2 * i], fields[i] = 'x\0' .. id, 'w\0' .. id, id .. '\0w'
     if key then aliases[#aliases + 1], aliases[#aliases + 2] = 'l\0' .. id, key end
   end
   call('ZREM', DEADLINES, unpack(members))
@@ -22,7 +21,7 @@ local function drop(scored)
   local ids, fields, known = {}, {}, {}
   for i = 1, #scored / 2 do
     local id = scored[2 * i - 1]
-    ids[i], fields[2 * i - 1], fields[2 * i], known[2 * i - 1], known[2 * i] = id, id, body_of(id), scored[2 * i], id
+    ids[i], fields[3 * i - 2], fields[3 * i - 1], fields[3 * i], known[2 * i - 1], known[2 * i] = id, id, body_of(id), id .. '\0u', scored[2 * i], id
   end
   if unmark then unmark(ids) end
   if TERMS then drop_terms(ids) end
@@ -32,12 +31,14 @@ local function drop(scored)
   REMEMBERED = true
 end
 
--- Takes away what has expired: 50 items at most, each with its event, which say the counts behind the last. What is left of them is hidden. Answers the top.
+-- Takes away what has expired, each item with its event, which say the counts behind the last: 50 at most, 250 where so much is due that who was away is reset anyway.
+-- What is left of them is hidden. Answers the top.
 local function expire(e, s, now, events, publish, channel)
   if not TERMS then return s end
   local ids, gone, nothing = {}, {}, {}
   hidden = expired(now)
-  for i = 1, math.min(50, #hidden) do
+  local most = #hidden > 500 and 250 or 50
+  for i = 1, math.min(most, #hidden) do
     local id = hidden[i]
     local off = call('ZSCORE', INDEX, id)
     if off then
@@ -49,7 +50,7 @@ local function expire(e, s, now, events, publish, channel)
   if #nothing > 0 then call('ZREM', DEADLINES, unpack(nothing)) end
   if #gone > 0 then drop(gone) end
   local rest = {}
-  for i = 51, #hidden do rest[#rest + 1] = hidden[i] end
+  for i = most + 1, #hidden do rest[#rest + 1] = hidden[i] end
   hidden = rest
   for i, id in ipairs(ids) do call('XADD', EVENTS, 'MAXLEN', '=', events, int(s + i) .. '-0', 'k', 'x', 'i', id, 'd', '') end
   if #ids == 0 then return s end

@@ -166,11 +166,11 @@ local apply = {
   end,
 }
 
-local aliased = false
+local aliased, gone = false, {}
+for _, id in ipairs(hidden) do gone[id] = true end
 local seen = {} -- of marks that were overtaken: what is read or archived was seen, and that is for good
 if ARGV[2] == 'ids' then
-  local known, gone = {}, {}
-  for _, id in ipairs(hidden) do gone[id] = true end
+  local known = {}
   for _, named in ipairs(ids) do
     local id, off = named, call('ZSCORE', INDEX, named)
     if not off and not again then id, off = current(named) end -- what is made again means the item that it had hit
@@ -199,12 +199,12 @@ else
   end
   for i = 1, #found, 2 do
     local id = found[i]
-    local differs = not set or (there[id] or false) ~= within
+    local differs = not gone[id] and (not set or (there[id] or false) ~= within)
     if differs and #some == 500 then
       more = found[i + 1]
       break
     end
-    meant[#meant + 1], place[id] = id, found[i + 1]
+    if not gone[id] then meant[#meant + 1], place[id] = id, found[i + 1] end
     if differs then some[#some + 1] = id end
   end
   if more == '' and #found == 2000 then more = int(found[2000] + 1) end

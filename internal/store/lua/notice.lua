@@ -17,9 +17,11 @@ local function stream()
     local m = a + 2 + fields * (j - 1)
     local n = { id = ARGV[m], body = ARGV[m + 1], head = ARGV[m + 3], escalate = ARGV[m + 5] }
     if ARGV[m + 8] ~= '' then n.first = { ARGV[m + 8], ARGV[m + 9], ARGV[m + 10] } end
+    if n.first and ARGV[m + 4] ~= '' then n.first = { 'x', ARGV[m + 4], ARGV[m + 4] .. '000' } end -- it came at its time, in whatever epoch
     local code, off, names = 2, ARGV[m + 7], nil
     if ARGV[m + 6] == '' or not held(ARGV[m + 6], off) then
       code, off = known(n.id, s)
+      if code == 5 and n.first then code, off = 2, ARGV[m + 7] end
       if not code and n.head ~= '' then code, off = refused(n, mute, s), int(s) end
       if not code and ARGV[m + 4] ~= '' and tonumber(ARGV[m + 4]) > now then
         code = 5
