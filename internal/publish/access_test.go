@@ -23,17 +23,23 @@ import (
 // good is a request of each call that every right is enough for.
 func good(call string) proto.Message {
 	return map[string]proto.Message{
-		"Publish": &pb.PublishRequest{Topics: []string{"feed"}, Data: []byte("1")},
-		"Notify":  &pb.NotifyRequest{Id: "n", To: &pb.Audience{Users: []string{"ann"}}, Data: []byte("1")},
-		"List":    &pb.ListRequest{User: "ann"},
-		"Counts":  &pb.CountsRequest{User: "ann"},
-		"Mark":    &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_SEEN.Enum(), All: true},
+		"Publish":     &pb.PublishRequest{Topics: []string{"feed"}, Data: []byte("1")},
+		"Notify":      &pb.NotifyRequest{Id: "n", To: &pb.Audience{Users: []string{"ann"}}, Data: []byte("1")},
+		"Update":      &pb.UpdateRequest{Id: "u", To: &pb.Audience{Users: []string{"ann"}}, Data: []byte("2")},
+		"Retract":     &pb.RetractRequest{Id: "n", To: &pb.Audience{Users: []string{"ann"}}},
+		"Preferences": &pb.PreferencesRequest{User: "ann", Set: true, Mute: []string{"noise"}},
+		"List":        &pb.ListRequest{User: "ann"},
+		"Counts":      &pb.CountsRequest{User: "ann"},
+		"Mark":        &pb.MarkRequest{User: "ann", Mark: pb.MarkRequest_SEEN.Enum(), All: true},
 	}[call]
 }
 
 func TestEveryCallNeedsItsRight(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	if _, err := b.publisher().Notify(b.as("all"), &pb.NotifyRequest{Id: "u", To: &pb.Audience{Users: []string{"ann"}}, Data: []byte("1")}); err != nil { // for Update
+		t.Fatal(err)
+	}
 	for call, c := range calls {
 		for credential, want := range map[string]codes.Code{"none": codes.Unauthenticated, "wrong": codes.Unauthenticated, "orders": codes.PermissionDenied, "all": codes.OK} {
 			_, reply := c.new()
@@ -62,11 +68,11 @@ func TestNothingIsAllowedThatAuthorizeDoesNotKnow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if authorize(p, toPublish, "a", "topics[0]") != nil || authorize(p, toNotify, "a", "user") != nil || authorize(p, toInbox, "a", "user") != nil {
+	if authorize(p, toPublish, "a", "topics[0]") != nil || authorize(p, toNotify, "a", "user") != nil || authorize(p, toInbox, "a", "user") != nil || authorize(p, toNotifySegment, "a", "to.segment") != nil {
 		t.Error("a right that is there is not seen")
 	}
 	for a := range action(10) {
-		if authorize(nil, a, "a", "x") == nil || authorize(&auth.Principal{}, a, "a", "x") == nil || a > toInbox && authorize(p, a, "a", "x") == nil || a == 0 && authorize(p, a, "a", "x") == nil {
+		if authorize(nil, a, "a", "x") == nil || authorize(&auth.Principal{}, a, "a", "x") == nil || a > toNotifySegment && authorize(p, a, "a", "x") == nil || a == 0 && authorize(p, a, "a", "x") == nil {
 			t.Errorf("action %d is allowed", a)
 		}
 	}

@@ -11,12 +11,13 @@ import (
 type action byte
 
 const (
-	toPublish action = iota + 1 // to a topic
-	toNotify                    // a user, named as in the call
-	toInbox                     // to read or mark an inbox of the tenant
+	toPublish       action = iota + 1 // to a topic
+	toNotify                          // a user, named as in the call
+	toInbox                           // to read or mark an inbox of the tenant
+	toNotifySegment                   // a segment, named as in the call
 )
 
-var actionNames = map[action]string{toPublish: "publish", toNotify: "notify", toInbox: "inbox"}
+var actionNames = map[action]string{toPublish: "publish", toNotify: "notify", toInbox: "inbox", toNotifySegment: "notify"}
 
 // authorize is the one place that says yes. What it does not know is denied, and so is everything without a principal. The
 // field, which names the resource in the caller's request, is only for the message.
@@ -30,6 +31,8 @@ func authorize(p *auth.Principal, a action, resource, field string) error {
 			allowed = p.MayNotify(resource)
 		case toInbox:
 			allowed = p.MayInbox()
+		case toNotifySegment:
+			allowed = p.MayNotifySegment(resource)
 		}
 	}
 	if !allowed {

@@ -118,25 +118,32 @@ func (s *Server) notify(ctx context.Context, p *auth.Principal, r *pb.NotifyRequ
 
 // writeUsers does a plan for many users.
 func (s *Server) writeUsers(ctx context.Context, what plan) []store.Result {
+	return s.writeAll(ctx, what.streams, func(ctx context.Context, to []notify.Stream) []store.Result {
+		return s.Store.Write(ctx, to, what.message, what.level)
+	})
+}
+
+func (s *Server) writeAll(ctx context.Context, streams []notify.Stream, do writer) []store.Result {
 	chunks := chunksAtOnce
 	if s.Store.Divided() { // and gives each part its share: those of one that is away hold up none of the others'
-		chunks = len(what.streams)
+		chunks = len(streams)
 	}
-	return notifyAll(ctx, s.Store.Write, what.streams, what.message, what.level, chunks)
+	return notifyAll(ctx, do, streams, chunks)
 }
 
 func (s *Server) planNotify(p *auth.Principal, r *pb.NotifyRequest) (what plan, err error) {
-	topics, err := s.Limits.checkNotify(r)
+	m := s.message(notify.ChangeNotification, r.Id, r.Origin, nil)
+	topics, err := s.Limits.checkNotify(r, m, m.Time)
 	if err != nil {
 		return plan{}, err
 	}
-	for i, user := range r.To.Users {
-		if err := authorize(p, toNotify, user, fmt.Sprintf("to.users[%d]", i)); err != nil {
-			return plan{}, err
-		}
+	if err := mayNotify(p, r.To); err != nil {
+		return plan{}, err
 	}
-	m := s.message(notify.ChangeNotification, r.Id, r.Origin, r.Data)
-	m.Category = r.Category
+	if err := s.reaches(p, m); err != nil {
+		return plan{}, err
+	}
+	m.Category, m.Data = r.Category, r.Data
 	what = plan{message: m, level: store.Level(r.Level)}
 	what.streams, what.at = distinct(p.Tenant, topics)
 	return what, nil
@@ -144,11 +151,10 @@ func (s *Server) planNotify(p *auth.Principal, r *pb.NotifyRequest) (what plan, 
 
 // notified makes the reply of what became of a plan.
 func (s *Server) notified(r *pb.NotifyRequest, what plan, results []store.Result) (*pb.NotifyResponse, error) {
-	users := r.To.Users
-	reply := &pb.NotifyResponse{Id: what.message.ID, Results: make([]*pb.NotifyResult, len(users))}
+	reply := &pb.NotifyResponse{Id: what.message.ID, Results: make([]*pb.NotifyResult, len(what.at.at))}
 	var failed error
 	written := 0
-	for i := range users {
+	for i := range reply.Results {
 		got, again := what.at.result(results, i)
 		code, message := resultOf(got.Err)
 		if got.Err == nil {
@@ -156,8 +162,9 @@ func (s *Server) notified(r *pb.NotifyRequest, what plan, results []store.Result
 		} else if failed == nil {
 			failed = got.Err
 		}
-		reply.Results[i] = &pb.NotifyResult{User: users[i], Code: code, Message: message, Pos: position(got.Position),
-			Duplicate: got.Duplicate || again, Unread: int32(got.Unread)}
+		one := &pb.NotifyResult{Code: code, Message: message, Pos: position(got.Position), Duplicate: got.Duplicate || again, Unread: int32(got.Unread), Muted: got.Muted}
+		one.User, one.Segment = named(r.To, i)
+		reply.Results[i] = one
 		s.Metrics.wrote("NOTIFICATION", code)
 	}
 	if written == 0 {
@@ -166,12 +173,12 @@ func (s *Server) notified(r *pb.NotifyRequest, what plan, results []store.Result
 	return reply, nil
 }
 
-// writer is Store.Write, which tries again what Redis did not take, until ctx ends.
-type writer func(context.Context, []notify.Stream, *notify.Message, store.Level) []store.Result
+// A writer is Store.Write, Update or Retract of something, which tries again what Redis did not take, until ctx ends.
+type writer func(context.Context, []notify.Stream) []store.Result
 
 // notifyAll writes a chunk of users after the other. One that takes long, since the part of Redis that has some of them is away, holds up none behind it,
 // until so many are under way: one call must not take the room of all others.
-func notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notify.Message, level store.Level, atOnce int) []store.Result {
+func notifyAll(ctx context.Context, do writer, streams []notify.Stream, atOnce int) []store.Result {
 	results, room := make([]store.Result, len(streams)), make(chan struct{}, atOnce)
 	var all sync.WaitGroup
 	from := 0
@@ -186,7 +193,7 @@ func notifyAll(ctx context.Context, do writer, streams []notify.Stream, m *notif
 		into, done := results[from:from+len(at)], make(chan struct{})
 		from += len(at)
 		all.Go(func() {
-			copy(into, do(ctx, at, m, level))
+			copy(into, do(ctx, at))
 			close(done)
 			<-room
 		})

@@ -69,14 +69,14 @@ type fault struct {
 	message string
 	fields  []*notify.FieldError // bad input, at most maxViolations
 	retry   time.Duration        // a pause after which a retry may help; 0: none
-	reply   failing              // of a Publish that failed on some topics, or a Notify that failed on all users; nil else
+	reply   failing              // of a failedReply; nil else
 	limit   string               // the setting that was met, where no field says it
 }
 
 func (f *fault) Error() string { return f.cause.Error() }
 func (f *fault) Unwrap() error { return f.cause }
 
-// A failedReply is a Publish that failed on a topic, or a Notify that failed on all users: the error of the first one, with the results of all.
+// A failedReply is a Publish that failed on a topic, or a Notify, Update or Retract that failed on all users: the error of the first one, with the results of all.
 type failedReply struct {
 	error
 	reply failing
@@ -84,7 +84,7 @@ type failedReply struct {
 
 func (f *failedReply) Unwrap() error { return f.error }
 
-// A failing is a PublishResponse or a NotifyResponse.
+// A failing is the response of a Publish, Notify, Update or Retract.
 type failing interface {
 	proto.Message
 	GetId() string
@@ -109,9 +109,6 @@ func faultOf(err error) *fault {
 		return f
 	}
 	f := &fault{cause: err, code: codes.Internal, reason: "INTERNAL", message: internalMessage}
-	if status.Code(err) == codes.Unimplemented { // the generated code says it of a call that has no body yet
-		f.code, f.reason, f.message = codes.Unimplemented, "UNIMPLEMENTED", "this publisher does not know this call"
-	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {
 			f.code, f.reason, f.message, f.retry = row.code, row.reason, row.message, row.retry

@@ -168,13 +168,13 @@ func TestNotifyStopsBeforeTheDeadlineAndSaysWhoIsLeft(t *testing.T) {
 	streams, _ := distinct("default", topicsOf(t, names(1000, "u%d")))
 	ctx, cancel := context.WithCancel(t.Context())
 	var written atomic.Int64
-	slow := func(_ context.Context, to []notify.Stream, _ *notify.Message, _ store.Level) []store.Result {
+	slow := func(_ context.Context, to []notify.Stream) []store.Result {
 		if written.Add(int64(len(to))) >= 3*notifyChunk {
 			cancel() // the time is over while the third chunk is at work
 		}
 		return make([]store.Result, len(to))
 	}
-	results := notifyAll(ctx, slow, streams, &notify.Message{}, store.Committed, chunksAtOnce)
+	results := notifyAll(ctx, slow, streams, chunksAtOnce)
 	for i, r := range results {
 		if tried := i < 3*notifyChunk; (r.Err == nil) != tried || !tried && !errors.Is(r.Err, notify.ErrUnavailable) {
 			t.Fatalf("result %d: got %v", i, r.Err)
@@ -191,7 +191,7 @@ func TestUsersOfARedisThatIsAwayHoldUpNoOthers(t *testing.T) {
 	away := func(i int) bool { return i%notifyChunk == 7 } // some of each chunk
 	ctx, cancel := context.WithCancel(t.Context())
 	var chunks atomic.Int64
-	do := func(ctx context.Context, to []notify.Stream, _ *notify.Message, _ store.Level) []store.Result {
+	do := func(ctx context.Context, to []notify.Stream) []store.Result {
 		results := make([]store.Result, len(to))
 		for i := range to {
 			if away(i) {
@@ -204,7 +204,7 @@ func TestUsersOfARedisThatIsAwayHoldUpNoOthers(t *testing.T) {
 		<-ctx.Done()
 		return results
 	}
-	for i, r := range notifyAll(ctx, do, streams, &notify.Message{}, store.Committed, 1000) {
+	for i, r := range notifyAll(ctx, do, streams, 1000) {
 		if (r.Err != nil) != away(i) {
 			t.Fatalf("result %d: got %v", i, r.Err)
 		}
@@ -216,13 +216,13 @@ func TestALargeNotifyLeavesRoomForOthersWhileRedisIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		streams, _ := distinct("default", topicsOf(t, names(20*notifyChunk, "u%d")))
 		var now, most atomic.Int64
-		slow := func(_ context.Context, to []notify.Stream, _ *notify.Message, _ store.Level) []store.Result {
+		slow := func(_ context.Context, to []notify.Stream) []store.Result {
 			most.Store(max(most.Load(), now.Add(1)))
 			time.Sleep(time.Minute)
 			now.Add(-1)
 			return make([]store.Result, len(to))
 		}
-		for i, r := range notifyAll(t.Context(), slow, streams, &notify.Message{}, store.Committed, chunksAtOnce) {
+		for i, r := range notifyAll(t.Context(), slow, streams, chunksAtOnce) {
 			if r.Err != nil {
 				t.Fatalf("result %d: %v", i, r.Err)
 			}

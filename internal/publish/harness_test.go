@@ -38,6 +38,7 @@ func (silent) Printf(context.Context, string, ...any) {}
 var credentials = map[string]string{
 	"all":    "Bearer all-rights-0123456789-0123456789-01",
 	"orders": "Bearer orders-only-0123456789-0123456789",
+	"ann":    "Bearer anns-alone-0123456789-0123456789-0",
 	"acme":   "Bearer another-tenant-0123456789-0123456",
 	"wrong":  "Bearer no-such-key-0123456789-0123456789",
 }
@@ -76,6 +77,7 @@ func services(t testing.TB) *auth.Services {
 	s, err := auth.NewServices(auth.Options{Keys: keys}, []auth.APIKey{
 		{ID: "all", Key: key("all"), Allow: everything},
 		{ID: "orders", Key: key("orders"), Allow: []string{"publish:orders/*"}},
+		{ID: "ann", Key: key("ann"), Allow: []string{"notify:user:ann"}},
 		{ID: "acme", Key: key("acme"), Tenant: "acme", Allow: everything},
 	})
 	if err != nil {

@@ -41,11 +41,14 @@ func on[Q any, P interface {
 
 func (s *Server) routes() map[string]route {
 	return map[string]route{
-		"/v1/publish":      on("Publish", s.publish),
-		"/v1/notify":       on("Notify", s.notify),
-		"/v1/inbox/list":   on("List", s.list),
-		"/v1/inbox/counts": on("Counts", s.counts),
-		"/v1/inbox/mark":   on("Mark", s.mark),
+		"/v1/publish":           on("Publish", s.publish),
+		"/v1/notify":            on("Notify", s.notify),
+		"/v1/update":            on("Update", s.update),
+		"/v1/retract":           on("Retract", s.retract),
+		"/v1/inbox/list":        on("List", s.list),
+		"/v1/inbox/counts":      on("Counts", s.counts),
+		"/v1/inbox/mark":        on("Mark", s.mark),
+		"/v1/inbox/preferences": on("Preferences", s.preferences),
 	}
 }
 
@@ -147,7 +150,7 @@ type problem struct {
 	Violations   []violation       `json:"violations,omitempty"`     // of the BadRequest
 	RetryAfterMS int64             `json:"retry_after_ms,omitempty"` // of the RetryInfo
 	ID           string            `json:"id,omitempty"`             // with results: repeat the call with it
-	Results      []json.RawMessage `json:"results,omitempty"`        // of a Publish that failed on some topics, or a Notify that failed on all users
+	Results      []json.RawMessage `json:"results,omitempty"`        // of a Publish that failed on some topics, or a Notify, Update or Retract that failed on all users
 }
 
 type violation struct {

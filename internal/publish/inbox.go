@@ -29,6 +29,10 @@ func (i inbox) Mark(ctx context.Context, r *pb.MarkRequest) (*pb.MarkResponse, e
 	return i.s.mark(ctx, principalOf(ctx), r)
 }
 
+func (i inbox) Preferences(ctx context.Context, r *pb.PreferencesRequest) (*pb.PreferencesResponse, error) {
+	return i.s.preferences(ctx, principalOf(ctx), r)
+}
+
 func (s *Server) list(ctx context.Context, p *auth.Principal, r *pb.ListRequest) (*pb.ListResponse, error) {
 	topic, query, err := checkList(r)
 	if err != nil {
@@ -48,8 +52,12 @@ func (s *Server) list(ctx context.Context, p *auth.Principal, r *pb.ListRequest)
 		reply.Before = proto.String(page.Before)
 	}
 	for _, i := range page.Items {
-		reply.Items = append(reply.Items, &pb.Item{Id: i.ID, Topic: string(i.Topic), Pos: i.Position.String(), Category: i.Category,
-			Time: timestamppb.New(i.Time), Data: i.Data, Seen: i.Seen, Read: i.Read, Archived: i.Archived})
+		item := &pb.Item{Id: i.ID, Topic: string(i.Topic), Pos: i.Position.String(), Category: i.Category,
+			Time: timestamppb.New(i.Time), Data: i.Data, Seen: i.Seen, Read: i.Read, Archived: i.Archived}
+		if !i.ExpiresAt.IsZero() {
+			item.ExpiresAt = timestamppb.New(i.ExpiresAt)
+		}
+		reply.Items = append(reply.Items, item)
 	}
 	return reply, nil
 }
@@ -89,6 +97,27 @@ func (s *Server) mark(ctx context.Context, p *auth.Principal, r *pb.MarkRequest)
 	reply := &pb.MarkResponse{Changed: int32(m.Changed), Unknown: m.Unknown}
 	if m.Changed > 0 {
 		reply.Pos = proto.String(m.Position.String())
+	}
+	return reply, nil
+}
+
+func (s *Server) preferences(ctx context.Context, p *auth.Principal, r *pb.PreferencesRequest) (*pb.PreferencesResponse, error) {
+	topic, mute, err := checkPreferences(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := authorize(p, toInbox, r.User, "user"); err != nil {
+		return nil, err
+	}
+	ctx, cancel := withReserve(ctx)
+	defer cancel()
+	now, pos, changed, err := s.Store.Preferences(ctx, notify.Stream{Tenant: p.Tenant, Topic: topic}, mute, r.Origin)
+	if err != nil {
+		return nil, err
+	}
+	reply := &pb.PreferencesResponse{Mute: now}
+	if changed {
+		reply.Pos = proto.String(pos.String())
 	}
 	return reply, nil
 }

@@ -112,6 +112,8 @@ func wantOf(fd protoreflect.FieldDescriptor) string {
 			names = append(names, string(values.Get(i).Name()))
 		}
 		return "one of " + strings.Join(names, ", ")
+	case protoreflect.MessageKind:
+		return aTime // the only kind that protojson reads alone
 	}
 	return "a value of type " + fd.Kind().String()
 }

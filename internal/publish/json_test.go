@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -29,6 +30,11 @@ func TestWhatIsWrittenIsProtobufsMapping(t *testing.T) {
 		&pb.ListResponse{Before: proto.String("x"), At: map[string]string{"b": "1", "a": odd}, Badge: &pb.Badge{Unread: 3, By: map[string]int32{"z": 1, "": 2}}},
 		&pb.ListRequest{Status: pb.ListRequest_ALL, Limit: 7},
 		&pb.CountsResponse{},
+		&pb.NotifyResponse{Results: []*pb.NotifyResult{{Segment: proto.String("org-7")}}},
+		&pb.NotifyRequest{CollapseKey: "k", ExpiresAt: &timestamppb.Timestamp{Seconds: 1_800_000_000}, Escalate: &pb.NotifyRequest_Escalate{AfterMs: 1000, Via: pb.NotifyRequest_Escalate_WEB_PUSH}},
+		&pb.UpdateRequest{To: &pb.Audience{Segment: "all"}, Version: proto.Int32(0)},
+		&pb.UpdateResponse{Results: []*pb.ChangeResult{{User: "ann", Changed: true}, {Segment: proto.String("org-7"), Code: code.Code_NOT_FOUND}}},
+		&pb.PreferencesResponse{Mute: []string{"a"}, Pos: proto.String("p")},
 		&pb.MarkResponse{Unknown: []string{"a"}, Pos: proto.String("p")},
 	} {
 		got, err := encodeJSON(nil, m.ProtoReflect())
@@ -87,6 +93,10 @@ func TestWhatIsRead(t *testing.T) {
 		{`{"to":{"users":["a"],"later":{}}}`, &pb.NotifyRequest{To: &pb.Audience{Users: []string{"a"}}}},
 		{`{"to":null}`, &pb.NotifyRequest{}},
 		{`{"user":"a","all":true,"mark":"DELETE"}`, &pb.MarkRequest{User: "a", All: true, Mark: pb.MarkRequest_DELETE.Enum()}},
+		{`{"expires_at":"2027-01-15T09:00:00.5+01:00","escalate":{"unless":"READ","after_ms":1000,"via":1}}`, &pb.NotifyRequest{ExpiresAt: &timestamppb.Timestamp{Seconds: 1_800_000_000, Nanos: 500_000_000},
+			Escalate: &pb.NotifyRequest_Escalate{Unless: pb.NotifyRequest_Escalate_READ, AfterMs: 1000, Via: pb.NotifyRequest_Escalate_WEB_PUSH}}},
+		{`{"version":0,"collapseKey":"k"}`, &pb.UpdateRequest{Version: proto.Int32(0), CollapseKey: "k"}},
+		{`{"set":true,"mute":[]}`, &pb.PreferencesRequest{Set: true}},
 		{`{"limit":5.0,"status":"ALL"}`, &pb.ListRequest{Limit: 5, Status: pb.ListRequest_ALL}},
 	} {
 		got := c.want.ProtoReflect().New().Interface()
@@ -122,6 +132,10 @@ func TestWhatIsRead(t *testing.T) {
 		{`{"to":["a"]}`, &pb.NotifyRequest{}, "to", "object"},
 		{`{"to":{"users":["a",{}]}}`, &pb.NotifyRequest{}, "to.users[1]", "a string"},
 		{`{"to":{"users":["a"],"users":["b"]}}`, &pb.NotifyRequest{}, "to.users", "one value"},
+		{`{"expires_at":1795406706}`, &pb.NotifyRequest{}, "expires_at", "a time such as 2026-11-23T04:05:06Z"},
+		{`{"not_before":"tomorrow"}`, &pb.NotifyRequest{}, "not_before", "a time such as"},
+		{`{"escalate":{"via":"SMS"}}`, &pb.NotifyRequest{}, "escalate.via", "one of WEBHOOK, WEB_PUSH"},
+		{`{"escalate":5}`, &pb.NotifyRequest{}, "escalate", "object"},
 		{`{"all":1}`, &pb.MarkRequest{}, "all", "true or false"},
 		{`{"limit":1.5}`, &pb.ListRequest{}, "limit", "int32"},
 		{`{"limit":3000000000}`, &pb.ListRequest{}, "limit", "int32"},
@@ -175,6 +189,8 @@ func FuzzJSON(f *testing.F) {
 	f.Add([]byte(`{"id":"a","topics":["orders/1","user:42"],"data":{"a":[1,2.50,null]},"mode":"EPHEMERAL","event":"x","origin":"abcdefghijklmnop"}`))
 	f.Add([]byte(`{"id":"n","to":{"users":["42"]},"category":"c","data":"é","x":{}}`))
 	f.Add([]byte(`{"user":"42","status":"ALL","limit":5,"before":"x","mark":3,"ids":["a"],"upto":"abcdef.1","all":true}`))
+	f.Add([]byte(`{"id":"n","collapse_key":"k","expires_at":"2027-01-15T08:00:00Z","not_before":"2027-01-15T07:00:00Z","escalate":{"via":"WEB_PUSH","after_ms":1000},"to":{"segment":"all"},"data":1,"version":3}`))
+	f.Add([]byte(`{"user":"42","set":true,"mute":["a","b"]}`))
 	f.Add([]byte(`{"data":"\ud800","to":{"users":[]},"to":{}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for name, c := range calls {
@@ -202,13 +218,17 @@ func FuzzJSON(f *testing.F) {
 					t.Fatalf("accepted: %q", m.Data)
 				}
 			case *pb.NotifyRequest:
-				if _, err := limits.checkNotify(m); err == nil && notify.CheckData(m.Data, limits.Notification) != nil {
+				if _, err := limits.checkNotify(m, &notify.Message{}, time.Now()); err == nil && notify.CheckData(m.Data, limits.Notification) != nil {
 					t.Fatalf("accepted: %q", m.Data)
 				}
 			case *pb.ListRequest:
 				_, _, _ = checkList(m)
 			case *pb.MarkRequest:
 				_, _, _ = limits.checkMark(m)
+			case *pb.PreferencesRequest:
+				if _, mute, err := checkPreferences(m); err == nil && (mute != nil) != m.Set {
+					t.Fatalf("accepted: %v", m)
+				}
 			}
 		}
 	})

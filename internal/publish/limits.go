@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"time"
 
 	"allim/pkg/notify"
 )
@@ -16,21 +17,24 @@ const (
 	DefaultTopics       = 100
 	DefaultUsers        = 10_000
 	DefaultMarkIDs      = 500 // and the most: the store takes no more at once
+	DefaultRetention    = 90 * 24 * time.Hour
 )
 
 // Limits bound what one call may ask for. A zero is the default of that name.
 type Limits struct {
-	Data         int // bytes of data of a Publish
-	Notification int // bytes of data of a Notify
-	Request      int // bytes of a request, gRPC and HTTP alike
-	Topics       int // of a Publish
-	Users        int // of a Notify
-	MarkIDs      int // of a Mark
+	Data         int           // bytes of data of a Publish
+	Notification int           // bytes of data of a Notify
+	Request      int           // bytes of a request, gRPC and HTTP alike
+	Topics       int           // of a Publish
+	Users        int           // of a Notify
+	MarkIDs      int           // of a Mark
+	Retention    time.Duration // how far ahead a notification may come, or expire: as long as inboxes are kept
 }
 
 func (l Limits) withDefaults() Limits {
 	return Limits{Data: cmp.Or(l.Data, DefaultData), Notification: cmp.Or(l.Notification, DefaultNotification), Request: cmp.Or(l.Request, DefaultRequest),
-		Topics: cmp.Or(l.Topics, DefaultTopics), Users: cmp.Or(l.Users, DefaultUsers), MarkIDs: cmp.Or(l.MarkIDs, DefaultMarkIDs)}
+		Topics: cmp.Or(l.Topics, DefaultTopics), Users: cmp.Or(l.Users, DefaultUsers), MarkIDs: cmp.Or(l.MarkIDs, DefaultMarkIDs),
+		Retention: cmp.Or(l.Retention, DefaultRetention)}
 }
 
 // errBody is a request over Limits.Request, in either form.

@@ -42,7 +42,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		calls: counter("calls_total", "Calls by method and gRPC code, however they came.", "method", "code"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "allim", Subsystem: "publisher", Name: "call_seconds",
 			Help: "Time to answer a call.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16)}, []string{"method"}),
-		messages:      counter("messages_total", "Messages by mode (NOTIFICATION for inbox items) and result: one for each topic or user.", "mode", "code"),
+		messages:      counter("messages_total", "Messages by mode (NOTIFICATION, UPDATE and RETRACT for inbox items) and result: one for each topic or user.", "mode", "code"),
 		refused:       counter("refused_total", "Calls refused, by reason and, for bad input the first field, for a limit its name.", "reason", "field"),
 		inFlight:      gauge("in_flight_calls", "Calls at work."),
 		inFlightBytes: gauge("in_flight_bytes", "Bytes of the requests at work."),

@@ -29,6 +29,7 @@ import (
 
 	"allim/internal/store"
 	"allim/pkg/auth"
+	"allim/pkg/notify"
 	pb "allim/proto/allim/v1"
 )
 
@@ -75,6 +76,9 @@ type Options struct {
 	TLS           *tls.Config      // of both ports, protocols (ALPN) excepted; nil: plain
 	Now           func() time.Time // the time of messages; nil: time.Now
 	NoReflection  bool             // true: callers need the .proto files
+
+	// Reaches tells whether an escalation of a tenant can be told in that way; it must not wait. nil: none can.
+	Reaches func(tenant string, via notify.Via) bool
 
 	times times
 }

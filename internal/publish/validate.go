@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"allim/internal/store"
 	"allim/pkg/notify"
@@ -74,39 +76,17 @@ func publishTopic(name string, mode pb.PublishRequest_Mode) (notify.Topic, error
 	return "", &notify.FieldError{Want: "an event topic or user:<id>"}
 }
 
-// checkNotify returns the streams' topics of a good request, whose data it compacts.
-func (l *Limits) checkNotify(r *pb.NotifyRequest) ([]notify.Topic, error) {
+// checkNotify returns the streams' topics of a good request, whose data it compacts. What is to be done with the notification it puts into into.
+func (l *Limits) checkNotify(r *pb.NotifyRequest, into *notify.Message, now time.Time) ([]notify.Topic, error) {
 	var m mistakes
 	m.add("id", notify.CheckID(r.Id))
 	m.level(int32(r.Level), pb.NotifyRequest_Level_name)
-	users := r.GetTo().GetUsers()
-	m.want(r.To != nil, "to", "an audience")
-	m.want(r.To == nil || len(users) > 0 && len(users) <= l.Users, "to.users", "1 to %d users, not %d", l.Users, len(users))
-	var topics []notify.Topic
-	if len(users) <= l.Users {
-		topics = make([]notify.Topic, len(users))
-		for i, user := range users {
-			var err error
-			if topics[i], err = notify.UserTopic(user); err != nil {
-				m.add(fmt.Sprintf("to.users[%d]", i), err)
-			}
-		}
-	}
+	topics := l.audience(&m, r.To)
 	m.add("category", notify.CheckCategory(r.Category))
-	m.notBuilt("to.segment", r.GetTo().GetSegment() != "")
-	m.notBuilt("collapse_key", r.CollapseKey != "")
-	m.notBuilt("expires_at", r.ExpiresAt != nil)
-	m.notBuilt("not_before", r.NotBefore != nil)
-	m.notBuilt("mandatory", r.Mandatory)
-	m.notBuilt("escalate", r.Escalate != nil)
+	m.terms(r, into, now, l.Retention)
 	m.add("origin", notify.CheckOrigin(r.Origin))
 	m.data(&r.Data, l.Notification)
 	return topics, m.err()
-}
-
-// notBuilt refuses a field that is promised and does nothing yet: passed over, its caller would take it for done.
-func (m *mistakes) notBuilt(field string, given bool) {
-	m.want(!given, field, "none: it is not built yet")
 }
 
 // level checks a level. The store's levels have the numbers of the public ones: a test holds them together.
@@ -182,4 +162,20 @@ func (l *Limits) checkMark(r *pb.MarkRequest) (notify.Topic, store.Mark, error) 
 	}
 	m.add("origin", notify.CheckOrigin(r.Origin))
 	return t, mark, m.err()
+}
+
+// checkPreferences returns the categories to mute, sorted, or nil where the request only asks.
+func checkPreferences(r *pb.PreferencesRequest) (notify.Topic, *[]string, error) {
+	var m mistakes
+	t := m.user(r.User)
+	m.want(r.Set || len(r.Mute) == 0, "set", "true where mute is given")
+	if err := notify.CheckMute(r.Mute); err != nil {
+		m.errs = append(m.errs, err) // it knows its field
+	}
+	m.add("origin", notify.CheckOrigin(r.Origin))
+	if !r.Set {
+		return t, nil, m.err()
+	}
+	mute := slices.Compact(slices.Sorted(slices.Values(r.Mute)))
+	return t, &mute, m.err()
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -43,11 +44,14 @@ var calls = map[string]struct {
 	method string
 	new    func() (request, reply proto.Message)
 }{
-	"Publish": {"/v1/publish", pb.Publisher_Publish_FullMethodName, func() (q, r proto.Message) { return &pb.PublishRequest{}, &pb.PublishResponse{} }},
-	"Notify":  {"/v1/notify", pb.Publisher_Notify_FullMethodName, func() (q, r proto.Message) { return &pb.NotifyRequest{}, &pb.NotifyResponse{} }},
-	"List":    {"/v1/inbox/list", pb.Inbox_List_FullMethodName, func() (q, r proto.Message) { return &pb.ListRequest{}, &pb.ListResponse{} }},
-	"Counts":  {"/v1/inbox/counts", pb.Inbox_Counts_FullMethodName, func() (q, r proto.Message) { return &pb.CountsRequest{}, &pb.CountsResponse{} }},
-	"Mark":    {"/v1/inbox/mark", pb.Inbox_Mark_FullMethodName, func() (q, r proto.Message) { return &pb.MarkRequest{}, &pb.MarkResponse{} }},
+	"Publish":     {"/v1/publish", pb.Publisher_Publish_FullMethodName, func() (q, r proto.Message) { return &pb.PublishRequest{}, &pb.PublishResponse{} }},
+	"Notify":      {"/v1/notify", pb.Publisher_Notify_FullMethodName, func() (q, r proto.Message) { return &pb.NotifyRequest{}, &pb.NotifyResponse{} }},
+	"Update":      {"/v1/update", pb.Publisher_Update_FullMethodName, func() (q, r proto.Message) { return &pb.UpdateRequest{}, &pb.UpdateResponse{} }},
+	"Retract":     {"/v1/retract", pb.Publisher_Retract_FullMethodName, func() (q, r proto.Message) { return &pb.RetractRequest{}, &pb.RetractResponse{} }},
+	"Preferences": {"/v1/inbox/preferences", pb.Inbox_Preferences_FullMethodName, func() (q, r proto.Message) { return &pb.PreferencesRequest{}, &pb.PreferencesResponse{} }},
+	"List":        {"/v1/inbox/list", pb.Inbox_List_FullMethodName, func() (q, r proto.Message) { return &pb.ListRequest{}, &pb.ListResponse{} }},
+	"Counts":      {"/v1/inbox/counts", pb.Inbox_Counts_FullMethodName, func() (q, r proto.Message) { return &pb.CountsRequest{}, &pb.CountsResponse{} }},
+	"Mark":        {"/v1/inbox/mark", pb.Inbox_Mark_FullMethodName, func() (q, r proto.Message) { return &pb.MarkRequest{}, &pb.MarkResponse{} }},
 }
 
 func TestEveryCallHasAVectorOfAReplyAndOfAProblem(t *testing.T) {
@@ -150,6 +154,7 @@ func eachVector(t *testing.T, call func(b *bench, credential string, v vector) (
 			b := v.bench(t)
 			var replies []any
 			for i, g := range v.Given {
+				g.Request = soon(g.Request)
 				status, body := call(b, "all", g)
 				var reply any
 				if err := json.Unmarshal([]byte(body), &reply); err != nil || status != http.StatusOK {
@@ -157,7 +162,7 @@ func eachVector(t *testing.T, call func(b *bench, credential string, v vector) (
 				}
 				replies = append(replies, reply)
 			}
-			v.Request = []byte(fromGiven(t, string(v.Request), replies))
+			v.Request = soon([]byte(fromGiven(t, string(v.Request), replies)))
 			status, body := call(b, v.Credential, v)
 			want := v.Reply
 			if want == nil {
@@ -186,6 +191,11 @@ func (v vector) bench(t *testing.T) *bench {
 		testkit.Replica(t, b.redis)
 	}
 	return b
+}
+
+// soon puts a time that is to come in place of <soon>.
+func soon(request []byte) []byte {
+	return bytes.ReplaceAll(request, []byte("<soon>"), []byte(time.Now().Add(time.Hour).UTC().Format(time.RFC3339)))
 }
 
 var given = regexp.MustCompile(`<given\.([^>]*)>`)
@@ -231,7 +241,7 @@ func pattern(text string) *regexp.Regexp {
 
 func TestLevelsHaveTheNumbersOfTheStores(t *testing.T) {
 	levels := map[string]store.Level{"COMMITTED": store.Committed, "REPLICATED": store.Replicated, "DISK": store.Disk}
-	for _, names := range []map[string]int32{pb.PublishRequest_Level_value, pb.NotifyRequest_Level_value} {
+	for _, names := range []map[string]int32{pb.PublishRequest_Level_value, pb.NotifyRequest_Level_value, pb.UpdateRequest_Level_value, pb.RetractRequest_Level_value} {
 		for name, n := range names {
 			if l, ok := levels[name]; !ok || int32(l) != n || len(names) != len(levels) {
 				t.Errorf("%s is %d, the store has %v", name, n, levels)

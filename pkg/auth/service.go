@@ -74,6 +74,9 @@ func (p *Principal) MayPublish(t notify.Topic) bool { return p.may("publish", st
 // MayNotify tells whether p may notify a user, named as in the call.
 func (p *Principal) MayNotify(user string) bool { return p.may("notify", "user:"+user) }
 
+// MayNotifySegment tells whether p may notify all who are in a segment.
+func (p *Principal) MayNotifySegment(name string) bool { return p.may("notify", "segment:"+name) }
+
 // MayInbox tells whether p may read and mark the inboxes of its tenant.
 func (p *Principal) MayInbox() bool { return p.may("inbox", "") }
 

@@ -66,10 +66,10 @@ func TestServiceTokensAndClientTokensAreKeptApart(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, Why(err))
 	}
-	if p.Name != "shop" || p.Tenant != "default" || !p.MayPublish("orders/1") || p.MayPublish("x") || !p.MayNotify("42") || p.MayInbox() {
+	if p.Name != "shop" || p.Tenant != "default" || !p.MayPublish("orders/1") || p.MayPublish("x") || !p.MayNotify("42") || p.MayNotifySegment("42") || p.MayInbox() {
 		t.Errorf("got %+v", p)
 	}
-	if p, err = s.Authenticate(token(`"aud":["x","allim-publisher"],`, `{}`)); err != nil || p.MayPublish("a") || p.MayNotify("a") || p.MayInbox() {
+	if p, err = s.Authenticate(token(`"aud":["x","allim-publisher"],`, `{}`)); err != nil || p.MayPublish("a") || p.MayNotify("a") || p.MayNotifySegment("a") || p.MayInbox() {
 		t.Errorf("without allow: got %+v, %v", p, err)
 	}
 	for name, c := range map[string]struct{ token, why string }{

@@ -37,9 +37,10 @@ type PublisherClient interface {
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
 	// Notify puts one notification into the inbox of each of up to 10,000 users, or into a segment for all its members.
 	Notify(ctx context.Context, in *NotifyRequest, opts ...grpc.CallOption) (*NotifyResponse, error)
-	// Update gives a notification other data; its place and its state stay. Nothing is made where it is not there: NOT_FOUND.
+	// Update gives a notification other data; its place and its state stay. Nothing is made where it is not there, or waits for its not_before: NOT_FOUND.
 	Update(ctx context.Context, in *UpdateRequest, opts ...grpc.CallOption) (*UpdateResponse, error)
-	// Retract takes a notification back, also one whose not_before is still to come. Where it is not there nothing is wrong, and it will not come any more.
+	// Retract takes a notification back; by its id also one that waits for its not_before. Where it is not there nothing is wrong, and in an inbox that exists that
+	// id does not come any more.
 	Retract(ctx context.Context, in *RetractRequest, opts ...grpc.CallOption) (*RetractResponse, error)
 	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing. The one
 	// that gRPC itself ends the stream for is larger than it receives, 4 MiB (limits.request): RESOURCE_EXHAUSTED, and replies on their
@@ -120,9 +121,10 @@ type PublisherServer interface {
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
 	// Notify puts one notification into the inbox of each of up to 10,000 users, or into a segment for all its members.
 	Notify(context.Context, *NotifyRequest) (*NotifyResponse, error)
-	// Update gives a notification other data; its place and its state stay. Nothing is made where it is not there: NOT_FOUND.
+	// Update gives a notification other data; its place and its state stay. Nothing is made where it is not there, or waits for its not_before: NOT_FOUND.
 	Update(context.Context, *UpdateRequest) (*UpdateResponse, error)
-	// Retract takes a notification back, also one whose not_before is still to come. Where it is not there nothing is wrong, and it will not come any more.
+	// Retract takes a notification back; by its id also one that waits for its not_before. Where it is not there nothing is wrong, and in an inbox that exists that
+	// id does not come any more.
 	Retract(context.Context, *RetractRequest) (*RetractResponse, error)
 	// PublishStream does many of both, as they come: one reply each, in their order. A bad message is answered and ends nothing. The one
 	// that gRPC itself ends the stream for is larger than it receives, 4 MiB (limits.request): RESOURCE_EXHAUSTED, and replies on their
