@@ -77,21 +77,36 @@ func (g *Gateway) noMethod(w http.ResponseWriter, r *http.Request, methods []str
 		methods = append(methods, http.MethodHead)
 	}
 	list := strings.Join(methods, ", ")
-	h := w.Header()
-	h.Set("Allow", list+", OPTIONS")
-	if r.Method != http.MethodOptions {
+	w.Header().Set("Allow", list+", OPTIONS")
+	switch {
+	case asksFirst(r):
+		mayAsk(w, list)
+	case r.Method == http.MethodOptions:
+		write(w, http.StatusNoContent, nil)
+	default:
 		g.refuse(w, &statusError{http.StatusMethodNotAllowed, wire.CodeBadFrame, "this endpoint takes " + list})
-		return
 	}
-	if r.Header.Get("Origin") != "" {
-		h.Set("Access-Control-Allow-Methods", list)
-		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, If-None-Match")
-		h.Set("Access-Control-Max-Age", "600") // seconds: a list that changes is seen at the request itself
-	}
+}
+
+// asksFirst tells whether a browser asks on behalf of a page whether it may ask (Fetch, CORS-preflight request).
+func asksFirst(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != ""
+}
+
+// mayAsk answers it. Where nothing is the page may ask as well: else it would never read why it got nothing.
+func mayAsk(w http.ResponseWriter, methods string) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", methods)
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID, If-None-Match")
+	h.Set("Access-Control-Max-Age", "600") // seconds: what changes meanwhile is seen at the request itself
 	write(w, http.StatusNoContent, nil)
 }
 
-func (g *Gateway) noMark(w http.ResponseWriter, _ *http.Request) {
+func (g *Gateway) noMark(w http.ResponseWriter, r *http.Request) {
+	if asksFirst(r) {
+		mayAsk(w, "POST")
+		return
+	}
 	g.refuse(w, &statusError{http.StatusNotFound, wire.CodeBadFrame, "no such mark: expected " + rest.Inbox + "/ and one of " + strings.Join(rest.MarkNames(), ", ")})
 }
 

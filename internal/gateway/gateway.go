@@ -91,7 +91,11 @@ func (g *Gateway) root(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (g *Gateway) unknown(w http.ResponseWriter, _ *http.Request) {
+func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
+	if asksFirst(r) && strings.HasPrefix(r.URL.Path, "/v1/") {
+		mayAsk(w, "GET, POST")
+		return
+	}
 	answer(w, http.StatusNotFound, &wire.Error{Code: wire.CodeBadFrame, Message: "no such endpoint: the WebSocket is at /v1/ws, the inbox at /v1/inbox, the browser client at /allim.js"})
 }
 

@@ -42,7 +42,8 @@ func TestPagesOfAnAllowedOriginMayReadAnswersAndNoOthers(t *testing.T) {
 // A browser asks without any credential whether it may.
 func TestABrowserMayAskFirst(t *testing.T) {
 	b := newBed(t, session.Limits{}, 0, "redis")
-	for path, methods := range map[string]string{"/v1/inbox": "GET, HEAD", "/v1/badge": "GET, HEAD", "/v1/inbox/read": "POST", "/v1/inbox/delete": "POST"} {
+	for path, methods := range map[string]string{"/v1/inbox": "GET, HEAD", "/v1/badge": "GET, HEAD", "/v1/inbox/read": "POST", "/v1/inbox/delete": "POST",
+		"/v1/inbox/preferences": "GET, POST, HEAD", "/v1/inbox/tickle": "POST", "/v1/nothing": "GET, POST"} { // where nothing is the page reads that, if it may ask
 		w := b.ask("OPTIONS "+path, "", "Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type")
 		h := w.Header()
 		if w.Code != 204 || w.Body.Len() != 0 || h.Get("Access-Control-Allow-Origin") != "https://app.example.com" || h.Get("Access-Control-Allow-Credentials") != "true" ||

@@ -66,3 +66,40 @@ func TestTheInboxOverHTTPInChromium(t *testing.T) {
 		t.Errorf("the gateway counted %v hasty requests, want 1", n)
 	}
 }
+
+// TestAMarkOverHTTPReachesEveryDevice: what one page marks without a socket, at one gateway, the sockets at another show, and the page that made it knows it
+// by its origin.
+func TestAMarkOverHTTPReachesEveryDevice(t *testing.T) {
+	t.Parallel()
+	stage := pods.Start(t, pods.Options{Gateways: 2})
+	b := pods.NewBackend(t, stage.Publishers[0], "default")
+	b.Notify("ann", "n1", "order", `1`)
+	b.Notify("ann", "n2", "order", `2`)
+	token, origin := pods.Token(t, "ann", pods.Grant{}), "p9Xk3vQ0aLr7Tz1e"
+	same := pods.Connect(t, stage.Gateways[0], pods.Hello{Token: token, Origin: origin})
+	other := pods.Connect(t, stage.Gateways[0], pods.Hello{Token: token})
+	for _, c := range []*pods.Client{same, other} {
+		c.Next("welcome")
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+stage.Gateways[1].Addr("public")+"/v1/inbox/read", strings.NewReader(`{"ids":["n1"],"origin":"`+origin+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	w, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	var ok pods.Frame
+	if err := json.NewDecoder(w.Body).Decode(&ok); err != nil || w.StatusCode != 200 || ok.Type != "ok" || ok.Changed != 1 || ok.Pos == "" {
+		t.Fatalf("got %d %+v, %v", w.StatusCode, ok, err)
+	}
+	for name, c := range map[string]*pods.Client{"the same page": same, "another device": other} {
+		f := c.Next("badge")
+		if f.Pos != ok.Pos || f.Mine != (c == same) || len(f.Change["read"]) != 1 || f.Change["read"][0] != "n1" || f.Badge.Unread != 1 {
+			t.Errorf("%s got %s, want the mark at %s", name, f.Raw, ok.Pos)
+		}
+	}
+}

@@ -49,10 +49,11 @@ try {
     evil.evaluate((url) => void (location.href = url), `${gateway}/v1/inbox`),
   ]);
   tell("evil link", { status: link.status(), cookie: (await link.request().allHeaders()).cookie !== undefined });
-  await evil.goto(`${elsewhere}/`);
+  const worse = await context.newPage();
+  await worse.goto(`${elsewhere}/`);
   const [form] = await Promise.all([
-    evil.waitForResponse((r) => r.url() === `${gateway}/v1/inbox/read`),
-    evil.evaluate((url) => {
+    worse.waitForResponse((r) => r.url() === `${gateway}/v1/inbox/read`),
+    worse.evaluate((url) => {
       document.body.innerHTML = `<form method="post" enctype="text/plain" action="${url}"><input name='{"ids":["n2"],"x":"' value='"}'></form>`;
       document.forms[0].submit();
     }, `${gateway}/v1/inbox/read`),
