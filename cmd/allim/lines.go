@@ -41,6 +41,7 @@ type lines struct {
 	left   []line     // read, and without a reply, in order
 	failed int
 	ended  error // why the input could not be read to its end
+	unsaid error // why what became of one could not be printed
 }
 
 // lines publishes what it reads and prints what became of each. Its error says that something failed.
@@ -65,28 +66,37 @@ func (c *publishCommand) lines(ctx context.Context, in io.Reader, out io.Writer)
 			patience = time.Now().Add(c.Timeout)
 		}
 		if status.Code(err) != codes.Unavailable || time.Now().After(patience) {
-			return c.said(err)
+			return errors.Join(c.said(err), l.rest())
 		}
 		select {
 		case <-time.After(againPause):
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(ctx.Err(), l.rest())
 		}
 	}
-	if l.ended != nil {
-		return l.ended
-	}
+	return l.rest()
+}
+
+// rest says what is wrong besides the last stream: what was not read, not printed, refused, and not answered.
+func (l *lines) rest() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := errors.Join(l.ended, l.unsaid)
 	if l.failed > 0 {
-		return fmt.Errorf("%d failed", l.failed)
+		err = errors.Join(err, fmt.Errorf("%d failed", l.failed))
 	}
-	return nil
+	if n := len(l.left); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d have no reply, from line %d on: what became of them is unknown", n, l.left[0].number))
+	}
+	return err
 }
 
 func (l *lines) read(ctx context.Context, in io.Reader) {
 	defer close(l.next)
 	text := bufio.NewScanner(in)
 	text.Buffer(nil, lineMost)
-	for n := 1; text.Scan(); n++ {
+	n := 1
+	for ; text.Scan(); n++ {
 		if len(text.Bytes()) == 0 {
 			continue
 		}
@@ -97,9 +107,13 @@ func (l *lines) read(ctx context.Context, in io.Reader) {
 			return
 		}
 	}
-	if err := text.Err(); err != nil {
+	err := text.Err()
+	if errors.Is(err, bufio.ErrTooLong) {
+		err = fmt.Errorf("expected at most %d bytes: this line and what follows was not sent", lineMost)
+	}
+	if err != nil {
 		l.mu.Lock()
-		l.ended = fmt.Errorf("read messages: %w", err)
+		l.ended = fmt.Errorf("read line %d: %w", n, err)
 		l.mu.Unlock()
 	}
 }
@@ -200,9 +214,15 @@ func good[C ~int32](r interface{ GetCode() C }) bool { return r.GetCode() == C(c
 // badLocked prints those at the front that are no messages.
 func (l *lines) badLocked() {
 	for len(l.left) > 0 && l.left[0].bad != nil {
-		fmt.Fprintf(l.out, "line %d: %v\n", l.left[0].number, l.left[0].bad)
+		l.printLocked("line %d: %v\n", l.left[0].number, l.left[0].bad)
 		l.failed++
 		l.doneLocked()
+	}
+}
+
+func (l *lines) printLocked(format string, args ...any) {
+	if _, err := fmt.Fprintf(l.out, format, args...); err != nil && l.unsaid == nil {
+		l.unsaid = fmt.Errorf("print: %w", err)
 	}
 }
 
@@ -229,7 +249,7 @@ func (l *lines) answered(r *allimv1.StreamReply) {
 			l.failed++
 		}
 	}
-	fmt.Fprintf(l.out, "%s: %s\n", or(r.GetId(), fmt.Sprint("line ", l.left[0].number)), said)
+	l.printLocked("%s: %s\n", or(r.GetId(), fmt.Sprint("line ", l.left[0].number)), said)
 	l.doneLocked()
 	l.badLocked()
 }

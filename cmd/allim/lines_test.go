@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -97,6 +98,57 @@ line 8: `
 	}
 	if out, err := run(`{"topics":["a"],"data":5}`); err != nil || !strings.Contains(out, ": OK, position e.5") {
 		t.Errorf("an id of its own: got %q, %v", out, err)
+	}
+}
+
+// A full disk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// A deaf publisher answers the first message only, and ends.
+type deaf struct {
+	allimv1.UnimplementedPublisherServer
+}
+
+func (*deaf) PublishStream(out allimv1.Publisher_PublishStreamServer) error {
+	for n := 1; n <= 3; n++ {
+		m, err := out.Recv()
+		if err != nil {
+			return err
+		}
+		if n == 1 {
+			if err := out.Send(&allimv1.PublishStreamResponse{Replies: []*allimv1.StreamReply{{Id: m.GetPublish().GetId()}}}); err != nil {
+				return err
+			}
+		}
+	}
+	return status.Error(codes.PermissionDenied, "no longer")
+}
+
+func TestWhatBecameOfLinesIsSaidAtTheirEndHoweverItComes(t *testing.T) {
+	three := strings.Repeat(`{"topics":["a"],"data":1}`+"\n", 3)
+	for _, c := range []struct {
+		name, in string
+		p        allimv1.PublisherServer
+		out      io.Writer
+		want     []string
+	}{
+		{"a line too long", three + `{"topics":["a"],"data":"` + strings.Repeat("x", lineMost) + "\"}\n", &tired{streams: 1}, io.Discard,
+			[]string{"read line 4: expected at most 4194304 bytes"}},
+		{"failures before one", "no JSON\n" + strings.Repeat("x", lineMost+1), &tired{streams: 1}, io.Discard, []string{"read line 2: ", "1 failed"}},
+		{"nowhere to print", three, &tired{streams: 1}, fullDisk{}, []string{"print: no space left on device"}},
+		{"no replies", three, &deaf{}, io.Discard, []string{"no longer", "2 have no reply, from line 2 on"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := publishCommand{publisherFlags: publisherFlags{Publisher: serve(t, c.p), Key: "k", Timeout: 5 * time.Second}}
+			err := cmd.lines(testkit.Context(t, 20*time.Second), strings.NewReader(c.in), c.out)
+			for _, want := range c.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want %q in it", err, want)
+				}
+			}
+		})
 	}
 }
 

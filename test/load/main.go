@@ -36,6 +36,10 @@ func main() {
 	out := flag.String("out", "", "directory of the report (dist/load of the repository)")
 	documented := flag.String("figures", "", "measure nothing: write the figures of this report, a .json, for the documentation (docs/benchmarks)")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "load: unexpected argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
 	if *documented != "" {
 		if err := document(*documented, filepath.Join("docs", "benchmarks")); err != nil {
 			fmt.Fprintln(os.Stderr, "load:", err)

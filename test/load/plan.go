@@ -186,7 +186,7 @@ func (o options) chosen(all []scene) (chosen []scene) {
 // wantsScript tells whether the bare script is to be measured: by itself, and beside what is compared with it.
 func (o options) wantsScript() bool {
 	return len(o.only) == 0 || slices.ContainsFunc(o.only, func(p string) bool {
-		return strings.HasPrefix(sScript, p) || strings.HasPrefix(sInbox, p) || strings.HasPrefix(sFlat, p)
+		return strings.HasPrefix(sScript, p) || strings.HasPrefix(sScriptOne, p) || strings.HasPrefix(sInbox, p) || strings.HasPrefix(sFlat, p)
 	})
 }
 
