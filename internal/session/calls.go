@@ -22,16 +22,13 @@ type Calls struct {
 	limits  *Limits
 	wait    time.Duration
 	rates   rates
-	chooser chooser // nil: none
 }
 
 // Calls are those of all users; there is one for all sessions.
 func (ss *Sessions) Calls() *Calls { return ss.calls }
 
 func newCalls(o *Options) *Calls {
-	c := &Calls{store: o.Store, metrics: o.Metrics, limits: &o.Limits, wait: o.RedisWait, rates: newRates(o.Limits.Requests)}
-	c.chooser, _ = any(o.Store).(chooser)
-	return c
+	return &Calls{store: o.Store, metrics: o.Metrics, limits: &o.Limits, wait: o.RedisWait, rates: newRates(o.Limits.Requests)}
 }
 
 // List is the page that an `inbox` command asks for.
@@ -174,12 +171,9 @@ func (c *Calls) Preferences(ctx context.Context, id *auth.Identity, cmd *wire.Co
 		}
 		ctx = context.WithoutCancel(ctx)
 	}
-	if c.chooser == nil {
-		return nil, fmt.Errorf("preferences: none are kept: %w", notify.ErrUnavailable)
-	}
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
-	muted, at, changed, err := c.chooser.Preferences(ctx, own, cmd.Mute, origin)
+	muted, at, changed, err := c.store.Preferences(ctx, own, cmd.Mute, origin)
 	switch {
 	case err != nil:
 		return nil, err
@@ -190,12 +184,6 @@ func (c *Calls) Preferences(ctx context.Context, id *auth.Identity, cmd *wire.Co
 	default:
 		return &wire.OK{Ref: cmd.Ref, Pos: at.String()}, nil
 	}
-}
-
-// A chooser keeps which categories a user does not want. Preferences sets them where mute is not nil, and answers them, sorted, with the position
-// in the user's stream up to which they hold.
-type chooser interface {
-	Preferences(ctx context.Context, own notify.Stream, mute *[]string, origin string) (muted []string, at notify.Position, changed bool, err error)
 }
 
 // ownOf is the stream of the user's own inbox.

@@ -1,10 +1,6 @@
 package session
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -85,55 +81,4 @@ func TestWhatIsDoneToItemsAndPreferencesReachesTheClient(t *testing.T) {
 		`{"type":"retract","topic":"user:ann","pos":"aaaaaa.5","id":"n3","reason":"expired"}`,
 		`{"type":"preferences","topic":"user:ann","pos":"aaaaaa.6","mute":["a","b"]}`,
 		`{"type":"preferences","topic":"user:ann","pos":"aaaaaa.7","mute":[],"replayed":true}`)
-}
-
-// chosen keeps what a user has muted, as a store does.
-type chosen struct {
-	mute   []string
-	n      uint64
-	origin string
-	err    error
-}
-
-func (c *chosen) Preferences(_ context.Context, own notify.Stream, mute *[]string, origin string) ([]string, notify.Position, bool, error) {
-	if own != (notify.Stream{Tenant: "default", Topic: "user:ann"}) {
-		return nil, notify.Position{}, false, fmt.Errorf("%v: %w", own, notify.ErrForbidden)
-	}
-	changed := mute != nil && !slices.Equal(*mute, c.mute)
-	if changed {
-		c.mute, c.origin = *mute, origin
-		c.n++
-	}
-	return c.mute, place(c.n), changed, c.err
-}
-
-func TestPreferencesAreAskedForAndSet(t *testing.T) {
-	s, _ := owned(t)
-	kept := &chosen{mute: []string{"a"}, n: 3}
-	s.shared.calls.chooser = kept
-	for _, c := range []struct{ frame, want string }{
-		{`{"type":"preferences","ref":1}`, `{"type":"preferences","ref":1,"topic":"user:ann","pos":"aaaaaa.3","mute":["a"]}`},
-		{`{"type":"preferences","mute":["b","c"],"ref":2}`, `{"type":"ok","ref":2,"pos":"aaaaaa.4"}`},
-		{`{"type":"preferences","mute":["b","c"],"ref":3}`, `{"type":"ok","ref":3}`}, // nothing new: no event
-		{`{"type":"preferences","mute":[],"origin":"another-page-of-anns","ref":4}`, `{"type":"ok","ref":4,"pos":"aaaaaa.5"}`},
-		{`{"type":"preferences","ref":5}`, `{"type":"preferences","ref":5,"topic":"user:ann","pos":"aaaaaa.5","mute":[]}`},
-		{`{"type":"preferences","mute":["b","B"],"ref":6}`, `{"type":"error","ref":6,"code":"bad_frame","message":"mute[1]: expected 1 to 32 of a-z 0-9 _ . -"}`},
-		{`{"type":"preferences","mute":["b"],"origin":"short","ref":7}`, `{"type":"error","ref":7,"code":"bad_frame","message":"origin: expected 16 to 32 of A-Z a-z 0-9 _ -"}`},
-	} {
-		s.Handle([]byte(c.frame))
-		wantFrames(t, s, c.want)
-		if c.want == `{"type":"ok","ref":2,"pos":"aaaaaa.4"}` && kept.origin != s.origin || kept.n == 5 && kept.origin != "another-page-of-anns" {
-			t.Errorf("%s: is of %q", c.frame, kept.origin)
-		}
-	}
-	if kept.n != 5 || len(kept.mute) != 0 {
-		t.Errorf("kept %+v", kept)
-	}
-	kept.err = errors.New("no Redis")
-	s.Handle([]byte(`{"type":"preferences","ref":8}`))
-	wantFrames(t, s, `{"type":"error","ref":8,"code":"unavailable","message":"the service cannot answer right now: try again"}`)
-
-	s.identity, _ = auth.Anonymous(auth.Grant{})
-	s.Handle([]byte(`{"type":"preferences","ref":9}`))
-	wantFrames(t, s, `{"type":"error","ref":9,"code":"forbidden","message":"the token does not allow it"}`)
 }
