@@ -3,6 +3,7 @@ import { Connection } from "./connection.js";
 import { Events } from "./events.js";
 import { Inbox } from "./inbox.js";
 import { Memory } from "./memory.js";
+import { Preferences } from "./preferences.js";
 import { AllimError, Requests } from "./requests.js";
 import { Topics } from "./topics.js";
 
@@ -41,6 +42,7 @@ export class Client {
   #requests;
   #topics;
   #inbox;
+  #preferences;
   #memory;
   #origin;
   #log;
@@ -64,7 +66,8 @@ export class Client {
     this.#events = new Events(report);
     this.#requests = new Requests((frame) => this.#connection.send(frame), clock);
     this.#inbox = new Inbox(this.#requests, (name, value) => this.#events.emit(name, value));
-    this.inbox = faceOf(this.#inbox, this.#events);
+    this.#preferences = new Preferences(this.#requests, (choice) => this.#events.emit("preferences", choice));
+    this.inbox = faceOf(this.#inbox, this.#preferences, this.#events);
     this.#memory = new Memory(storage, "allim:" + url.origin + url.pathname, clock, this.#log);
     this.#connection = new Connection(
       {
@@ -117,7 +120,7 @@ export class Client {
   /**
    * Adds a listener. It is not waited for: a message that must be handled before its place counts as passed belongs
    * to a handler of `subscribe`.
-   * @param {"state" | "welcome" | "degraded" | "restored" | "badge" | "notification" | "message" | "reset" | "error" | "frame"} name
+   * @param {"state" | "welcome" | "degraded" | "restored" | "badge" | "notification" | "preferences" | "message" | "reset" | "error" | "frame"} name
    * @param {(value: any) => unknown} fn
    * @returns {() => void} takes it away
    */
@@ -196,13 +199,16 @@ export class Client {
       case "badge":
       case "update":
       case "retract":
+        return this.#inboxFrame(frame);
       case "preferences":
+        if (frame.ref !== undefined) return void this.#requests.answer(frame); // its place is no event's
         return this.#inboxFrame(frame);
       case "inbox":
         if (frame.ref !== undefined) return void this.#requests.answer(frame);
         this.#inbox.replace(frame);
         return this.#topics.replaced(frame.at);
       case "reset":
+        if (frame.topic === this.#topics.own) this.#preferences.renew();
         return this.#topics.reset(frame);
       case "subscribed":
         return this.#topics.subscribed(frame);
@@ -226,8 +232,11 @@ export class Client {
     this.session = frame.session;
     this.user = frame.user;
     this.#topics.welcome(frame);
-    if (own && own !== this.#topics.own) this.#requests.end(true, "another user");
-    this.#inbox.welcome(this.#topics.own, frame.badge);
+    if (own && own !== this.#topics.own) {
+      this.#requests.end(true, "another user");
+      this.#preferences.forget();
+    }
+    this.#inbox.welcome(this.#topics.own, frame.badge, frame.topics);
     if (this.#fresh) this.#requests.resend();
     this.#events.emit("welcome", frame);
     if (this.#fresh) this.#degrade("restored"); // where it is not so, the next frame says it
@@ -249,15 +258,17 @@ export class Client {
     const what = frame.topic === undefined ? "new" : this.#topics.receive(frame);
     const unknown = what === "new" && frame.type === "notification" && this.#topics.remember(frame.topic, frame.id);
     this.#inbox.apply(frame, what, unknown);
+    if (frame.type === "preferences" && what === "new") this.#preferences.take(frame);
   }
 }
 
 /**
  * The page's side of the inbox.
  * @param {Inbox} inbox
+ * @param {Preferences} preferences
  * @param {Events} events
  */
-function faceOf(inbox, events) {
+function faceOf(inbox, preferences, events) {
   const marker = (/** @type {import("./marks.js").MarkName} */ name) => (/** @type {MarkTarget} */ target) => inbox.mark(name, target);
   return {
     /** Active notifications, newest first; a new array after each "change". */
@@ -279,6 +290,10 @@ function faceOf(inbox, events) {
     archive: marker("archive"),
     unarchive: marker("unarchive"),
     delete: marker("delete"),
+    /** Which categories the user has muted. What changes it comes as "preferences" of the client, on every device. */
+    preferences: () => preferences.ask(),
+    /** Mutes these categories and no others: nothing new of them comes into the inbox, but what the backend calls mandatory. */
+    mute: (/** @type {string[]} */ categories) => preferences.set(categories),
     /** "change": items, badge or hasMore are others now. */
     on: (/** @type {"change"} */ name, /** @type {() => void} */ fn) => events.on(name, fn),
   };

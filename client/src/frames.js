@@ -40,7 +40,7 @@ const shapes = /** @type {Record<string, string>} */ ({
   update: "topic id pos?",
   retract: "topic id pos? badge?",
   inbox: "items? before? at? badge?",
-  preferences: "topic? pos?",
+  preferences: "topic? pos? mute?",
   refresh: "topic pos?",
   state: "topic pos?",
   reset: "topic pos?",
@@ -58,7 +58,7 @@ const shapes = /** @type {Record<string, string>} */ ({
 /** The kinds of those fields that are no strings. */
 const kinds = /** @type {Record<string, string>} */ ({
   topics: "object", badge: "object", change: "object", at: "object",
-  items: "array", unknown: "array",
+  items: "array", unknown: "array", mute: "array",
   ping: "number", after_ms: "number", retry_after: "number",
 });
 

@@ -83,10 +83,12 @@ export class Inbox {
    * A connection begins, or a new token was taken. Another user starts with nothing.
    * @param {string} own topic of the user's stream; "" = anonymous
    * @param {Badge | undefined} badge
+   * @param {Record<string, string>} [topics] all that is heard: items of a segment that this user is no longer in go
    */
-  welcome(own, badge) {
+  welcome(own, badge, topics) {
     if (this.#own && own !== this.#own) this.#clear();
     this.#own = own;
+    if (topics) this.#items = this.#items.filter((item) => item.topic in topics);
     if (badge) this.#take(badge);
     this.#changed();
   }

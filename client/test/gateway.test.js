@@ -31,4 +31,9 @@ test("a page connects, hears, is notified, marks and pages through a real gatewa
   assert.equal(changed, 1);
   await until("the badge", () => allim.inbox.badge.unread === unread - 1 && held().read);
   assert.ok(Array.isArray(await allim.inbox.more(5)));
+  const chosen = [];
+  allim.on("preferences", ({ mute }) => chosen.push(mute.join()));
+  await allim.inbox.mute(["order", "mention"]);
+  assert.deepEqual(await allim.inbox.preferences(), { mute: ["mention", "order"] });
+  await until("told of it", () => chosen.includes("mention,order"));
 });

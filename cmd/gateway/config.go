@@ -19,5 +19,5 @@ func prepare(l *settings.Loaded) (boot.Run, error) {
 // limits are the settings of one connection in the words of its room.
 func limits(l settings.Limits) session.Limits {
 	return session.Limits{Sessions: l.Sessions, Topics: l.Topics, Frame: int(l.Frame), Queue: int(l.Queue), QueueFrames: l.QueueFrames, MarkIDs: l.MarkIDs,
-		Header: int(l.Header), Token: int(l.Token), AuthTimeout: time.Duration(l.AuthTimeout), Ping: time.Duration(l.Ping), Pong: time.Duration(l.Pong)}
+		Header: int(l.Header), Token: int(l.Token), AuthTimeout: time.Duration(l.AuthTimeout), Ping: time.Duration(l.Ping), Pong: time.Duration(l.Pong), Requests: l.Requests}
 }

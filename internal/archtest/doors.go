@@ -90,7 +90,7 @@ var rooms = []room{
 		outside: []string{prometheus, rate}, never: []string{"net/http"}},
 	{path: "internal/transport/ws", ours: []string{"pkg/auth", "pkg/fanout", "internal/session", "internal/wire"}, // fanout: Delivery alone
 		outside: []string{coderWS, xsys, prometheus, rate}},
-	{path: "internal/transport/rest", ours: []string{"pkg/auth", "internal/session", "internal/wire"}, outside: []string{rate}},
+	{path: "internal/transport/rest", ours: []string{"pkg/auth", "internal/session", "internal/wire"}},
 	{path: "internal/gateway", ours: []string{"pkg/auth", "internal/session", "internal/transport/ws", "internal/transport/rest", "internal/wire", "internal/tcp", "client"}, // wire: a refusal's body is a frame
 		outside: []string{rate}, tests: []string{coderWS, prometheus}},
 

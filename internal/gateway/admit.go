@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -119,8 +120,10 @@ func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
 	if token == "" && !ambient {
 		return nil, nil
 	}
-	if ambient && !a.ownPage(r) {
-		return nil, notify.ErrForbidden
+	if ambient {
+		if err := a.ownPage(r); err != nil {
+			return nil, err
+		}
 	}
 	id, err := a.verify(token)
 	if errors.Is(err, notify.ErrUnavailable) {
@@ -133,10 +136,26 @@ func (a *admit) identity(r *http.Request) (*auth.Identity, error) {
 	return id, nil
 }
 
-// ownPage tells whether a request with a cookie was made by a page that may use it: its origin is named and allowed (not empty: only a page can
-// have sent the cookie), and the browser does not call it a stranger's.
-func (a *admit) ownPage(r *http.Request) bool {
-	return a.originAllowed(r.Header.Get("Origin")) && r.Header.Get("Sec-Fetch-Site") != "cross-site"
+// ownPage checks that a request with a cookie was made by a page that may use it, since the browser shows the cookie by itself. What opens a connection or
+// changes something names an origin that is let in (not empty: only a page can have sent the cookie) and has a body that no form can send; what only
+// reads may come without an origin, as browsers send it within a site, but not from another site.
+func (a *admit) ownPage(r *http.Request) error {
+	site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
+	reads := (r.Method == http.MethodGet || r.Method == http.MethodHead) && !ws.IsUpgrade(r)
+	switch {
+	case reads && site != "" && site != "same-origin" && site != "same-site", site == "cross-site":
+		return &notify.FieldError{Field: "Sec-Fetch-Site", Want: "same-origin or same-site where a cookie is shown", Kind: notify.ErrForbidden}
+	case !reads && !a.originAllowed(origin), origin != "" && !a.originAllowed(origin):
+		return &notify.FieldError{Field: "Origin", Want: "that of a page which is let in, where a cookie is shown", Kind: notify.ErrForbidden}
+	case r.Method == http.MethodPost && !isJSON(r):
+		return &notify.FieldError{Field: "Content-Type", Want: "application/json where a cookie is shown", Kind: notify.ErrForbidden}
+	}
+	return nil
+}
+
+func isJSON(r *http.Request) bool {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && t == "application/json"
 }
 
 // credential finds the token of a request; ambient says that the browser sent it by itself. A header or cookie that is there but no good is still the one that

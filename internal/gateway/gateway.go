@@ -2,10 +2,12 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 	"allim/client"
 	"allim/internal/session"
+	"allim/internal/transport/rest"
 	"allim/internal/transport/ws"
 	"allim/internal/wire"
 	"allim/pkg/auth"
@@ -56,6 +59,7 @@ func New(o Options) (*Gateway, error) {
 	// A second's worth at once, and no more: who comes back after an outage of everything comes with everybody.
 	g := &Gateway{opt: o, admit: a, upgrades: rate.NewLimiter(rate.Limit(o.Upgrades), o.Upgrades), mux: http.NewServeMux()}
 	g.mux.HandleFunc("/v1/ws", g.socket)
+	g.route(rest.Endpoints(o.Sessions.Calls()))
 	g.mux.Handle("GET /allim.js", client.Handler())
 	g.mux.HandleFunc("/v1/", g.unknown)
 	g.mux.HandleFunc("/", g.root)
@@ -71,6 +75,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, err)
 		return
 	}
+	share(w.Header(), r)
 	g.mux.ServeHTTP(w, r)
 }
 
@@ -86,8 +91,12 @@ func (g *Gateway) root(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (g *Gateway) unknown(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusNotFound, &wire.Error{Code: wire.CodeBadFrame, Message: "no such endpoint: the WebSocket is at /v1/ws, the browser client at /allim.js"})
+func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
+	if asksFirst(r) && strings.HasPrefix(r.URL.Path, "/v1/") {
+		mayAsk(w, "GET, POST")
+		return
+	}
+	answer(w, http.StatusNotFound, &wire.Error{Code: wire.CodeBadFrame, Message: "no such endpoint: the WebSocket is at /v1/ws, the inbox at /v1/inbox, the browser client at /allim.js"})
 }
 
 // socket lets a WebSocket in, or says why not before the upgrade.
@@ -130,10 +139,7 @@ func hello(r *http.Request) (session.Hello, error) {
 	for _, t := range q["topic"] {
 		h.Topics = append(h.Topics, strings.Clone(t))
 	}
-	if q.Has("token") || q.Has("access_token") { // it would stand in every log on the way
-		return h, &notify.FieldError{Field: "token", Want: "none in a URL: send it as subprotocols [\"allim.v1\", \"bearer.<jwt>\"], as a header or in the first frame"}
-	}
-	if err := notify.CheckOrigin(h.Origin); err != nil {
+	if err := cmp.Or(noTokenIn(q), notify.CheckOrigin(h.Origin)); err != nil {
 		return h, err
 	}
 	if n := q.Get("inbox"); n != "" {
@@ -148,30 +154,53 @@ func hello(r *http.Request) (session.Hello, error) {
 
 const maxInbox = 100
 
-// refuse answers before an upgrade: the body is the error frame.
-func (g *Gateway) refuse(w http.ResponseWriter, err error) {
+// noTokenIn refuses tokens in URLs: they would stand in every log on the way.
+func noTokenIn(q url.Values) error {
+	if q.Has("token") || q.Has("access_token") {
+		return &notify.FieldError{Field: "token", Want: "none in a URL: send it as subprotocols [\"allim.v1\", \"bearer.<jwt>\"], as a header or in the first frame"}
+	}
+	return nil
+}
+
+// refuse answers what is not let in or could not be done: the body is the error frame, which it returns.
+func (g *Gateway) refuse(w http.ResponseWriter, err error) *wire.Error {
 	f, status := wire.ErrorOf(err)
 	var se *statusError
 	if errors.As(err, &se) {
 		status, f.Code, f.Message = se.status, se.code, se.message
 	}
 	g.opt.Metrics.Refuse(f.Code)
+	h := w.Header()
+	switch {
+	case status == http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer") // RFC 9110, section 15.5.2
+	case status == http.StatusServiceUnavailable && f.RetryAfter == 0:
+		f.RetryAfter = int(retryAfter() / time.Second)
+	}
 	if f.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
+		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
 	answer(w, status, f)
+	return f
 }
 
 func answer(w http.ResponseWriter, status int, f *wire.Error) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
 	b, err := wire.Encode(f)
 	if err != nil {
 		status, b = http.StatusInternalServerError, nil
 	}
+	write(w, status, b)
+}
+
+// write answers with one JSON object, or with none.
+func write(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	if body != nil {
+		h.Set("Content-Type", "application/json")
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
 	w.WriteHeader(status)
-	_, _ = w.Write(b) // a client that does not wait for its refusal has gone
+	_, _ = w.Write(body) // a client that does not wait for its answer has gone
 }

@@ -108,7 +108,7 @@ func TestTheFirstCredentialDecidesAlone(t *testing.T) {
 		"header in lower case":                 {bearer: "bearer " + ann, want: "ann"},
 		"subprotocol":                          {protocol: "allim.v1, bearer." + ann, want: "ann"},
 		"cookie":                               {cookie: ann, origin: "https://app.example.com", want: "ann"},
-		"cookie without an origin":             {cookie: ann, want: "forbidden"},
+		"cookie without an origin":             {cookie: ann, want: "Origin: expected that of a page which is let in, where a cookie is shown"},
 		"empty cookie":                         {cookie: "", origin: "https://app.example.com", want: "-"},
 		"a wrong cookie":                       {cookie: "x", origin: "https://app.example.com", want: "unauthorized"},
 		"a wrong header beats a good cookie":   {bearer: "Bearer x", cookie: ann, origin: "https://app.example.com", want: "unauthorized"},
@@ -119,13 +119,15 @@ func TestTheFirstCredentialDecidesAlone(t *testing.T) {
 		"a good header beats a wrong cookie":   {bearer: "Bearer " + ann, cookie: "x", want: "ann"},
 		"expired":                              {bearer: "Bearer " + old, want: "unauthorized"},
 		"a service token":                      {bearer: "Bearer " + service, want: "unauthorized"},
-		"a cookie from another site":           {cookie: ann, origin: "https://app.example.com", site: "cross-site", want: "forbidden"},
+		"a cookie from another site":           {cookie: ann, origin: "https://app.example.com", site: "cross-site", want: "Sec-Fetch-Site: expected same-origin or same-site where a cookie is shown"},
 		"a cookie from the same site":          {cookie: ann, origin: "https://app.example.com", site: "same-site", want: "ann"},
 		"a ticket that nobody gave":            {query: "?ticket=x", want: "unauthorized"},
 		"a wrong ticket beats a good cookie":   {query: "?ticket=", cookie: ann, origin: "https://app.example.com", want: "unauthorized"},
 		"too long":                             {bearer: "Bearer " + strings.Repeat("a", 5000), want: "unauthorized"},
 	} {
 		r := httptest.NewRequest("GET", "/v1/ws"+c.query, nil)
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
 		for k, v := range map[string]string{"Sec-Fetch-Site": c.site, "Authorization": c.bearer, "Sec-WebSocket-Protocol": c.protocol, "Origin": c.origin} {
 			if v != "" {
 				r.Header.Set(k, v)
@@ -165,7 +167,7 @@ func TestRefusalsAreErrorFrames(t *testing.T) {
 		body   string
 	}{
 		"not an upgrade": {httptest.NewRequest("GET", "/v1/ws", nil), 426, `{"type":"error","code":"bad_frame","message":"this endpoint speaks WebSocket: new WebSocket(url)"}`},
-		"nothing there":  {httptest.NewRequest("GET", "/", nil), 404, `{"type":"error","code":"bad_frame","message":"no such endpoint: the WebSocket is at /v1/ws, the browser client at /allim.js"}`},
+		"nothing there":  {httptest.NewRequest("GET", "/", nil), 404, `{"type":"error","code":"bad_frame","message":"no such endpoint: the WebSocket is at /v1/ws, the inbox at /v1/inbox, the browser client at /allim.js"}`},
 		"wrong token":    {wrong, 401, `{"type":"error","code":"unauthorized","message":"a valid token is needed"}`},
 		"big head":       {big, 413, `{"type":"error","code":"too_large","message":"expected at most 8192 bytes of request line and headers"}`},
 		"inbox":          {upgrade(httptest.NewRequest("GET", "/v1/ws?inbox=101", nil)), 400, `{"type":"error","code":"bad_frame","message":"inbox: expected 0 to 100"}`},

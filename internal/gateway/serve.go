@@ -59,7 +59,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 		IdleTimeout:       t.idle,
 		MaxHeaderBytes:    t.head, // admit.request is exact
 		ErrorLog:          stdlog.New(faults{log}, "", 0),
-		HTTP2: &http.HTTP2Config{ // nothing here reads a body, and a page needs few answers at once
+		HTTP2: &http.HTTP2Config{ // bodies are small, and a page needs few answers at once
 			MaxConcurrentStreams:          32,
 			MaxReceiveBufferPerConnection: 128 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,

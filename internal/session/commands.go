@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"allim/internal/store"
 	"allim/internal/wire"
 	"allim/pkg/auth"
 	"allim/pkg/fanout"
@@ -34,7 +32,7 @@ func (s *Session) Handle(frame []byte) {
 	}
 	s.shared.metrics.command(c.Type)
 	switch {
-	case !s.bucket.take(s.age(), cost(&c), frameRate, frameBurst):
+	case !s.bucket.take(s.age(), float64(WeightOf(&c)), frameRate, frameBurst):
 		s.refuse(c.Ref, s.tooFast())
 	case s.identity == nil && c.Type != "auth":
 		s.refuse(c.Ref, notify.ErrUnauthorized)
@@ -43,14 +41,6 @@ func (s *Session) Handle(frame []byte) {
 	default:
 		s.do(&c)
 	}
-}
-
-// cost is what a frame takes from the bucket: those that make Redis read a whole inbox take more.
-func cost(c *wire.Command) float64 {
-	if c.Type == "inbox" || c.All || c.Upto != nil || c.UptoAt != nil {
-		return 10
-	}
-	return 1
 }
 
 func (s *Session) tooFast() error {
@@ -88,7 +78,7 @@ func (s *Session) do(c *wire.Command) {
 	case "send":
 		s.sendUp(c)
 	case "preferences":
-		s.send(&wire.Error{Ref: c.Ref, Code: wire.CodeUnavailable, Message: "preferences are not kept yet"}, item{})
+		s.preferences(c)
 	case "visible":
 		s.ok(c.Ref)
 	default:
@@ -256,27 +246,14 @@ func (s *Session) isGiven(t notify.Topic) bool {
 	return false
 }
 
-// user is the stream of the user's own inbox.
-func (s *Session) user() (notify.Stream, error) {
-	own, ok := s.identity.Own()
-	if !ok {
-		return notify.Stream{}, notify.ErrForbidden
-	}
-	return s.stream(own), nil
-}
-
 // inbox lists a page. While it is under way no message of the own stream overtakes it.
 func (s *Session) inbox(c *wire.Command) {
-	stream, err := s.user()
-	q := store.Query{Limit: c.Limit, Before: c.Before, Category: c.Filter}
-	if err == nil {
-		q.Status, err = store.ParseStatus(c.Status)
-	}
+	own, q, err := asked(s.identity, c)
 	if err != nil || s.own == nil {
 		s.refuse(c.Ref, errors.Join(err, s.noStream()))
 		return
 	}
-	s.list(stream, q, c.Ref)
+	s.list(own, q, c.Ref)
 }
 
 func (s *Session) noStream() error {
@@ -287,57 +264,28 @@ func (s *Session) noStream() error {
 }
 
 func (s *Session) mark(c *wire.Command) {
-	stream, err := s.user()
-	m := store.Mark{Change: notify.Marks[c.Type], IDs: c.IDs, All: c.All, Origin: s.origin}
-	if err == nil {
-		m.Upto, err = uptoOf(c, stream.Topic)
-	}
-	if err == nil && c.Origin != "" {
-		m.Origin, err = c.Origin, notify.CheckOrigin(c.Origin)
-	}
-	if most := s.shared.opt.Limits.MarkIDs; err == nil && len(c.IDs) > most {
-		s.shared.metrics.limit("mark_ids")
-		err = &notify.FieldError{Field: "ids", Want: fmt.Sprintf("at most %d, not %d", most, len(c.IDs))}
-	}
-	for i, id := range c.IDs {
-		if err == nil {
-			err = notify.InField(fmt.Sprintf("ids[%d]", i), notify.CheckID(id))
-		}
-	}
-	if err != nil {
-		s.refuse(c.Ref, err)
-		return
-	}
+	id, origin := s.identity, s.origin
 	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), s.shared.opt.RedisWait)
-	got, err := s.shared.opt.Store.Mark(ctx, stream, m)
-	cancel()
+	ok, err := s.shared.calls.Mark(context.Background(), id, c, origin)
 	s.mu.Lock()
 	if err != nil {
 		s.refuse(c.Ref, err)
 		return
 	}
-	ok := &wire.OK{Ref: c.Ref, Changed: &got.Changed, Unknown: got.Unknown}
-	if got.Changed > 0 {
-		ok.Pos = got.Position.String()
-	}
 	s.send(ok, item{})
 }
 
-// uptoOf is the position of the own stream up to which a mark goes, nil where it names none.
-func uptoOf(c *wire.Command, own notify.Topic) (*notify.Position, error) {
-	text := c.Upto
-	for topic, pos := range c.UptoAt {
-		if len(c.UptoAt) > 1 || topic != notify.Me && topic != string(own) {
-			return nil, &notify.FieldError{Field: "upto", Want: "a position of your own stream"}
-		}
-		text = &pos
+// preferences tells what the user has muted, or has it changed: that comes to all devices, this one included, on the own stream.
+func (s *Session) preferences(c *wire.Command) {
+	id, origin := s.identity, s.origin
+	s.mu.Unlock()
+	f, err := s.shared.calls.Preferences(context.Background(), id, c, origin)
+	s.mu.Lock()
+	if err != nil {
+		s.refuse(c.Ref, err)
+		return
 	}
-	if text == nil {
-		return nil, nil
-	}
-	pos, err := notify.ParsePosition(*text)
-	return &pos, notify.InField("upto", err)
+	s.send(f, item{})
 }
 
 // sendUp is a message for the backends. None listens yet: there is no group to store it for.

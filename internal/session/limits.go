@@ -12,7 +12,7 @@ import (
 	"allim/pkg/notify"
 )
 
-// Limits bound one connection, but for Sessions. They are settings of the gateway; a zero is the contract's default (section 4), which stands
+// Limits bound one connection, but for Sessions and Requests. They are settings of the gateway; a zero is the contract's default (section 4), which stands
 // at each. Each has a name in LimitNames, under which it is counted when it is met.
 type Limits struct {
 	Sessions    int           // at once; 100,000
@@ -26,12 +26,13 @@ type Limits struct {
 	AuthTimeout time.Duration // to show a token; 5 s
 	Ping        time.Duration // between two pings, ± 20 %; 25 s
 	Pong        time.Duration // for the answer to one; 10 s
+	Requests    int           // of a user over HTTP in a second, four times as many at once; 50
 }
 
 func (l Limits) withDefaults() Limits {
 	return Limits{Sessions: cmp.Or(l.Sessions, 100_000), Topics: cmp.Or(l.Topics, 100), Frame: cmp.Or(l.Frame, 16<<10), Queue: cmp.Or(l.Queue, 256<<10),
 		QueueFrames: cmp.Or(l.QueueFrames, 512), MarkIDs: cmp.Or(l.MarkIDs, 500), Header: cmp.Or(l.Header, 8<<10), Token: cmp.Or(l.Token, auth.MaxToken),
-		AuthTimeout: cmp.Or(l.AuthTimeout, 5*time.Second), Ping: cmp.Or(l.Ping, 25*time.Second), Pong: cmp.Or(l.Pong, 10*time.Second)}
+		AuthTimeout: cmp.Or(l.AuthTimeout, 5*time.Second), Ping: cmp.Or(l.Ping, 25*time.Second), Pong: cmp.Or(l.Pong, 10*time.Second), Requests: cmp.Or(l.Requests, 50)}
 }
 
 // Limits are those of the options, with the defaults for what they left out. They are constant and shared: a connection holds none of its own.

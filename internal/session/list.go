@@ -55,7 +55,7 @@ func (s *Session) listOnce() (done bool, err error) {
 	stream, q := s.stream(s.own.topic), store.Query{Limit: s.page}
 	s.relist = false
 	s.mu.Unlock()
-	p, err := s.readPage(stream, q)
+	p, err := s.shared.calls.page(context.Background(), stream, q)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil || s.relist {
@@ -78,17 +78,11 @@ func (ss *Sessions) sleep(d time.Duration) bool {
 	}
 }
 
-func (s *Session) readPage(stream notify.Stream, q store.Query) (store.Page, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.shared.opt.RedisWait)
-	defer cancel()
-	return s.shared.opt.Store.List(ctx, stream, q)
-}
-
 // list answers a request for a page. The lock is held, but not while Redis is asked.
 func (s *Session) list(stream notify.Stream, q store.Query, ref wire.Ref) {
 	s.listing = true
 	s.mu.Unlock()
-	p, err := s.readPage(stream, q)
+	p, err := s.shared.calls.page(context.Background(), stream, q)
 	s.mu.Lock()
 	if err != nil {
 		s.refuse(ref, err)
@@ -102,12 +96,7 @@ func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
 	if newer(&p.Badge, s.badge) {
 		s.badge = &p.Badge
 	}
-	f := &wire.Inbox{Ref: ref, Items: make([]wire.Item, len(p.Items)), Before: p.Before,
-		At: map[string]string{string(stream.Topic): p.At.String()}, Badge: wire.BadgeOf(&p.Badge)}
-	for i := range p.Items {
-		f.Items[i] = wire.ItemOf(&p.Items[i])
-	}
-	s.send(f, item{})
+	s.send(inboxOf(ref, stream, &p), item{})
 }
 
 // listed ends a list: the messages come that waited for it, or the next list.

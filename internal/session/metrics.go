@@ -23,7 +23,7 @@ type Metrics struct {
 }
 
 // LimitNames are the names of the limits that sessions and their door keep, all of them from the start, so that a zero can be seen.
-var LimitNames = []string{"topics", "queue", "frames", "abuse", "auth_timeout", "mark_ids", "frame_bytes", "header_bytes", "token_bytes", "token_topics", "sessions", "upgrades", "pong", "write"}
+var LimitNames = []string{"topics", "queue", "frames", "abuse", "auth_timeout", "mark_ids", "frame_bytes", "header_bytes", "token_bytes", "token_topics", "sessions", "upgrades", "pong", "write", "requests"}
 
 // NewMetrics makes the metrics and registers them; with nil nobody reads them.
 func NewMetrics(r prometheus.Registerer) *Metrics {

@@ -45,6 +45,7 @@ const leastLife = 10 * time.Second
 type Sessions struct {
 	opt     Options
 	metrics *Metrics
+	calls   *Calls
 	lists   chan struct{} // a place for each inbox that is listed without being asked for by a command
 
 	stopping chan struct{} // closed by Run when it ends the sessions
@@ -77,6 +78,7 @@ func New(o Options) *Sessions {
 	ss := &Sessions{opt: o, metrics: o.Metrics, lists: make(chan struct{}, 8*runtime.GOMAXPROCS(0)),
 		stopping: make(chan struct{}), left: make(chan struct{}, 1), all: map[*Session]struct{}{}}
 	ss.opt.Verify = ss.Within(o.Verify)
+	ss.calls = newCalls(&ss.opt)
 	return ss
 }
 

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 //	send NAME FRAME        NAME's page sends a frame; $NAME.TOPIC in it is the position after the last frame that NAME got of TOPIC
 //	publish TOPIC ID DATA [origin=O]     the backend publishes an event
 //	ephemeral TOPIC ID DATA
-//	notify USER ID CATEGORY DATA [origin=O]
+//	notify USER ID CATEGORY DATA [origin=O] [collapse=K] [mandatory]
+//	update USER ID DATA [origin=O] / retract USER ID
 //	drop NAME              the connection is gone
 //	stall NAME / drain NAME   NAME stops pulling frames, and begins again
 //	late NAME [SECONDS]    the hub says that NAME reads too slowly, and should stay away so long
@@ -193,6 +194,9 @@ func (st *stage) step(f []string, line string) {
 			st.t.Fatal(err)
 		}
 		m := &notify.Message{Change: notify.ChangeNotification, ID: f[2], Category: strings.Trim(f[3], "-"), Time: time.Now(), Data: []byte(f[4]), Origin: args["origin"]}
+		if terms := (notify.Terms{Collapse: args["collapse"], Mandatory: slices.Contains(f, "mandatory")}); terms != (notify.Terms{}) {
+			m.Terms = &terms
+		}
 		st.ok(st.writer.Write(st.ctx, []notify.Stream{{Tenant: "default", Topic: topic}}, m, store.Committed))
 	case "many": // notifications
 		for i := range atoi(f[2]) {
@@ -217,7 +221,7 @@ func (st *stage) step(f []string, line string) {
 		n := atoi(f[2])
 		testkit.Eventually(st.t, 10*time.Second, func() bool { return st.clients[f[1]].waiting() >= n }, line)
 	default:
-		if !st.seam(f) {
+		if !st.change(f, args) && !st.seam(f) {
 			st.t.Fatalf("no such step: %s", line)
 		}
 	}

@@ -176,6 +176,7 @@ type Limits struct {
 	AuthTimeout Duration `name:"auth_timeout" of:"gateway" default:"5s" min:"100ms" max:"1m" help:"For a connection without a token to show one."`
 	Ping        Duration `name:"ping" of:"gateway" default:"25s" min:"1s" max:"10m" help:"Between two pings of a connection, ± 20 %. Below the idle timeout of every proxy on the way."`
 	Pong        Duration `name:"pong" of:"gateway" default:"10s" min:"100ms" max:"1m" help:"For its answer."`
+	Requests    int      `name:"requests" of:"gateway" default:"50" min:"1" max:"100000" help:"Requests of a user over HTTP in a second, four times as many at once; a list, and a mark of all, are worth ten. More get 429."`
 
 	Data          Size     `name:"data" of:"publisher" default:"64KiB" min:"1KiB" max:"1MiB" help:"Data of a message on topics."`
 	Notification  Size     `name:"notification" of:"publisher" default:"16KiB" min:"1KiB" max:"1MiB" help:"Data of a notification."`

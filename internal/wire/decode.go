@@ -67,14 +67,10 @@ var shapes = map[string]struct {
 // Decode reads one text frame of a client. The error is a FieldError that says what was expected; the Command then has Type and Ref as far as they could be read.
 func Decode(frame []byte) (Command, error) {
 	var c Command
-	if !utf8.Valid(frame) {
-		return c, bad("frame", "UTF-8")
+	fields, err := object("frame", `{"type":"subscribe","topics":{"orders/7":null}}`, frame)
+	if err != nil {
+		return c, err
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(frame, &fields); err != nil || fields == nil {
-		return c, bad("frame", `a JSON object such as {"type":"subscribe","topics":{"orders/7":null}}, not `+excerpt(frame))
-	}
-	var err error
 	if c.Ref, err = ref(fields["ref"]); err != nil {
 		return c, err
 	}
@@ -88,16 +84,48 @@ func Decode(frame []byte) (Command, error) {
 		}
 		return c, bad("type", "one of "+types()+fmt.Sprintf(", not %.40q", c.Type))
 	}
-	for _, name := range strings.Fields(shape.fields) {
+	return c, c.fill(fields, shape.fields, shape.example)
+}
+
+// DecodeAs reads the body of a request whose URL names the command: a frame without its type, which does not count where it is there all the same.
+// typ is Known. Errors are as those of Decode.
+func DecodeAs(typ string, body []byte) (Command, error) {
+	c := Command{Type: typ}
+	shape := shapes[typ]
+	example := strings.Replace(shape.example, `"type":"`+typ+`",`, "", 1)
+	fields, err := object("body", example, body)
+	if err != nil {
+		return c, err
+	}
+	if c.Ref, err = ref(fields["ref"]); err != nil {
+		return c, err
+	}
+	return c, c.fill(fields, shape.fields, example)
+}
+
+// object is what a text holds, which must be a JSON object in UTF-8.
+func object(name, example string, text []byte) (fields map[string]json.RawMessage, err error) {
+	if !utf8.Valid(text) {
+		return nil, bad(name, "UTF-8")
+	}
+	if err := json.Unmarshal(text, &fields); err != nil || fields == nil {
+		return nil, bad(name, "a JSON object such as "+example+", not "+excerpt(text))
+	}
+	return fields, nil
+}
+
+// fill takes the fields that a command of its type has, and checks that they make one.
+func (c *Command) fill(fields map[string]json.RawMessage, takes, example string) error {
+	for _, name := range strings.Fields(takes) {
 		v, ok := fields[name]
 		if !ok {
 			continue
 		}
 		if err := c.set(name, v); err != nil {
-			return c, bad(name, err.Error()+", as in "+shape.example)
+			return bad(name, err.Error()+", as in "+example)
 		}
 	}
-	return c, c.complete(shape.example)
+	return c.complete(example)
 }
 
 func (c *Command) set(name string, v json.RawMessage) error {
