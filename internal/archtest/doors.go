@@ -82,7 +82,7 @@ var rooms = []room{
 		outside: []string{grpc, protobuf, rpcErrors, prometheus, rate}},
 	{path: "internal/due", ours: []string{"internal/store", "internal/webhook", "internal/webpush"}, outside: []string{prometheus}},
 	{path: "internal/webhook"},
-	{path: "internal/webpush"},
+	{path: "internal/webpush", tests: []string{goJWT}},
 
 	// The delivery bank.
 	{path: "internal/wire", never: []string{"net"}},

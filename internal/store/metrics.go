@@ -30,6 +30,7 @@ const (
 	opRetract
 	opPreferences
 	opDue
+	opPush
 )
 
 var operations = [...]string{opOpen: "open", opPublish: "publish", opEphemeral: "ephemeral", opNotify: "notify", opMark: "mark", opList: "list",
