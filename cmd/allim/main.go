@@ -21,6 +21,8 @@ type commands struct {
 	Token   tokenCommand   `cmd:"" help:"Make tokens, for development, and explain them."`
 	Config  configCommand  `cmd:"" help:"Check or show the settings of gateway and publisher together."`
 
+	PushKeys pushKeys `cmd:"" help:"Make a pair of keys for Web Push, as the settings take it."`
+
 	Conformance conformance `cmd:"" help:"Serve an echo for public WebSocket suites, such as Autobahn."`
 
 	Version kong.VersionFlag `help:"Show version, commit and Go."`

@@ -77,7 +77,13 @@ func (j *journal) value(name string) string {
 // startPublisher runs a publisher on free ports and waits until it names those given.
 func startPublisher(t *testing.T, redisURL string, ports ...string) *running {
 	t.Helper()
-	l, start, err := load(t, "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--redis-url="+redisURL, "--config="+file(t, goodFile))
+	return startWith(t, goodFile, redisURL, ports...)
+}
+
+// startWith is startPublisher with settings of its own.
+func startWith(t *testing.T, text, redisURL string, ports ...string) *running {
+	t.Helper()
+	l, start, err := load(t, "--listen-grpc=127.0.0.1:0", "--listen-http=127.0.0.1:0", "--listen-ops=127.0.0.1:0", "--redis-url="+redisURL, "--config="+file(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}

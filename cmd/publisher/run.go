@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"allim/internal/boot"
+	"allim/internal/due"
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
 	"allim/internal/publish"
@@ -19,7 +20,7 @@ import (
 var errNotServing = errors.New("not serving yet")
 
 // live authenticates by the keys of the moment.
-type live struct{ *boot.Live[auth.Services] }
+type live struct{ *boot.Live[boot.Outside] }
 
 func (l live) Authenticate(credential string) (*auth.Principal, error) {
 	return l.Load().Authenticate(credential)
@@ -33,13 +34,16 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 		return err
 	}
 	defer rdb.Close()
-	callers := live{boot.NewLive(p, c.Services, boot.Services)}
+	outside := live{boot.NewLive(p, c.Outside, boot.NewOutside)}
 	o := options(&p.Settings.Settings)
-	o.Store, o.Services, o.Log, o.Metrics, o.TLS = st, callers, p.Log, publish.NewMetrics(registry), boot.ServerTLS(c.Pair)
+	o.Store, o.Services, o.Log, o.Metrics, o.TLS = st, outside, p.Log, publish.NewMetrics(registry), boot.ServerTLS(c.Pair)
 	server, err := publish.New(o)
 	if err != nil {
 		return err
 	}
+	tell, closeSenders := told(c, st, outside, registry, p.Log)
+	defer closeSenders()
+	opened := make(chan struct{}) // closed when Redis was found to be ours
 	var serving atomic.Bool
 	pulse := &ops.Pulse{Ping: func(ctx context.Context) error {
 		if !serving.Load() {
@@ -51,7 +55,7 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 	if err != nil {
 		return fmt.Errorf("listen.ops: %w", err)
 	}
-	files := boot.NewReloader(p, registry, boot.File{Name: "keys", Reload: callers.Reload}, boot.Certificate(c.Pair, "publisher", registry))
+	files := boot.NewReloader(p, registry, boot.File{Name: "keys", Reload: outside.Reload}, boot.Certificate(c.Pair, "publisher", registry))
 	parts := []lifecycle.Part{
 		{Name: "operations", Run: func(ctx context.Context) error {
 			return ops.Run(ctx, opsAt, ops.Options{Ready: pulse.Ready, Metrics: registry, Level: p.Level, Log: p.Log})
@@ -59,11 +63,20 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 		{Name: "files", Run: files.Run, Budget: time.Second},
 		{Name: "pulse", Run: pulse.Run, Budget: 5 * time.Second},
 		{Name: "writer", Run: st.Run, Budget: store.StopBudget}, // after the calls that write
+		{Name: "due", Budget: due.StopBudget, Run: func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-opened:
+				return tell.Run(ctx)
+			}
+		}},
 		{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
 			defer context.AfterFunc(ctx, pulse.Stopping)()
 			if err := boot.Open(ctx, st.OpenWriter, p.Log); err != nil || ctx.Err() != nil {
 				return err
 			}
+			close(opened)
 			return serve(ctx, server, p, func() { serving.Store(true) })
 		}}}
 	p.Log.Info("starting", "version", boot.Version, "ops", opsAt.Addr().String(), "tls", c.Pair != nil, "partitions", c.Keys.Partitions(),

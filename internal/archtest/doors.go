@@ -82,7 +82,7 @@ var rooms = []room{
 		outside: []string{grpc, protobuf, rpcErrors, prometheus, rate}},
 	{path: "internal/due", ours: []string{"internal/store", "internal/webhook", "internal/webpush"}, outside: []string{prometheus}},
 	{path: "internal/webhook"},
-	{path: "internal/webpush"},
+	{path: "internal/webpush", tests: []string{goJWT}},
 
 	// The delivery bank.
 	{path: "internal/wire", never: []string{"net"}},
@@ -98,7 +98,7 @@ var rooms = []room{
 		outside: []string{goRedis, prometheus}, tests: []string{coderWS}},
 
 	// What every program is made of.
-	{path: "internal/boot", ours: []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/settings", "internal/certs"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger
+	{path: "internal/boot", ours: []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/settings", "internal/certs", "internal/webhook", "internal/webpush"}, outside: []string{goRedis, prometheus}}, // goRedis: its logger
 	{path: "internal/certs", outside: []string{prometheus}, standalone: true},
 	{path: "internal/ops", outside: []string{prometheus}, standalone: true},
 	{path: "internal/lifecycle", standalone: true},

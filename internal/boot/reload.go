@@ -86,7 +86,7 @@ type Live[T any] struct {
 }
 
 // These settings are taken without a restart.
-var reread = []string{"keys", "keys_file", "api_keys", "api_keys_file"}
+var reread = []string{"keys", "keys_file", "api_keys", "api_keys_file", "webhooks", "webhooks_file"}
 
 // NewLive starts from the settings that the process started with, of which first was built.
 func NewLive[T any](p Process, first *T, build func(*settings.Loaded) (*T, error)) *Live[T] {
@@ -114,6 +114,7 @@ func (l *Live[T]) Reload() (changed bool, err error) {
 	taken := *now
 	taken.Settings = l.p.Settings.Settings // what needs a restart is not taken half
 	taken.Keys, taken.KeysFile, taken.APIKeys, taken.APIFile = now.Keys, now.KeysFile, now.APIKeys, now.APIFile
+	taken.Webhooks, taken.HooksFile = now.Webhooks, now.HooksFile
 	_, wrong := l.build(now) // what a restart would stumble over is told now, not then
 	_, _, wrongTopics := Classes(now.Topics)
 	next, err := l.build(&taken)

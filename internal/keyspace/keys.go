@@ -184,6 +184,9 @@ func (m *Map) Inbox(s notify.Stream) InboxKeys {
 		Archived: p + ":a", Categories: p + ":c", TermKeys: terms(p)}
 }
 
+// Push names the browsers of a user that are pushed to: HASH key of the endpoint to the subscription.
+func (m *Map) Push(s notify.Stream) string { return m.prefix(s) + ":p" }
+
 func terms(prefix string) TermKeys {
 	return TermKeys{Deadlines: prefix + ":d", Collapse: prefix + ":k"}
 }

@@ -53,6 +53,11 @@ func TestAMessageDoesNotQuoteWhatMayBeASecret(t *testing.T) {
 		{name: "a secret as the list of keys", args: []string{"--keys-file=" + filepath.Join(dir, "plain")}},
 		{name: "a password as the list of keys", args: []string{"--keys-file=" + filepath.Join(dir, "pair")}},
 		{name: "a list of secrets as that of API keys", args: []string{"--api-keys-file=" + filepath.Join(dir, "list")}},
+		{name: "in a webhook's address", yaml: "webhooks:\n  - {url: {hunter2: x}}"},
+		{name: "instead of a webhook", yaml: "webhooks: [hunter2]"},
+		{name: "a star in a webhook's secret", yaml: "webhooks:\n  - {secret: *hunter2}"},
+		{name: "a private key of push that is none", yaml: "push:\n  private_key: [hunter2]"},
+		{name: "a secret as the list of webhooks", args: []string{"--webhooks-file=" + filepath.Join(dir, "plain")}},
 		{name: "no blank in the list of keys", args: []string{"--keys-file=" + filepath.Join(dir, "typo")}},
 		{name: "a star in the list of keys", args: []string{"--keys-file=" + filepath.Join(dir, "star")}},
 	} {
@@ -103,17 +108,20 @@ func wantHidden(t *testing.T, l *Loaded) (text string) {
 // A file that a setting names may hold a private key by mistake, where a public one belongs.
 func TestPrintDoesNotShowWhatStandsInFiles(t *testing.T) {
 	dir := inDir(t, map[string]string{"secret": hidden + " one", "api": hidden + " two", "key": "-----BEGIN PRIVATE KEY-----\n" + hidden + "\n-----END PRIVATE KEY-----\n", "password": hidden,
-		"k.yaml": "- {id: k, algorithm: ES256, public_key_file: key}\n- {id: s, secret_file: secret}\n- {id: p, public_key: shown as it is written}\n", "a.yaml": "- {id: a, key_file: api}\n"})
-	args := []string{"--keys-file=" + dir + "/k.yaml", "--api-keys-file=" + dir + "/a.yaml", "--redis-password-file=" + dir + "/password"}
+		"k.yaml": "- {id: k, algorithm: ES256, public_key_file: key}\n- {id: s, secret_file: secret}\n- {id: p, public_key: shown as it is written}\n", "a.yaml": "- {id: a, key_file: api}\n",
+		"hook": hidden + " three", "h.yaml": "- {url: \"https://h.example/?token=hunter2\", secret_file: hook}\n", "push": hidden})
+	args := []string{"--keys-file=" + dir + "/k.yaml", "--api-keys-file=" + dir + "/a.yaml", "--redis-password-file=" + dir + "/password",
+		"--webhooks-file=" + dir + "/h.yaml", "--push-private-key-file=" + dir + "/push"}
 	l, err := Load(Both, args, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Keys[0].PublicKey == "" || l.Keys[1].Secret == "" || l.APIKeys[0].Key == "" {
+	if l.Keys[0].PublicKey == "" || l.Keys[1].Secret == "" || l.APIKeys[0].Key == "" || l.Webhooks[0].Secret == "" || l.Push.PrivateKey == "" {
 		t.Fatal("the files are not read")
 	}
 	text := wantHidden(t, l)
-	for _, want := range []string{"public_key_file: " + dir + "/key", "secret_file: " + dir + "/secret", "key_file: " + dir + "/api", "password_file: " + dir + "/password", "public_key: shown as it is written", "secret: (secret)", "key: (secret)"} {
+	for _, want := range []string{"public_key_file: " + dir + "/key", "secret_file: " + dir + "/secret", "key_file: " + dir + "/api", "password_file: " + dir + "/password",
+		"secret_file: " + dir + "/hook", "private_key_file: " + dir + "/push", "public_key: shown as it is written", "secret: (secret)", "key: (secret)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

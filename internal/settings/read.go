@@ -230,6 +230,7 @@ func (r *reader) lists() {
 	}{
 		{"keys", r.KeysFile, Both, &r.Keys, len(r.Keys) > 0},
 		{"api_keys", r.APIFile, Publisher, &r.APIKeys, len(r.APIKeys) > 0},
+		{"webhooks", r.HooksFile, Publisher, &r.Webhooks, len(r.Webhooks) > 0},
 	} {
 		if one.file == "" || one.of != Both && r.Program != Both && one.of != r.Program {
 			continue // a secret of the other program's may not even be readable here
@@ -263,6 +264,11 @@ func (r *reader) contents() {
 		k := &r.APIKeys[i]
 		r.content(fmt.Sprintf("api_keys[%d].key", i), k.KeyFile, (*string)(&k.Key))
 	}
+	for i := range r.Webhooks {
+		w := &r.Webhooks[i]
+		r.content(fmt.Sprintf("webhooks[%d].secret", i), w.SecretFile, (*string)(&w.Secret))
+	}
+	r.content("push.private_key", r.Push.PrivateKeyFile, (*string)(&r.Push.PrivateKey))
 }
 
 func (r *reader) content(path, file string, into *string) {

@@ -58,7 +58,7 @@ The same with ` + "`publisher`" + `; ` + "`allim config check --config allim.yam
 - **Secrets** have a form that ends in ` + "`_file`" + `: the path of a file that holds it. In the settings file, paths are beside the file.
 - **Lists** of texts in a flag or the environment are separated by commas; a flag may be repeated. Lists of objects and objects are YAML there:
   ` + "`ALLIM_TOPICS='[{prefix: feeds/, history: 1000}]'`" + `.
-- **Read again while running**, every ` + "`reload.interval`" + ` and on SIGHUP: keys, api_keys, the files that they name, TLS certificates. What is wrong is logged
+- **Read again while running**, every ` + "`reload.interval`" + ` and on SIGHUP: keys, api_keys, webhooks, the files that they name, TLS certificates. What is wrong is logged
   (` + "`reload_failed`" + `) and the old ones stay; a change of anything else is logged (` + "`restart_needed`" + `) and waits for the next start. Redis' password and client
   certificate are read for every new connection.
 - A **duration** needs its unit: ` + "`5s`, `10m`, `36h`, `90d`" + `. A **size** is bytes: ` + "`512`, `64KiB`, `4MiB`" + `.
@@ -89,6 +89,12 @@ keys:
   - {issuer: https://login.example.com, algorithm: ES256, public_key_file: /etc/allim/login.jwks.json, tenants: [acme]}
 api_keys:
   - {id: shop, key_file: /run/secrets/shop-key, allow: ["publish:orders/*", "notify:*", inbox]}
+webhooks:
+  - {url: "https://shop.internal/hooks/allim", secret_file: /run/secrets/webhook}
+push:
+  subject: mailto:ops@example.com
+  public_key: BNcRdreALRFXTkOOUHK1EtK2wtaz5Ry4YfYCA_0QTpQtUbVlUls0VJXg7A8u-Ts1XbjhazAkj7I99e8QcYP7DkM
+  private_key_file: /run/secrets/push
 anonymous:
   subscribe: ["public/*"]
 topics:
@@ -187,7 +193,7 @@ func TestTheExampleOfTheReferenceIsRead(t *testing.T) {
 			t.Error(line)
 		}
 	}
-	if len(l.Keys) != 3 || len(l.Topics) != 2 || l.Anonymous == nil {
+	if len(l.Keys) != 3 || len(l.Topics) != 2 || len(l.Webhooks) != 1 || l.Push.PublicKey == "" || l.Anonymous == nil {
 		t.Errorf("read %+v", l.Settings)
 	}
 }

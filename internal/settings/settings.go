@@ -23,27 +23,30 @@ const (
 // Settings is what a program is told. Tags: name; of (one program, else both); default; help; min and max (numbers, sizes, durations);
 // enum; hint (what stands for the value in help).
 type Settings struct {
-	Mode      string   `name:"mode" default:"production" enum:"production,development" help:"In production what is unsafe is refused: see public_url, origins and keys. development is for a machine of your own."`
-	Log       Log      `name:"log"`
-	Listen    Listen   `name:"listen"`
-	TLS       TLS      `name:"tls"`
-	Redis     Redis    `name:"redis"`
-	PublicURL string   `name:"public_url" of:"gateway" hint:"URL" help:"The gateway's address as browsers see it, such as https://push.example.com. Its host is answered to and its origin let in. Needed in production, and https there."`
-	Origins   []string `name:"origins" of:"gateway" hint:"ORIGIN" help:"Where else pages may come from, exactly: https://app.example.com. Loopback is always let in; * is not accepted."`
-	Hosts     []string `name:"hosts" of:"gateway" hint:"NAME" help:"Host names without port that the gateway answers to, besides that of public_url and loopback."`
-	Audience  string   `name:"audience" of:"gateway" hint:"NAME" help:"The aud that every client's token must name. Empty: any but allim-publisher."`
-	Keys      []Key    `name:"keys" hint:"YAML" help:"Keys that sign tokens: the clients' for the gateway, the services' for the publisher. For each issuer one algorithm and up to 16 keys, so that a new one can come before the old one goes. Read again while running."`
-	KeysFile  string   `name:"keys_file" hint:"FILE" help:"A YAML file with the list of keys, such as a mounted secret. Read again while running."`
-	APIKeys   []APIKey `name:"api_keys" of:"publisher" hint:"YAML" help:"Backends' credentials. Read again while running."`
-	APIFile   string   `name:"api_keys_file" of:"publisher" hint:"FILE" help:"A YAML file with the list of API keys, such as a mounted secret. Read again while running."`
-	Anonymous *Grant   `name:"anonymous" of:"gateway" hint:"YAML" help:"What clients without a token may do, in the tenant default. Absent: everybody needs a token."`
-	Topics    []Class  `name:"topics" hint:"YAML" help:"Classes of topics by prefix; the longest prefix counts. The same for both programs."`
-	Inbox     Inbox    `name:"inbox"`
-	Reflect   bool     `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
-	Reload    Reload   `name:"reload"`
-	Drain     Drain    `name:"drain"`
-	WebSocket Sockets  `name:"websocket"`
-	Limits    Limits   `name:"limits"`
+	Mode      string    `name:"mode" default:"production" enum:"production,development" help:"In production what is unsafe is refused: see public_url, origins and keys. development is for a machine of your own."`
+	Log       Log       `name:"log"`
+	Listen    Listen    `name:"listen"`
+	TLS       TLS       `name:"tls"`
+	Redis     Redis     `name:"redis"`
+	PublicURL string    `name:"public_url" of:"gateway" hint:"URL" help:"The gateway's address as browsers see it, such as https://push.example.com. Its host is answered to and its origin let in. Needed in production, and https there."`
+	Origins   []string  `name:"origins" of:"gateway" hint:"ORIGIN" help:"Where else pages may come from, exactly: https://app.example.com. Loopback is always let in; * is not accepted."`
+	Hosts     []string  `name:"hosts" of:"gateway" hint:"NAME" help:"Host names without port that the gateway answers to, besides that of public_url and loopback."`
+	Audience  string    `name:"audience" of:"gateway" hint:"NAME" help:"The aud that every client's token must name. Empty: any but allim-publisher."`
+	Keys      []Key     `name:"keys" hint:"YAML" help:"Keys that sign tokens: the clients' for the gateway, the services' for the publisher. For each issuer one algorithm and up to 16 keys, so that a new one can come before the old one goes. Read again while running."`
+	KeysFile  string    `name:"keys_file" hint:"FILE" help:"A YAML file with the list of keys, such as a mounted secret. Read again while running."`
+	APIKeys   []APIKey  `name:"api_keys" of:"publisher" hint:"YAML" help:"Backends' credentials. Read again while running."`
+	APIFile   string    `name:"api_keys_file" of:"publisher" hint:"FILE" help:"A YAML file with the list of API keys, such as a mounted secret. Read again while running."`
+	Webhooks  []Webhook `name:"webhooks" of:"publisher" hint:"YAML" help:"Where a backend is told of notifications that no device showed in time (escalate, via WEBHOOK): one for each tenant. Read again while running."`
+	HooksFile string    `name:"webhooks_file" of:"publisher" hint:"FILE" help:"A YAML file with the list of webhooks, such as a mounted secret. Read again while running."`
+	Push      Push      `name:"push"`
+	Anonymous *Grant    `name:"anonymous" of:"gateway" hint:"YAML" help:"What clients without a token may do, in the tenant default. Absent: everybody needs a token."`
+	Topics    []Class   `name:"topics" hint:"YAML" help:"Classes of topics by prefix; the longest prefix counts. The same for both programs."`
+	Inbox     Inbox     `name:"inbox"`
+	Reflect   bool      `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
+	Reload    Reload    `name:"reload"`
+	Drain     Drain     `name:"drain"`
+	WebSocket Sockets   `name:"websocket"`
+	Limits    Limits    `name:"limits"`
 }
 
 // Log is what is logged.
@@ -123,6 +126,23 @@ type APIKey struct {
 	KeyFile string   `name:"key_file" help:"A file with it instead."`
 	Tenant  string   `name:"tenant" help:"Whose streams it writes. Empty: default."`
 	Allow   []string `name:"allow" help:"Its rights: publish:<pattern>, notify:user:<pattern>, notify:segment:<pattern>, notify:*, refresh:<pattern>, inbox, events, admin. Empty: none."`
+}
+
+// A Webhook is where a tenant's backend is told something, by requests signed as Standard Webhooks says.
+type Webhook struct {
+	Tenant     string `name:"tenant" help:"Whose notifications it tells of; no two alike. Empty: default."`
+	URL        URL    `name:"url" help:"Where they are posted to: https in production, this machine excepted."`
+	Secret     Secret `name:"secret" help:"whsec_ and the base64 of 24 to 64 random bytes. Two with a blank between them, the new one first, while one replaces the other: both sign."`
+	SecretFile string `name:"secret_file" help:"A file with it instead."`
+}
+
+// Push is how browsers are told of notifications that no device showed in time: Web Push (escalate, via WEB_PUSH).
+type Push struct {
+	Subject        string   `name:"subject" of:"publisher" hint:"URL" help:"Where those who run push services reach you: mailto:ops@example.com, or an https URL. Needed with the keys."`
+	PublicKey      string   `name:"public_key" hint:"KEY" help:"The key that pages subscribe with, as allim push-keys prints it; the same for both programs. Empty: nothing is pushed."`
+	PrivateKey     Secret   `name:"private_key" of:"publisher" hint:"SECRET" help:"Its private key. A flag can be seen by everybody on the machine: prefer the file."`
+	PrivateKeyFile string   `name:"private_key_file" of:"publisher" hint:"FILE" help:"A file with it instead."`
+	Hosts          []string `name:"hosts" hint:"NAME" help:"Push services that browsers may name: a host, or *.example.com for all below one, on port 443 or the one that is given; an IP address may be a private one. Empty: those of Chrome, Edge, Firefox and Safari."`
 }
 
 // A Class is what holds for the topics whose names begin with Prefix.

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	claimLease = 30 * time.Second // of a claim: who holds it and says nothing for so long is dead
+	claimLease = 30 * time.Second // Options.Lease where it is 0
 	claimsMost = 50               // of a stream in one call
+	noPlace    = time.Second      // after which what found no place among the claims is due again
 	dueRounds  = 8                // of calls in one look; each of 64 streams a partition at most
 )
 
@@ -39,7 +40,11 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 				}
 			}
 		}
-		if again, err = s.doDue(ctx, streams, slots, &d); failed == nil {
+		places, wait := 1, time.Duration(0) // each stream one; what has more waits for the next round, in which it may have all that are left
+		if round > 0 {
+			places, wait = claimsMost, noPlace
+		}
+		if again, err = s.doDue(ctx, streams, slots, places, wait, &d); failed == nil {
 			failed = err
 		}
 		if len(again) == 0 || ctx.Err() != nil {
@@ -87,8 +92,9 @@ func score(v any) int64 {
 	return int64(f)
 }
 
-// doDue has streams' scripts run, some in a pipeline. It returns the streams that had more than that.
-func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots Slots, d *Due) (more map[notify.Stream]bool, failed error) {
+// doDue has streams' scripts run, some in a pipeline, each with so many places for claims at most; what finds none is due again after wait. It returns the streams that
+// have more that is due.
+func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots Slots, places int, wait time.Duration, d *Due) (more map[notify.Stream]bool, failed error) {
 	more = map[notify.Stream]bool{}
 	var of []notify.Stream
 	var most []int
@@ -107,10 +113,10 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 		of, most, calls = nil, nil, nil
 	}
 	for st := range streams {
-		n := slots.Take(st.Tenant, claimsMost)
+		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
 		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
-			s.inbox.Size, keyspace.Member(st), n, claimLease.Milliseconds(), s.program}})
+			s.inbox.Size, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
 		if len(calls) == batchWrites {
 			do()
 		}
@@ -119,7 +125,7 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 	return more, failed
 }
 
-// readDue reads what lua/due.lua answered, and tells whether it did something and may have more to do.
+// readDue reads what lua/due.lua answered, and tells whether more is due.
 func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err error) {
 	const fixed, fields = 5, 11
 	v, err := replyOf(c, fixed)
@@ -139,7 +145,7 @@ func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err
 		}
 		d.Claims = append(d.Claims, one)
 	}
-	return expired >= 50 || came >= 50, nil
+	return number(v[3]) == 1, nil
 }
 
 func (s *Store) claimOf(st notify.Stream, epoch string, f []any) (Claim, error) {

@@ -23,7 +23,8 @@ type Options struct {
 	Keys    *keyspace.Map
 	Classes []Class // history by topic prefix: the longest prefix wins; none: DefaultHistory
 	Inbox   Inbox
-	Metrics *Metrics // nil: nothing is counted
+	Metrics *Metrics      // nil: nothing is counted
+	Lease   time.Duration // of a claim (Due): who holds one and says nothing for so long is dead; 0: 30 s
 
 	FsyncAlways bool         // the server answers a write only when the append file has it on disk (appendfsync always)
 	Log         *slog.Logger // faults; nil: nowhere
@@ -119,10 +120,13 @@ func New(o Options) (*Store, error) {
 	if o.Redis == nil || o.Keys == nil {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
-	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways,
+	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways, lease: o.Lease,
 		program: rand.Text()[:programLen], remarks: map[*entry]remark{}}
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
 		s.publishCmd = "SPUBLISH"
+	}
+	if s.lease == 0 {
+		s.lease = claimLease
 	}
 	s.disk = make([]atomic.Int32, 1)
 	if s.cluster {
@@ -155,6 +159,7 @@ type Store struct {
 	inbox       Inbox
 	publishCmd  string // PUBLISH on one Redis, SPUBLISH on a cluster
 	fsyncAlways bool
+	lease       time.Duration
 	metrics     *Metrics
 	log         *slog.Logger
 

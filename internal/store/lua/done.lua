@@ -7,10 +7,11 @@ if attempt ~= ARGV[4] or claimer ~= ARGV[3] then return 0 end
 if ARGV[5] == '' then
   call('ZREM', DEADLINES, 'w\0' .. ARGV[2])
   call('HDEL', ITEMS, ARGV[2] .. '\0w')
-  return 1
+else
+  call('ZADD', DEADLINES, int(now_ms() + tonumber(ARGV[5])), 'w\0' .. ARGV[2])
+  call('HSET', ITEMS, ARGV[2] .. '\0w', table.concat({ how, ARGV[6], '-', since, ARGV[7] }, ' '))
 end
-local next = int(now_ms() + tonumber(ARGV[5]))
-call('ZADD', DEADLINES, next, 'w\0' .. ARGV[2])
-call('ZADD', KEYS[15], 'LT', next, ARGV[1])
-call('HSET', ITEMS, ARGV[2] .. '\0w', table.concat({ how, ARGV[6], '-', since, ARGV[7] }, ' '))
+-- The partition waited for the end of the lease, which nobody is late for.
+local next = call('ZRANGEBYSCORE', DEADLINES, '-inf', '+inf', 'WITHSCORES', 'LIMIT', '0', '1')[2]
+if next then call('ZADD', KEYS[15], next, ARGV[1]) else call('ZREM', KEYS[15], ARGV[1]) end
 return 1

@@ -51,7 +51,7 @@ func TestProductionHasNoSecretAndNamedImages(t *testing.T) {
 	}
 }
 
-// The components are in no overlay of ours, so prod is built with both here.
+// The components are in no overlay of ours, so prod is built with them here.
 func TestTheComponentsFitProduction(t *testing.T) {
 	dir := copied(t)
 	file := filepath.Join(dir, "overlays/prod/kustomization.yaml")
@@ -59,7 +59,7 @@ func TestTheComponentsFitProduction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, append(was, "components: [../../components/gateway-tls, ../../components/monitoring]\n"...), 0o600); err != nil {
+	if err := os.WriteFile(file, append(was, "components: [../../components/gateway-tls, ../../components/escalate, ../../components/monitoring]\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	objects, err := build(filepath.Dir(file))
@@ -73,6 +73,9 @@ func TestTheComponentsFitProduction(t *testing.T) {
 		if len(objects.of(kind)) != 1 {
 			t.Errorf("no %s", kind)
 		}
+	}
+	if !slices.ContainsFunc(objects.of("NetworkPolicy"), func(o object) bool { return o.name() == "escalate" }) {
+		t.Error("publishers reach neither webhooks nor push services")
 	}
 	for _, m := range objects.of("PodMonitor") {
 		for _, d := range (&house{all: objects}).selected(fields(m, "spec", "selector", "matchLabels")) {

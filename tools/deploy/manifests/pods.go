@@ -13,7 +13,7 @@ import (
 // stopBudgets are the seconds that the programs may take to stop, and pauses whether the manifest must make them wait before; a test of the main module
 // holds the programs themselves against the manifests.
 var (
-	stopBudgets = map[string]int64{"gateway": 44, "publisher": 33}
+	stopBudgets = map[string]int64{"gateway": 44, "publisher": 41}
 	pauses      = map[string]bool{"publisher": true} // gateway has drain.pause
 )
 
