@@ -101,8 +101,9 @@ func (r *Runner) webhook(ctx context.Context, c store.Claim) attempt {
 	if c.Unless == notify.ChangeRead {
 		kind = webhook.Unread
 	}
+	user, _ := c.Stream.Topic.User() // it was parsed: there is one
 	start := time.Now()
-	got := r.Webhook.Send(ctx, to, webhook.Event{Type: kind, At: c.Since, Tenant: c.Stream.Tenant, User: c.Stream.Topic.Name(), ID: c.Item.ID, Category: c.Item.Category,
+	got := r.Webhook.Send(ctx, to, webhook.Event{Type: kind, At: c.Since, Tenant: c.Stream.Tenant, User: user, ID: c.Item.ID, Category: c.Item.Category,
 		Time: c.Item.Time, Topic: string(c.Item.Topic), Pos: c.Item.Position.String(), Data: c.Item.Data})
 	r.Metrics.webhook(time.Since(start))
 	a := attempt{result: map[webhook.Result]result{webhook.Sent: sent, webhook.Again: again, webhook.Refused: gaveUp}[got.Result], after: got.After, err: got.Err}
