@@ -18,6 +18,7 @@ const (
 	claimsMost = 50               // of a stream in one call
 	noPlace    = time.Second      // after which what found no place among the claims is due again
 	dueRounds  = 8                // of calls in one look; each of 64 streams a partition at most
+	dueWait    = 2 * time.Second  // for the answer to a pipeline of a look
 )
 
 // Due ends what has expired, delivers what was scheduled, and claims what is to be told; slots bound the claims. Whatever several programs do at once comes about once.
@@ -66,7 +67,7 @@ func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool,
 		}
 	}
 	streams = map[notify.Stream]bool{}
-	for i, c := range s.run(ctx, opDue, calls) {
+	for i, c := range s.runDue(ctx, calls) {
 		v, err := replyOf(c, 1+len(calls[i].keys))
 		if err != nil {
 			failed = fmt.Errorf("look at deadlines: %w", err)
@@ -86,6 +87,13 @@ func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool,
 	return streams, lag, failed
 }
 
+// runDue runs the calls of a look in a pipeline. ctx ends it at its deadline alone, which is not too far away: whoever ends waits for it.
+func (s *Store) runDue(ctx context.Context, calls []call) []*redis.Cmd {
+	ctx, cancel := context.WithTimeout(ctx, dueWait)
+	defer cancel()
+	return s.run(ctx, opDue, calls)
+}
+
 // score is a sorted set's, of whole milliseconds, as Redis writes it.
 func score(v any) int64 {
 	f, _ := strconv.ParseFloat(text(v), 64)
@@ -100,7 +108,7 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 	var most []int
 	var calls []call
 	do := func() {
-		for i, c := range s.run(ctx, opDue, calls) {
+		for i, c := range s.runDue(ctx, calls) {
 			before := len(d.Claims)
 			again, err := s.readDue(of[i], c, d)
 			slots.Free(of[i].Tenant, most[i]-(len(d.Claims)-before))
@@ -113,6 +121,9 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 		of, most, calls = nil, nil, nil
 	}
 	for st := range streams {
+		if ctx.Err() != nil {
+			break
+		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
 		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
