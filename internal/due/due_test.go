@@ -257,7 +257,7 @@ func (s *standing) wait(ctx context.Context) error {
 	if !ok {
 		until = time.Now().Add(time.Hour)
 	}
-	time.Sleep(time.Until(until))
+	<-time.After(time.Until(until))
 	return notify.ErrUnavailable
 }
 
