@@ -128,6 +128,7 @@ func New(o Options) (*Store, error) {
 	if s.lease == 0 {
 		s.lease = claimLease
 	}
+	s.dueMost = dueMost
 	s.disk = make([]atomic.Int32, 1)
 	if s.cluster {
 		s.disk = make([]atomic.Int32, o.Keys.Partitions())
@@ -160,6 +161,7 @@ type Store struct {
 	publishCmd  string // PUBLISH on one Redis, SPUBLISH on a cluster
 	fsyncAlways bool
 	lease       time.Duration
+	dueMost     time.Duration // dueMost
 	metrics     *Metrics
 	log         *slog.Logger
 
