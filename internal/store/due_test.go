@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"allim/internal/keyspace"
 	"allim/internal/store"
 	"allim/pkg/notify"
 )
@@ -77,6 +78,30 @@ func TestAllThatIsDueIsDoneInOneLook(t *testing.T) {
 		}
 		b.hurry("x", all...)
 		if d := b.due(); d.Expired != 64 || d.More {
+			b.Errorf("got %+v", d)
+		}
+	})
+}
+
+// Nor do many streams of one partition wait for another look.
+func TestAllStreamsOfAPartitionAreDoneInOneLook(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		var all []notify.Stream
+		for i := 0; len(all) < 150; i++ {
+			if st := stream(fmt.Sprint("user:u", i)); b.keys.Partition(st) == b.keys.Partition(ann) {
+				all = append(all, st)
+			}
+		}
+		for _, r := range b.Publish(b.ctx, all, expiring("n1", "c", time.Hour)) {
+			if r.Err != nil {
+				b.Fatal(r.Err)
+			}
+		}
+		for _, st := range all {
+			b.rdb.ZAdd(b.ctx, b.keys.Inbox(st).Deadlines, zOf(1, "x\x00n1"))
+			b.rdb.ZAdd(b.ctx, b.keys.Due(b.keys.Partition(st)), zOf(1, keyspace.Member(st)))
+		}
+		if d := b.due(); d.Expired != len(all) || d.More {
 			b.Errorf("got %+v", d)
 		}
 	})
