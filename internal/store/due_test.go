@@ -158,6 +158,20 @@ func (b *bench) wantKeysLive(least time.Duration) {
 	}
 }
 
+// Publishers may be away for longer than it is to a deadline: what is due then is due all the same.
+func TestDeadlinesOutliveAnOutageOfPublishers(t *testing.T) {
+	b := realBench(t, store.Options{})
+	b.put(scheduled("n1", "c", time.Minute))
+	due := b.keys.Due(b.keys.Partition(ann))
+	if left := b.rdb.PTTL(b.ctx, due).Val(); left < 30*24*time.Hour {
+		t.Errorf("nobody knows of it any more in %v", left)
+	}
+	b.put(scheduled("n2", "c", 48*time.Hour))
+	if left := b.rdb.PTTL(b.ctx, due).Val(); left < 32*24*time.Hour {
+		t.Errorf("nobody knows of the second any more in %v", left)
+	}
+}
+
 func TestAScheduledNotificationCanBeTakenBack(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		m := scheduled("n1", "c", time.Hour)
