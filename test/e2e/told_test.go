@@ -85,7 +85,7 @@ func TestAPublisherThatIsKilledWhileItTellsIsFollowedByAnotherOnce(t *testing.T)
 // Many are due at once, more than there are places, and two publishers race for them: each is told by one of them, and only once.
 func TestTwoPublishersThatRaceTellOfEachOnce(t *testing.T) {
 	t.Parallel()
-	const many = 300
+	const many = 150
 	h := newHook(t, func(http.ResponseWriter, *http.Request, int, told) {})
 	stage := pods.Start(t, pods.Options{Gateways: -1, Publishers: 2, Settings: "webhooks: [" + h.as("default", "") + "]\n"})
 	b := pods.NewBackend(t, stage.Publishers[0], "default")
