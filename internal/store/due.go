@@ -132,7 +132,7 @@ func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, loo
 		}
 		wait := time.Duration(0)
 		if places > 1 {
-			wait = s.putOff.wait(st.Tenant, len(calls))
+			wait = s.putOff.wait(st.Tenant, len(calls), between(st.Tenant, d.Claims))
 		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
@@ -158,7 +158,8 @@ func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err
 	for _, via := range text(v[2]) {
 		d.Cancelled[notify.Via(via)]++
 	}
-	s.putOff.add(st.Tenant, number(v[5]))
+	s.putOff.add(st.Tenant, number(v[5]), between(st.Tenant, d.Claims))
+	d.PutOff += number(v[5])
 	epoch := strings.Clone(text(v[4]))
 	for f := v[fixed:]; len(f) >= fields; f = f[fields:] {
 		one, err := s.claimOf(st, epoch, f)
