@@ -103,6 +103,11 @@ func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
 	}
 	f := &wire.Inbox{Ref: ref, Items: make([]wire.Item, len(p.Items)), Before: p.Before,
 		At: map[string]string{string(stream.Topic): p.At.String()}, Badge: wire.BadgeOf(&p.Badge)}
+	for _, c := range s.subs {
+		if c != s.own && c.listed() && c.batch == nil { // no segment has items yet
+			f.At[string(c.topic)] = c.queued.String()
+		}
+	}
 	for i := range p.Items {
 		f.Items[i] = wire.ItemOf(&p.Items[i])
 	}
@@ -116,7 +121,11 @@ func (s *Session) listed() {
 	s.wakeWaiting()
 	if again {
 		s.listAnew()
-	} else if s.own != nil {
-		s.own.resume()
+		return
+	}
+	for _, c := range s.subs {
+		if c.listed() {
+			c.resume()
+		}
 	}
 }
