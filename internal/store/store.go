@@ -25,6 +25,7 @@ type Options struct {
 	Inbox   Inbox
 	Metrics *Metrics // nil: nothing is counted
 
+	Segments    Segments
 	FsyncAlways bool         // the server answers a write only when the append file has it on disk (appendfsync always)
 	Log         *slog.Logger // faults; nil: nowhere
 }
@@ -135,6 +136,8 @@ func New(o Options) (*Store, error) {
 	if s.inbox.Retention == 0 {
 		s.inbox.Retention = 90 * 24 * time.Hour
 	}
+	s.segments = o.Segments.withDefaults()
+	s.boards = newBoards(s.segments)
 	return s, nil
 }
 
@@ -149,6 +152,8 @@ type Store struct {
 	keys        *keyspace.Map
 	classes     []Class
 	inbox       Inbox
+	segments    Segments
+	boards      *boards
 	publishCmd  string // PUBLISH on one Redis, SPUBLISH on a cluster
 	fsyncAlways bool
 	metrics     *Metrics
