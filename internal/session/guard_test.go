@@ -35,8 +35,8 @@ func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return ne
 // passed is an open gate.
 var passed = func() chan struct{} { ch := make(chan struct{}); close(ch); return ch }()
 
-// listArgs is how many arguments the pipelined command of a list has: EVALSHA, hash, 9, nine keys and five arguments.
-const listArgs = 3 + 9 + 5
+// listArgs is how many arguments the pipelined command of a list has: EVALSHA, hash, 11, eleven keys and five arguments.
+const listArgs = 3 + 11 + 5
 
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

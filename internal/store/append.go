@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	inboxEvents = 64   // the resume window of a user's stream
+	inboxEvents = 128  // the resume window of a user's stream: a mark of 10,000 items is 20 events, and so many expire one by one
 	dedupeIDs   = 1000 // ids remembered per stream
 )
 
@@ -37,21 +37,20 @@ func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message
 		}
 		return &Pending{failed: failAll(to, err)}
 	}
-	body, err := keyspace.EncodeBody(m)
+	w, err := writeOf(m)
 	if err != nil {
 		return failed(err)
 	}
-	w := &write{change: m.Change, id: m.ID, category: m.Category, body: body}
 	ephemeral := w.kind() == opEphemeral
 	if ephemeral {
-		w.body = keyspace.Ephemeral(m.ID, body)
+		w.body = keyspace.Ephemeral(m.ID, w.body)
 	} else if s.ring.full() {
 		return failed(busyFor("replicas are behind"))
 	}
 	ops := make([]*op, len(to))
 	for i, st := range to {
 		k := st.Topic.Kind()
-		if w.kind() == opMark || k != notify.KindUser && (k != notify.KindEvent || w.kind() == opNotify) {
+		if w.single() || k != notify.KindUser && (k != notify.KindEvent || w.kind() == opNotify) {
 			return failed(fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
 		}
 		ops[i] = &op{stream: st, write: w, level: level, share: len(to)}
@@ -85,7 +84,7 @@ func (p *Pending) Results() []Result {
 	results := make([]Result, len(p.ops))
 	for i, o := range p.ops {
 		if results[i].Err = o.err; o.err == nil {
-			results[i] = Result{Ack: o.reply.ack(), Err: o.short}
+			results[i] = o.reply.result(o.short)
 		}
 	}
 	return results

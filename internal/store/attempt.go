@@ -62,15 +62,18 @@ func (s *Store) exec(turns []turn) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
-	requests := s.requests(turns)
-	cmds, short, err := s.reach(ctx, ops[0], callsOf(requests))
-	for _, o := range ops {
-		o.err, o.short = err, short
-	}
-	if err == nil {
+	for requests := s.requests(turns); len(requests) > 0; {
+		cmds, short, err := s.reach(ctx, ops[0], callsOf(requests))
+		var others []request
 		for i, r := range requests {
-			r.read(cmds[i])
+			for _, o := range r.ops {
+				o.err, o.short = err, short
+			}
+			if err == nil {
+				others = append(others, r.read(cmds[i])...)
+			}
 		}
+		requests = others
 	}
 	s.metrics.doneWrites(start, ops)
 }
@@ -89,7 +92,9 @@ func (s *Store) settle(t turn) {
 	for _, o := range t.ops {
 		switch {
 		case o.err == nil:
-			s.keep(o)
+			if s.keep(o); s.goesOn(o) {
+				again = append(again, o)
+			}
 		case o.then == nil && !o.gone() && errors.Is(o.err, notify.ErrUnavailable):
 			s.metrics.retried()
 			again = append(again, o)
@@ -98,13 +103,35 @@ func (s *Store) settle(t turn) {
 	s.writer.finish(t, again)
 }
 
+// goesOn takes what a part of a mark did, and tells whether there is more of it: the op is then the next part, of what the first one saw.
+func (s *Store) goesOn(o *op) bool {
+	if o.write.kind() != opMark || o.reply.code < 0 {
+		return false
+	}
+	if o.marked.Changed += o.reply.code; o.reply.code > 0 {
+		o.marked.Position = o.reply.at
+	}
+	if o.reply.more == "" {
+		return false
+	}
+	if o.span.how == "all" {
+		o.span.how, o.span.upto = "upto", o.reply.at
+	}
+	o.span.from = o.reply.more
+	o.call = s.markCall(o.stream, o.write, o.span, o.was)
+	return true
+}
+
 // keep puts what was just committed into the ring.
 func (s *Store) keep(o *op) {
-	if o.reply.history == "" || o.reply.code < 0 {
+	if !o.reply.acknowledged(o.write) {
 		return
 	}
 	w := *o.write
-	if w.kind() == opMark {
+	switch w.kind() {
+	case opUpdate, opRetract: // what came in the place of the item since is another one
+		w.named, w.id = namedAlone, o.reply.id
+	case opMark:
 		unknown, meant := o.reply.ids() // what was as it should be is acknowledged, too
 		if len(w.ids) > 0 {
 			w.ids = without(w.ids, unknown)

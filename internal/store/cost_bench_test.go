@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -211,4 +213,47 @@ func (c *cost) mark(from, to int) {
 		})
 	}
 	all.Wait()
+}
+
+// BenchmarkMarkAll10k prints how long the longest script of a mark of 10,000 items holds Redis up.
+func BenchmarkMarkAll10k(b *testing.B) {
+	for _, name := range []string{"read", "archive", "delete"} {
+		b.Run(name, func(b *testing.B) {
+			c := newCost(b, store.Options{Inbox: store.Inbox{Size: 10_000}})
+			var each []time.Duration
+			var all float64
+			for i := range b.N {
+				b.StopTimer()
+				c.write(i*10_000, (i+1)*10_000, func(i int) (notify.Stream, *notify.Message) { return userOf(0), costItem(i, "mention") })
+				if err := c.slow("0"); err != nil {
+					b.Fatal(err)
+				}
+				before := c.spent()
+				b.StartTimer()
+				if got, err := c.Mark(c.ctx, userOf(0), store.Mark{Change: notify.Marks[name], All: true}); err != nil || got.Changed != 10_000 {
+					b.Fatalf("%+v, %v", got, err)
+				}
+				b.StopTimer()
+				all += c.spent().cpu - before.cpu
+				for _, one := range c.admin.SlowLogGet(c.ctx, 1000).Val() {
+					if strings.HasPrefix(one.Args[0], "eval") {
+						each = append(each, one.Duration)
+					}
+				}
+				if err := c.slow("-1"); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			slices.Sort(each)
+			b.ReportMetric(float64(each[len(each)-1].Microseconds())/1000, "longest-script-ms") // also where others have the processor meanwhile
+			b.ReportMetric(float64(each[len(each)/2].Microseconds())/1000, "median-script-ms")
+			b.ReportMetric(all/1000/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// slow has Redis log how long each command takes from now on; "-1": none.
+func (c *cost) slow(us string) error {
+	return errors.Join(c.admin.ConfigSet(c.ctx, "slowlog-max-len", "1000").Err(), c.admin.ConfigSet(c.ctx, "slowlog-log-slower-than", us).Err(), c.admin.Do(c.ctx, "SLOWLOG", "RESET").Err())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"allim/internal/keyspace"
 	"allim/pkg/notify"
 )
 
@@ -69,9 +68,9 @@ const (
 // Again makes a write again that was acknowledged with a position, by a Redis whose clock was far ahead, and returns what the script says; -100: it
 // failed.
 func (s *Store) Again(ctx context.Context, st notify.Stream, m *notify.Message, was notify.Position) (code int, at notify.Position) {
-	body, _ := keyspace.EncodeBody(m)
-	w := write{change: m.Change, id: m.ID, category: m.Category, body: body, ids: m.IDs}
-	r := s.again(st, w, ackedAs{at: was, first: was, firstUS: 1 << 52}, func(got reply, err error) {
+	w, _ := writeOf(m)
+	w.ids = m.IDs
+	r := s.again(st, *w, ackedAs{at: was, first: was, firstUS: 1 << 52}, func(got reply, err error) {
 		if code, at = got.code, got.at; err != nil {
 			code = -100
 		}
@@ -119,7 +118,7 @@ func (s *Store) line(st notify.Stream, tries int, writes ...notify.Change) {
 
 // Tried makes a notification to each of many streams, and behind the first 65 a mark, all in one pipeline, once, and returns what became of each.
 func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Stream, mark *notify.Message) (messages []Result, err error) {
-	body, _ := keyspace.EncodeBody(m)
+	w, _ := writeOf(m)
 	var turns []turn
 	var ops []*op
 	add := func(st notify.Stream, w *write, c call) *op {
@@ -131,9 +130,9 @@ func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Strea
 	for i, st := range to {
 		if i == 65 {
 			w := &write{change: mark.Change, ids: mark.IDs}
-			last = add(marked, w, s.markCall(marked, w, "ids", notify.Position{}, ackedAs{}))
+			last = add(marked, w, s.markCall(marked, w, span{}, ackedAs{}))
 		}
-		add(st, &write{change: m.Change, id: m.ID, category: m.Category, body: body}, call{})
+		add(st, w, call{})
 	}
 	s.exec(turns)
 	for _, o := range ops {
@@ -146,7 +145,17 @@ func (s *Store) Tried(to []notify.Stream, m *notify.Message, marked notify.Strea
 
 // Series appends messages to a stream in one call.
 func (s *Store) Series(ctx context.Context, st notify.Stream, ms ...*notify.Message) (out []Result, err error) {
-	one, c := s.seriesOf(st, ms)
+	one, c := s.seriesOf(st, ms, false)
+	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
+	for _, r := range one.replies {
+		out = append(out, Result{Ack: r.ack()})
+	}
+	return out, one.err
+}
+
+// Notices is Series of a stream with terms.
+func (s *Store) Notices(ctx context.Context, st notify.Stream, ms ...*notify.Message) (out []Result, err error) {
+	one, c := s.seriesOf(st, ms, true)
 	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
 	for _, r := range one.replies {
 		out = append(out, Result{Ack: r.ack()})
@@ -156,17 +165,21 @@ func (s *Store) Series(ctx context.Context, st notify.Stream, ms ...*notify.Mess
 
 // Torn is Series where the last message is said to have been made before, at no number: there it fails.
 func (s *Store) Torn(ctx context.Context, st notify.Stream, epoch string, ms ...*notify.Message) error {
-	one, c := s.seriesOf(st, ms)
-	c.args[len(c.args)-2], c.args[len(c.args)-1] = epoch, "no number"
+	one, c := s.seriesOf(st, ms, true)
+	at := len(c.args) - 2
+	if st.Topic.Kind() == notify.KindUser {
+		at -= 3
+	}
+	c.args[at], c.args[at+1] = epoch, "no number"
 	readSeries([]*series{one}, s.evaluate(ctx, s.redis, []call{c}, nil)[0])
 	return one.err
 }
 
-func (s *Store) seriesOf(st notify.Stream, ms []*notify.Message) (*series, call) {
-	one := &series{stream: st}
+func (s *Store) seriesOf(st notify.Stream, ms []*notify.Message, terms bool) (*series, call) {
+	one := &series{stream: st, terms: terms}
 	for _, m := range ms {
-		body, _ := keyspace.EncodeBody(m)
-		one.messages = append(one.messages, message{write: &write{change: m.Change, id: m.ID, category: m.Category, body: body}})
+		w, _ := writeOf(m)
+		one.messages = append(one.messages, message{write: w})
 	}
 	return one, s.callOf([]*series{one})
 }

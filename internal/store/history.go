@@ -18,7 +18,7 @@ func (s *Store) Recover(ctx context.Context, st notify.Stream, from notify.Posit
 	c := call{script: recoverScript, keys: s.keys.Event(st).All()}
 	life := metaLife(s.history(st.Topic))
 	if st.Topic.Kind() == notify.KindUser {
-		c.script, c.keys, life = recoverInboxScript, s.keys.Inbox(st).All(), s.inbox.Retention
+		c.script, c.keys, life = recoverInboxScript, s.keys.Inbox(st).WithTerms(), s.inbox.Retention
 	}
 	c.args = []any{from.Epoch, from.Offset, limit, pageBytes, newEpoch(), life.Milliseconds()}
 	v, err := s.one(ctx, opRecover, c, 5)
@@ -120,7 +120,7 @@ func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
 	calls := make([]call, len(streams))
 	for i, st := range streams {
 		if st.Topic.Kind() == notify.KindUser {
-			calls[i] = call{script: renewScript, keys: s.keys.Inbox(st).All(), args: []any{s.inbox.Retention.Milliseconds()}}
+			calls[i] = call{script: renewScript, keys: s.keys.Inbox(st).WithTerms(), args: []any{s.inbox.Retention.Milliseconds()}}
 		} else {
 			calls[i] = call{script: renewScript, keys: []string{s.keys.Event(st).Meta}, args: []any{metaLife(s.history(st.Topic)).Milliseconds()}}
 		}

@@ -24,13 +24,13 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	if len(m.IDs) > maxMarkIDs {
 		return Marked{}, &notify.FieldError{Field: "ids", Want: fmt.Sprintf("at most %d", maxMarkIDs)}
 	}
-	how, upto := "ids", notify.Position{}
+	var of span
 	switch {
 	case m.All:
-		how = "all"
+		of.how = "all"
 	case m.Upto != nil:
-		how, upto = "upto", *m.Upto
-		if upto.Offset == 0 { // "0", and the position of an inbox that did not exist
+		of.how, of.upto = "upto", *m.Upto
+		if of.upto.Offset == 0 { // "0", and the position of an inbox that did not exist
 			return Marked{}, nil
 		}
 	}
@@ -49,23 +49,23 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	if s.ring.full() {
 		return Marked{}, busyFor("replicas are behind")
 	}
-	ops := []*op{{stream: st, write: w, call: s.markCall(st, w, how, upto, ackedAs{}), share: 1}}
+	ops := []*op{{stream: st, write: w, span: of, call: s.markCall(st, w, of, ackedAs{}), share: 1}}
 	s.writer.do(ctx, ops)
 	if err := ops[0].err; err != nil {
 		return Marked{}, fmt.Errorf("mark: %w", err)
 	}
 	got := ops[0].reply
-	switch got.code {
+	switch got.code { // of the last part
 	case codeStaleMark:
-		return Marked{}, fmt.Errorf("mark up to %s: %w", upto, notify.ErrStalePosition)
+		if m.All { // it began so many epochs ago that nobody knows what it meant
+			return Marked{}, fmt.Errorf("mark: %w", notify.ErrUnavailable)
+		}
+		return Marked{}, fmt.Errorf("mark up to %s: %w", of.upto, notify.ErrStalePosition)
 	case codeLateMark:
 		return Marked{}, fmt.Errorf("mark: too late: %w", notify.ErrUnavailable)
 	}
-	out := Marked{Changed: got.code}
+	out := ops[0].marked
 	out.Unknown, _ = got.ids()
-	if out.Changed > 0 {
-		out.Position = got.at
-	}
 	return out, nil
 }
 
@@ -116,7 +116,7 @@ func ParseStatus(s string) (Status, error) {
 }
 
 func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Query, limit int, below string) (Page, error) {
-	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).All(),
+	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).WithTerms(),
 		args: []any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
 	if err != nil {
 		return Page{}, fmt.Errorf("list: %w", err)
@@ -130,9 +130,9 @@ func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Quer
 		return Page{}, fmt.Errorf("list: %w", err)
 	}
 	p := Page{At: at, Badge: *badge}
-	const fields = 7
+	const fields = 8
 	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
-		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])), nil)
+		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])), []byte(text(rest[7])))
 		if err != nil {
 			return Page{}, fmt.Errorf("list: %w", err)
 		}

@@ -98,7 +98,7 @@ func TestMarks(t *testing.T) {
 func (b *bench) wantLifetimes(s notify.Stream) {
 	b.Helper()
 	var first, last time.Duration // Unix times
-	for _, key := range b.keys.Inbox(s).All() {
+	for _, key := range b.keys.Inbox(s).WithTerms() {
 		at := b.rdb.PExpireTime(b.ctx, key).Val()
 		if at == -2 {
 			continue
@@ -288,13 +288,13 @@ func TestInboxRecoversFromItsStreamAndIsListedAnewBeyondIt(t *testing.T) {
 		if kinds != "nrm" || cmp.Diff([]string{"n1"}, r.Messages[1].IDs) != "" {
 			b.Fatalf("changes %s: %+v", kinds, r.Messages)
 		}
-		for i := range 70 {
+		for i := range 140 {
 			b.notify(ann, "c", fmt.Sprint("x", i))
 		}
-		if r := b.recover(ann, from, 10); r.Outcome != notify.Reset || r.Position != r.Top || r.Top.Offset != 74 {
+		if r := b.recover(ann, from, 10); r.Outcome != notify.Reset || r.Position != r.Top || r.Top.Offset != 144 {
 			b.Fatalf("beyond the window: %+v", r)
 		}
-		if r := b.recover(ann, notify.Position{}, 10); r.Outcome != notify.Reset || r.Position.Offset != 10 {
+		if r := b.recover(ann, notify.Position{}, 10); r.Outcome != notify.Reset || r.Position.Offset != 16 {
 			b.Fatalf("everything still in history: %+v", r)
 		}
 	})

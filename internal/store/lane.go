@@ -139,10 +139,10 @@ func (w *writer) headLocked(l *lane, most, bytes int) (n, size int) {
 	return n, size
 }
 
-// goesWith tells whether two writes of a stream may have one turn. A mark has its own: the next one must not be made where it fails. So have messages that are no
+// goesWith tells whether two writes of a stream may have one turn. A mark, or another change of what is there, has its own: the next one must not be made where it fails. So have messages that are no
 // items: what goes together counts together, and the first frame of it says the counts, which theirs has no place for.
 func (o *op) goesWith(first *op) bool {
-	return o.level == first.level && o.write.kind() == first.write.kind() && o.write.kind() != opMark
+	return o.level == first.level && o.write.kind() == first.write.kind() && !o.write.single()
 }
 
 func (w *writer) uncountLocked(l *lane, o *op) {

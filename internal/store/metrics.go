@@ -26,12 +26,18 @@ const (
 	opRenew
 	opReplay
 	opPoll
+	opUpdate
+	opRetract
+	opPreferences
+	opDue
 	opSegments
 	opMembers
 )
 
 var operations = [...]string{opOpen: "open", opPublish: "publish", opEphemeral: "ephemeral", opNotify: "notify", opMark: "mark", opList: "list",
-	opCounts: "counts", opRecover: "recover", opTops: "tops", opRenew: "renew", opReplay: "replay", opPoll: "replication", opSegments: "segments", opMembers: "members"}
+	opCounts: "counts", opRecover: "recover", opTops: "tops", opRenew: "renew", opReplay: "replay", opPoll: "replication",
+	opUpdate: "update", opRetract: "retract", opPreferences: "preferences", opDue: "due",
+	opSegments: "segments", opMembers: "members"}
 
 // A result is what became of a call, by whose turn it is: nobody's, Redis', that of who sized its memory, of who wrote us or its ACL, or the caller's.
 type result int

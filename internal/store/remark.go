@@ -13,11 +13,11 @@ import (
 // remarkAfter are the pauses after which a mark is made again whose items are not there: another program's ring may bring them.
 var remarkAfter = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second}
 
-// A remark is a mark that was lost, and made again where its items were not.
+// A remark is a mark, an update or a retraction that was lost, and made again where its items were not.
 type remark struct {
 	of     *entry // what the ring holds of it
 	stream notify.Stream
-	write  // of the ids that were not there
+	write  // of a mark: of the ids that were not there
 	ackedAs
 	tries int // that Redis answered
 	due   time.Time
@@ -30,7 +30,7 @@ func (s *Store) remark(m remark) {
 	defer s.remarksMu.Unlock()
 	if m.tries == len(remarkAfter) {
 		s.remarksGone++
-		s.metrics.replayGivenUp(opMark)
+		s.metrics.replayGivenUp(m.kind())
 		return
 	}
 	m.due = time.Now().Add(remarkAfter[m.tries])
@@ -71,7 +71,7 @@ func (s *Store) remarkDue(now time.Time) {
 	for _, m := range due {
 		w := m.write
 		w.body = keyspace.ReplayedBody(w.body)
-		o := &op{stream: m.stream, write: &m.write, call: s.markCall(m.stream, &w, "ids", notify.Position{}, m.ackedAs), was: m.ackedAs, share: 1}
+		o := &op{stream: m.stream, write: &m.write, call: s.singleCall(m.stream, &w, m.ackedAs), was: m.ackedAs, share: 1}
 		o.then = func(got reply, err error) { s.remarked(m, got, err) }
 		if !s.writer.enqueue([]*op{o}) {
 			s.remark(m)
@@ -82,6 +82,14 @@ func (s *Store) remarkDue(now time.Time) {
 // remarked takes what became of a remark. What passes by itself is no try.
 func (s *Store) remarked(m remark, got reply, err error) {
 	switch {
+	case err == nil && m.kind() != opMark:
+		if got.code == codeWritten {
+			s.metrics.replayed(m.kind())
+		}
+		if got.code != codeMissing {
+			return
+		}
+		m.tries++
 	case err == nil:
 		m.ids, _ = got.ids()
 		if got.code > 0 {

@@ -208,7 +208,10 @@ func (s *Store) rewritten(e *entry, got reply) (notify.Position, bool) {
 		if got.code > 0 {
 			s.metrics.replayed(opMark)
 		}
-	case got.code == codeWritten:
+	case got.code == codeMissing: // another program's ring may bring it
+		s.remark(remark{of: e, stream: e.stream, write: e.write, ackedAs: e.ackedAs})
+		return notify.Position{}, false
+	case got.code == codeWritten, got.code == codeScheduled, got.code == codeCancelled:
 		s.metrics.replayed(e.kind())
 	}
 	return got.proof(&e.write), got.at.Epoch != ""

@@ -173,7 +173,7 @@ func TestAWipedRedisGetsBackWhatIsStillHeld(t *testing.T) {
 // lose has the user's stream lose what write does, under a new history.
 func (b *bench) lose(write func()) {
 	b.Helper()
-	behind := b.snapshot(b.keys.Inbox(ann).All()...)
+	behind := b.snapshot(b.keys.Inbox(ann).WithTerms()...)
 	write()
 	behind()
 	b.newHistory()

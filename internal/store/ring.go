@@ -84,8 +84,8 @@ func (r *ring) add(part int, st notify.Stream, w write, was ackedAs, got reply, 
 	if k.history != got.history {
 		k.history = ""
 	}
-	if was.at = got.proof(&w); w.kind() == opMark && was.firstUS == 0 {
-		was.first, was.firstUS = got.at, got.us()
+	if was.at = got.proof(&w); was.firstUS == 0 {
+		was.first, was.firstUS = got.at, got.us
 	}
 	ids := w.ids
 	for {

@@ -25,7 +25,7 @@ type ringMetrics struct {
 	retries       prometheus.Counter
 	bytes, held   prometheus.Gauge
 	left          [len(ringLefts)]prometheus.Counter
-	replayed      [len(operations)]prometheus.Counter // publish, notify, mark
+	replayed      [len(operations)]prometheus.Counter // publish, notify, mark, update, retract, preferences
 	givenUp       [len(operations)]prometheus.Counter // of the same
 	replayHeld    prometheus.Counter
 	notReplicated [2]prometheus.Counter
@@ -50,7 +50,7 @@ func newRingMetrics(r prometheus.Registerer) (m ringMetrics) {
 	for i, why := range ringLefts {
 		m.left[i] = left.WithLabelValues(why)
 	}
-	for _, op := range []operation{opPublish, opNotify, opMark} {
+	for _, op := range []operation{opPublish, opNotify, opMark, opUpdate, opRetract, opPreferences} {
 		m.replayed[op], m.givenUp[op] = replayed.WithLabelValues(operations[op]), givenUp.WithLabelValues(operations[op])
 	}
 	m.notReplicated = [...]prometheus.Counter{whenLevel: short.WithLabelValues("level"), whenStop: short.WithLabelValues("stop")}

@@ -22,11 +22,17 @@ var sources embed.FS
 // The scripts. They are constants: what callers send goes into ARGV only.
 var (
 	publishScript      = script("lib", "write", "many", "publish")
-	notifyScript       = script("lib", "write", "many", "inbox", "keep", "notify")
-	markScript         = script("lib", "write", "inbox", "keep", "mark")
+	notifyScript       = script("lib", "write", "many", "items", "inbox", "keep", "notify")
+	noticeScript       = script("lib", "write", "many", "items", "inbox", "keep", "deliver", "notice")
+	markScript         = script("lib", "write", "items", "inbox", "keep", "fence", "mark")
+	changeScript       = script("lib", "write", "items", "inbox", "keep", "fence", "change")
+	preferencesScript  = script("lib", "write", "items", "inbox", "keep", "fence", "prefs")
+	dueScript          = script("lib", "write", "many", "items", "inbox", "keep", "deliver", "due")
+	duePollScript      = script("lib", "duepoll")
+	doneScript         = script("lib", "items", "done")
 	recoverScript      = script("lib", "recover")
-	recoverInboxScript = script("lib", "inbox", "recover")
-	listScript         = script("lib", "inbox", "list")
+	recoverInboxScript = script("lib", "items", "inbox", "recover")
+	listScript         = script("lib", "items", "inbox", "list")
 	renewScript        = script("renew")
 	lookScript         = script("lib", "look")
 	replicasScript     = script("replicas")
@@ -49,6 +55,7 @@ type call struct {
 	script *redis.Script
 	keys   []string
 	args   []any
+	fence  int // where a new change's number stands among the arguments (lua/fence.lua); 0: nowhere
 }
 
 // run runs the calls, which are one operation, in one pipeline and returns their replies in order.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -10,11 +11,15 @@ import (
 	"allim/pkg/notify"
 )
 
-const callMessages = 64 // at most in one call of a script
+const (
+	callMessages = 64 // at most in one call of a script
+	callTerms    = 16 // the same of lua/notice.lua, but for a series that is longer: what it does with a message takes several times as long
+)
 
 // A series is messages that go to one stream one after the other, in one call.
 type series struct {
 	stream   notify.Stream
+	terms    bool // some of them have terms, or the stream has
 	messages []message
 	ops      []*op   // whose they are; nil: they are made again
 	replies  []reply // in that order, where err is nil
@@ -27,12 +32,15 @@ type message struct {
 	was ackedAs
 }
 
-// callOf is one call of several series: of event topics, or of users' streams.
+// callOf is one call of several series: of event topics, or of users' streams, with or without terms.
 func (s *Store) callOf(all []*series) call {
-	if all[0].stream.Topic.Kind() == notify.KindUser {
-		return s.notifyCall(all)
+	switch {
+	case all[0].stream.Topic.Kind() != notify.KindUser:
+		return s.publishCall(all)
+	case all[0].terms:
+		return s.noticeCall(all)
 	}
-	return s.publishCall(all)
+	return s.notifyCall(all)
 }
 
 func (s *Store) publishCall(all []*series) call {
@@ -55,11 +63,25 @@ func (s *Store) notifyCall(all []*series) call {
 		c.keys = append(c.keys, s.inboxKeys(one.stream)...)
 		c.args = append(c.args, keyspace.Member(one.stream), len(one.messages))
 		for _, m := range one.messages {
-			head := ""
-			if m.change == notify.ChangeNotification {
-				head = keyspace.EncodeHead(m.category)
+			c.args = append(c.args, m.id, m.body, string(rune(m.change)), m.head, m.category)
+		}
+	}
+	return c
+}
+
+// noticeCall is the call of messages to users' streams with terms, and of those that are made again.
+func (s *Store) noticeCall(all []*series) call {
+	c := call{script: noticeScript, args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd, s.inbox.Size}}
+	for _, one := range all {
+		c.keys = append(c.keys, s.termKeys(one.stream)...)
+		c.args = append(c.args, keyspace.Member(one.stream), len(one.messages))
+		for _, m := range one.messages {
+			after := ""
+			if m.after > 0 {
+				after = strconv.FormatInt(m.after, 10)
 			}
-			c.args = append(c.args, m.id, m.body, string(rune(m.change)), head, m.category, m.was.at.Epoch, m.was.at.Offset)
+			c.args = append(c.args, m.id, m.body, string(rune(m.change)), m.head, after, m.escalate, m.was.at.Epoch, m.was.at.Offset,
+				m.was.first.Epoch, m.was.first.Offset, m.was.firstUS)
 		}
 	}
 	return c
@@ -86,18 +108,20 @@ func (streamError) RedisError() {}
 
 // readSeries reads what a call of series answered (lua/many.lua).
 func readSeries(all []*series, c *redis.Cmd) {
+	const fixed = 2
 	v, err := slice(c)
-	if err == nil && len(v) != 1+len(all) {
-		err = fmt.Errorf("script answered %d values, not %d", len(v), 1+len(all))
+	if err == nil && len(v) != fixed+len(all) {
+		err = fmt.Errorf("script answered %d values, not %d", len(v), fixed+len(all))
 	}
 	for i, one := range all {
 		if one.err = err; err == nil {
-			one.replies, one.err = one.read(historyOf(v[0]), v[1+i])
+			us, _ := v[1].(int64)
+			one.replies, one.err = one.read(historyOf(v[0]), us, v[fixed+i])
 		}
 	}
 }
 
-func (one *series) read(history string, v any) ([]reply, error) {
+func (one *series) read(history string, us int64, v any) ([]reply, error) {
 	if failed, ok := v.(string); ok {
 		return nil, classify(streamError(strings.Clone(failed)))
 	}
@@ -110,7 +134,7 @@ func (one *series) read(history string, v any) ([]reply, error) {
 	replies := make([]reply, len(one.messages))
 	for i, m := range one.messages {
 		f := got[1+fields*i:]
-		r := reply{code: number(f[0]), history: history, receivers: number(f[2]), unread: number(f[3]), at: notify.Position{Epoch: epoch}}
+		r := reply{code: number(f[0]), history: history, us: us, receivers: number(f[2]), unread: number(f[3]), at: notify.Position{Epoch: epoch}}
 		var err error
 		if r.at.Offset, err = parseOffset(f[1]); err != nil {
 			return nil, err
@@ -126,7 +150,8 @@ func (one *series) read(history string, v any) ([]reply, error) {
 // A request is a call and who reads its reply.
 type request struct {
 	call
-	read func(*redis.Cmd)
+	ops  []*op                      // that wait for it; nil: it is made again
+	read func(*redis.Cmd) []request // the requests, if any, that are to be made instead
 }
 
 func callsOf(requests []request) []call {
@@ -137,17 +162,25 @@ func callsOf(requests []request) []call {
 	return calls
 }
 
-// markRequest is the request of a mark. read takes what became of it.
-func markRequest(c call, read func(reply, error)) request {
-	return request{c, func(c *redis.Cmd) { read(parseMark(c)) }}
+// singleRequest is the request of a mark or another change. read takes what became of it.
+func singleRequest(c call, w *write, read func(reply, error)) request {
+	parse := parseChange
+	if w.kind() == opMark {
+		parse = parseMark
+	}
+	return request{call: c, read: func(c *redis.Cmd) []request {
+		read(parse(c))
+		return nil
+	}}
 }
 
 // requests are those of the turns' writes. Messages share calls, on a cluster those of a partition; a stream that failed before has its own, so that what it fails
 // for is not the others'.
 func (s *Store) requests(turns []turn) (out []request) {
 	type place struct {
-		part int
-		kind notify.Kind
+		part  int
+		kind  notify.Kind
+		terms bool
 	}
 	open := map[place][]*series{}
 	count := map[place]int{} // their messages
@@ -155,16 +188,22 @@ func (s *Store) requests(turns []turn) (out []request) {
 		if len(t.ops) == 0 {
 			continue
 		}
-		if o := t.ops[0]; o.write.kind() == opMark {
+		if o := t.ops[0]; o.write.single() {
 			s.number(o)
-			out = append(out, markRequest(o.call, func(got reply, err error) { o.reply, o.err = got, err }))
+			r := singleRequest(o.call, o.write, func(got reply, err error) { o.reply, o.err = got, err })
+			r.ops = t.ops
+			out = append(out, r)
 			continue
 		}
-		one := &series{stream: t.lane.stream, ops: t.ops}
+		one := &series{stream: t.lane.stream, ops: t.ops, terms: s.terms.has(t.lane.stream)}
 		for _, o := range t.ops {
 			one.messages = append(one.messages, message{o.write, o.was})
+			one.terms = one.terms || o.write.terms
 		}
-		p := place{kind: one.stream.Topic.Kind()}
+		p, most := place{kind: one.stream.Topic.Kind(), terms: one.terms}, callMessages
+		if one.terms {
+			most = callTerms
+		}
 		if s.cluster {
 			p.part = t.lane.part
 		}
@@ -172,7 +211,7 @@ func (s *Store) requests(turns []turn) (out []request) {
 			out = append(out, s.shared([]*series{one}))
 			continue
 		}
-		if count[p]+len(t.ops) > callMessages {
+		if len(open[p]) > 0 && count[p]+len(t.ops) > most {
 			out = append(out, s.shared(open[p]))
 			open[p], count[p] = nil, 0
 		}
@@ -184,32 +223,56 @@ func (s *Store) requests(turns []turn) (out []request) {
 	return out
 }
 
-// shared is the request of series that ops wait for.
+// shared is the request of series that ops wait for. Those that turn out to have terms go again, as such.
 func (s *Store) shared(all []*series) request {
-	return request{s.callOf(all), func(c *redis.Cmd) {
+	r := request{call: s.callOf(all)}
+	for _, one := range all {
+		r.ops = append(r.ops, one.ops...)
+	}
+	r.read = func(c *redis.Cmd) (others []request) {
 		readSeries(all, c)
 		for _, one := range all {
+			if one.err == nil && !one.terms && one.replies[0].code == codeTerms {
+				s.terms.add(one.stream)
+				one.terms = true
+				others = append(others, s.shared([]*series{one}))
+				continue
+			}
 			for i, o := range one.ops {
 				if o.err = one.err; o.err == nil {
 					o.reply = one.replies[i]
 				}
 			}
 		}
-	}}
+		return others
+	}
+	return r
+}
+
+// singleCall is the call of a mark of its ids, or another change, that is made again.
+func (s *Store) singleCall(st notify.Stream, w *write, was ackedAs) call {
+	switch w.kind() {
+	case opMark:
+		return s.markCall(st, w, span{}, was)
+	case opPreferences:
+		return s.preferencesCall(st, w, was)
+	}
+	return s.changeCall(st, w, was)
 }
 
 // again is the request of a write that is made again.
 func (s *Store) again(st notify.Stream, w write, was ackedAs, read func(reply, error)) request {
 	w.body = keyspace.ReplayedBody(w.body)
-	if w.kind() == opMark {
-		return markRequest(s.markCall(st, &w, "ids", notify.Position{}, was), read)
+	if w.single() {
+		return singleRequest(s.singleCall(st, &w, was), &w, read)
 	}
-	all := []*series{{stream: st, messages: []message{{&w, was}}}}
-	return request{s.callOf(all), func(c *redis.Cmd) {
+	all := []*series{{stream: st, terms: true, messages: []message{{&w, was}}}}
+	return request{call: s.callOf(all), read: func(c *redis.Cmd) []request {
 		if readSeries(all, c); all[0].err != nil {
 			read(reply{}, all[0].err)
-			return
+		} else {
+			read(all[0].replies[0], nil)
 		}
-		read(all[0].replies[0], nil)
+		return nil
 	}}
 }

@@ -55,14 +55,18 @@ type Inbox struct {
 type Ack struct {
 	Position  notify.Position // zero for ephemeral messages; a duplicate has the first call's
 	Duplicate bool
-	Receivers int // subscriptions that Redis handed it to, on one node
-	Unread    int // of a user's stream, after the write
+	Muted     bool // its user does not want its category: it is not in the inbox, and has no place
+	Scheduled bool // it waits for its time, and has no place yet
+	Receivers int  // subscriptions that Redis handed it to, on one node
+	Unread    int  // of a user's stream, after the write
 }
 
-// A Result is an Ack or an error: notify.ErrUnavailable, ErrBusy (Redis is out of memory), or ErrInvalid.
+// A Result is an Ack or an error: notify.ErrUnavailable, ErrBusy (Redis is out of memory), ErrInvalid, or ErrPast: it would have expired before it came; of Update
+// ErrNotFound and ErrConflict, too.
 type Result struct {
 	Ack
-	Err error
+	Changed bool // of Update and Retract
+	Err     error
 }
 
 // A Mark changes the state of items, named by exactly one of IDs, Upto and All.
@@ -164,6 +168,7 @@ type Store struct {
 
 	writer *writer
 	ring   *ring
+	terms  known
 	disk   []atomic.Int32 // what is known of how Disk is reached, in a cluster by partition
 	hidden atomic.Bool    // it was said that Redis does not tell its history
 

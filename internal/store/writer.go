@@ -49,7 +49,8 @@ type op struct {
 	stream notify.Stream
 	part   int // set by enqueue
 	write  *write
-	call   call
+	call   call // of a mark
+	span   span // of a mark that names no ids
 	level  Level
 	was    ackedAs            // zero: it is new
 	share  int                // streams that share the body
@@ -58,9 +59,10 @@ type op struct {
 	then   func(reply, error) // of an op that is tried once and has no caller; nil: it has one
 	since  time.Time          // when an ephemeral one came
 
-	reply reply // where err is nil
-	err   error
-	short error // it was committed, and did not reach its level
+	reply  reply  // where err is nil
+	marked Marked // what the parts of a mark did that were made
+	err    error
+	short  error // it was committed, and did not reach its level
 
 	// guarded by writer.mu
 	batch    *batch
@@ -208,12 +210,12 @@ func (w *writer) finish(t turn, again []*op) {
 	defer w.unlock()
 	tried := again
 	for _, o := range t.ops {
+		if !errors.Is(o.err, notify.ErrUnavailable) {
+			l.tries = 0
+		}
 		if len(tried) > 0 && tried[0] == o {
 			o.why, tried = o.err, tried[1:]
 			continue
-		}
-		if !errors.Is(o.err, notify.ErrUnavailable) {
-			l.tries = 0
 		}
 		w.finishLocked(o)
 		w.uncountLocked(l, o)
@@ -222,7 +224,7 @@ func (w *writer) finish(t turn, again []*op) {
 	copy(l.queue[done:], again)
 	clear(l.queue[:done])
 	l.queue = l.queue[done:]
-	if len(again) == 0 {
+	if len(again) == 0 || again[0].err == nil { // there is more of a mark: other lanes come first
 		w.releaseLocked(l)
 		return
 	}

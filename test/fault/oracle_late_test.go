@@ -128,7 +128,7 @@ func resetsOnlyForLoss(v *view) (wrong []string) {
 }
 
 // inboxWindow is how many events the stream of a user keeps (internal/store).
-const inboxWindow = 64
+const inboxWindow = 128
 
 // resetsOnlyBehindTheWindow wants resets of users' streams alone, and on connections of readers who had been away for longer than the stream reaches.
 func resetsOnlyBehindTheWindow(v *view) (wrong []string) {

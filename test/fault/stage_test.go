@@ -34,7 +34,7 @@ type load struct {
 	devices  int           // readers of each user; 0: two
 	topics   int           // heard by everybody; 0: three
 	every    time.Duration // mean pause between two messages of a topic; 0: 100 ms
-	seldom   bool          // users get few notifications and marks: the stream of a user keeps 64 events, and who misses more is reset, rightly
+	seldom   bool          // users get few notifications and marks: the stream of a user keeps 128 events, and who misses more is reset, rightly
 	lists    bool          // readers hold all of their inbox, and that is to be the server's
 	data     int           // bytes more in each message
 	reader   func(*reader) // changes each before it comes

@@ -1,6 +1,5 @@
--- Stands behind lib.lua in the scripts of a user's stream. Counts are sizes of sets: nothing that can drift.
-local BASE = 0 -- keys in front of the stream's
-local INDEX, ITEMS, UNREAD, UNSEEN, ARCHIVED, CATEGORIES = KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+-- Stands behind lib.lua and items.lua in the scripts of a user's stream. Counts are sizes of sets: nothing that can drift.
+local UNREAD, UNSEEN, ARCHIVED, CATEGORIES = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 
 -- no index: no inbox; leftovers are deleted so that no ghost is counted
 leftovers = function()
@@ -10,16 +9,44 @@ leftovers = function()
   return 0
 end
 
--- An item is two fields: its id with the head, <flags>\n<category>\n<expires ms>\n<collapse key>, and behind a zero byte the body,
--- so that nobody reads a body who wants a category. The first mark adds a line to the head: <epoch>.<offset>.<Redis' us> of the last read or
--- unread, a space, and the same of the last archive or unarchive.
-local function body_of(id) return id .. '\0' end
+state = function(k) UNREAD, UNSEEN, ARCHIVED, CATEGORIES = KEYS[k + 5], KEYS[k + 6], KEYS[k + 7], KEYS[k + 8] end
 
-local function category_of(head) return string.match(head or '', '^[^\n]*\n([^\n]*)\n') or '' end
+raise = function(id, off, category)
+  call('ZADD', UNREAD, off, id)
+  call('ZADD', UNSEEN, off, id)
+  call('ZADD', CATEGORIES, '0', category .. '\0' .. id)
+end
 
--- Two commands a category, however many items; of those without a category, which come first, none.
-counts = function()
+-- Only what is unread can be unseen, or in the counts; only what is not in them is archived.
+unmark = function(ids)
+  local members, active = {}, 0
+  if call('ZREM', UNREAD, unpack(ids)) > 0 then
+    call('ZREM', UNSEEN, unpack(ids))
+    for i, head in ipairs(call('HMGET', ITEMS, unpack(ids))) do members[i] = category_of(head) .. '\0' .. ids[i] end
+    active = call('ZREM', CATEGORIES, unpack(members))
+  end
+  if active < #ids then call('ZREM', ARCHIVED, unpack(ids)) end
+end
+
+-- how many of what is hidden each set counts: unread, unseen, and unread by category
+local function hide()
+  local unread, unseen, by = 0, 0, {}
+  for _, id in ipairs(hidden) do
+    if call('ZSCORE', UNSEEN, id) then unseen = unseen + 1 end
+    local c = category_of(call('HGET', ITEMS, id))
+    if call('ZSCORE', CATEGORIES, c .. '\0' .. id) then unread, by[c] = unread + 1, (by[c] or 0) + 1 end
+  end
+  return unread, unseen, by
+end
+
+-- Two commands a category, however many items; of those without a category, which come first, none. Who only reads says the time, and what the meta says of terms.
+counts = function(now, terms)
+  if now then
+    TERMS = terms
+    hidden = expired(now)
+  end
   local unread, by, from = call('ZCARD', CATEGORIES), '', '[\1'
+  local gone, gone_unseen, gone_by = hide()
   local left = unread
   while left > 0 do
     local first = call('ZRANGEBYLEX', CATEGORIES, from, '+', 'LIMIT', '0', '1')[1]
@@ -27,7 +54,9 @@ counts = function()
     local c = string.sub(first, 1, string.find(first, '\0', 1, true) - 1)
     from = '(' .. c .. '\1'
     local n = call('ZLEXCOUNT', CATEGORIES, '[' .. c .. '\0', from)
-    by, left = by .. (by == '' and '' or ',') .. c .. '=' .. n, left - n
+    left = left - n
+    n = n - (gone_by[c] or 0)
+    if n > 0 then by = by .. (by == '' and '' or ',') .. c .. '=' .. n end
   end
-  return unread, call('ZCARD', UNSEEN), by
+  return unread - gone, call('ZCARD', UNSEEN) - gone_unseen, by
 end

@@ -31,13 +31,18 @@ local leftovers
 -- The badge of a user's stream, unread, unseen and 'category=unread,…': inbox.lua sets it. nil for other streams.
 local counts
 
--- The stream's epoch and top, and until when its keys live at least, in ms of Redis' clock (meta, 'l'; nil: nobody knows). A new epoch where the Redis
+local function badge()
+  if counts then return counts() end
+  return 0, 0, ''
+end
+
+-- The stream's epoch and top, until when its keys live at least, in ms of Redis' clock (meta, 'l'; nil: nobody knows), and whether it has terms (items.lua). A new epoch where the Redis
 -- history is not the one the epoch belongs to, or where there was no meta: offsets go on above everything still visible, and an old epoch is remembered
 -- with the top that was found of it, since what a position up to there saw is still a prefix of this stream.
 local function position(new_epoch, now)
-  local m = call('HMGET', META, 'e', 's', 'r', 'l')
+  local m = call('HMGET', META, 'e', 's', 'r', 'l', 'o')
   local r = history_id()
-  if m[1] and m[3] == r then return m[1], tonumber(m[2]), m[4] and tonumber(m[4]) end
+  if m[1] and m[3] == r then return m[1], tonumber(m[2]), m[4] and tonumber(m[4]), m[5] end
   local s = tonumber(m[2] or '0')
   local last = call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)
   if #last > 0 then s = math.max(s, tonumber(string.match(last[1][1], '^(%d+)'))) end
@@ -55,7 +60,7 @@ local function position(new_epoch, now)
   else
     call('HSET', META, 'b', int(now))
   end
-  return new_epoch, s, nil
+  return new_epoch, s, nil, m[5]
 end
 
 -- Up to where a stream has what was acknowledged in each epoch that it remembers: '<epoch>:<offset> …', '' where there is none.

@@ -2,7 +2,7 @@
 -- ARGV 1 new epoch, 2 ids kept, 3 PUBLISH or SPUBLISH; of each topic messages kept, entries' ttl ms, meta's life ms, change member, number of messages; of each
 --      message id, body, epoch and offset with which it was acknowledged before, '' and 0 for a new one
 -- Answers what many.lua says, unread always 0.
-local now, k, a = now_ms(), 1, 4
+local k, a = 1, 4
 
 -- Entries live at least ttl from now on, the memory of epoch and top its life. Both are touched once in a ttl at most: the memory has that in reserve.
 local function live(l, ttl, life)

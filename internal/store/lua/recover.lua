@@ -4,7 +4,7 @@
 -- Answers {'delta' | 'empty', epoch, position, top, now ms, unread, unseen, by, offset, change, ids, body, …} or {'reset', …, by, why}: why is
 -- gone (trimmed), lost (Redis does not have what was seen there), unknown (an epoch of no history it remembers) or forgotten (too long ago).
 local now = now_ms()
-local m = call('HMGET', META, 'e', 's', 'r')
+local m = call('HMGET', META, 'e', 's', 'r', 'o')
 local ce, co = ARGV[1], tonumber(ARGV[2])
 -- a listener of a topic that did not exist, at that time; it is forgotten after a life: one may have come and gone
 local t = string.sub(ce, 1, 1) == '-' and tonumber(string.sub(ce, 2)) * 1000 + 1767225600000
@@ -35,7 +35,7 @@ if from and from < s then
 end
 
 local unread, unseen, by = 0, 0, ''
-if counts then unread, unseen, by = counts() end
+if counts then unread, unseen, by = counts(now, m[4]) end
 if not from then
   local start = s
   if not counts or ce == '' then -- an event topic goes on with what is left of it; an inbox is listed anew, but who asks for everything gets it

@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"allim/internal/keyspace"
+	"allim/pkg/notify"
+)
+
+const (
+	claimLease = 30 * time.Second // of a claim: who holds it and says nothing for so long is dead
+	claimsMost = 50               // of a stream in one call
+	dueRounds  = 8                // of calls in one look; each of 64 streams a partition at most
+)
+
+// Due ends what has expired, delivers what was scheduled, and claims what is to be told; slots bound the claims. Whatever several programs do at once comes about once.
+// Of a stream that fails, and of Redis that does, the others are done all the same. Time is Redis' own.
+func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
+	d := Due{Cancelled: map[notify.Via]int{}}
+	var failed error
+	again := map[notify.Stream]bool{} // those that had more than one call takes; nil: the first round
+	for round := range dueRounds {
+		streams, lag, err := s.dueStreams(ctx)
+		if failed == nil {
+			failed = err
+		}
+		if round == 0 {
+			d.Lag = lag
+		} else {
+			for st := range streams {
+				if !again[st] {
+					delete(streams, st) // it was full of what nobody may claim now, or is just due: the next look's
+				}
+			}
+		}
+		if again, err = s.doDue(ctx, streams, slots, &d); failed == nil {
+			failed = err
+		}
+		if len(again) == 0 || ctx.Err() != nil {
+			break
+		}
+	}
+	d.More = len(again) > 0
+	return d, failed
+}
+
+// dueStreams asks which streams have something that is due, and how long the oldest has been so.
+func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool, lag time.Duration, failed error) {
+	calls := make([]call, 0, s.keys.Partitions())
+	for part := range s.keys.Partitions() {
+		if key := s.keys.Due(part); s.cluster || part == 0 {
+			calls = append(calls, call{script: duePollScript, keys: []string{key}})
+		} else {
+			calls[0].keys = append(calls[0].keys, key)
+		}
+	}
+	streams = map[notify.Stream]bool{}
+	for i, c := range s.run(ctx, opDue, calls) {
+		v, err := replyOf(c, 1+len(calls[i].keys))
+		if err != nil {
+			failed = fmt.Errorf("look at deadlines: %w", err)
+			continue
+		}
+		now, _ := strconv.ParseInt(text(v[0]), 10, 64) // of our script: a number
+		for _, part := range v[1:] {
+			members, _ := part.([]any)
+			for ; len(members) >= 2; members = members[2:] {
+				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && st.Topic.Kind() == notify.KindUser {
+					streams[st] = true
+					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
+				}
+			}
+		}
+	}
+	return streams, lag, failed
+}
+
+// score is a sorted set's, of whole milliseconds, as Redis writes it.
+func score(v any) int64 {
+	f, _ := strconv.ParseFloat(text(v), 64)
+	return int64(f)
+}
+
+// doDue has streams' scripts run, some in a pipeline. It returns the streams that had more than that.
+func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots Slots, d *Due) (more map[notify.Stream]bool, failed error) {
+	more = map[notify.Stream]bool{}
+	var of []notify.Stream
+	var most []int
+	var calls []call
+	do := func() {
+		for i, c := range s.run(ctx, opDue, calls) {
+			before := len(d.Claims)
+			again, err := s.readDue(of[i], c, d)
+			slots.Free(of[i].Tenant, most[i]-(len(d.Claims)-before))
+			if err != nil {
+				failed = fmt.Errorf("do what is due: %w", err)
+			} else if again {
+				more[of[i]] = true
+			}
+		}
+		of, most, calls = nil, nil, nil
+	}
+	for st := range streams {
+		n := slots.Take(st.Tenant, claimsMost)
+		of, most = append(of, st), append(most, n)
+		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
+			s.inbox.Size, keyspace.Member(st), n, claimLease.Milliseconds(), s.program}})
+		if len(calls) == batchWrites {
+			do()
+		}
+	}
+	do()
+	return more, failed
+}
+
+// readDue reads what lua/due.lua answered, and tells whether it did something and may have more to do.
+func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err error) {
+	const fixed, fields = 5, 11
+	v, err := replyOf(c, fixed)
+	if err != nil {
+		return false, err
+	}
+	expired, came := number(v[0]), number(v[1])
+	d.Expired, d.Scheduled = d.Expired+expired, d.Scheduled+came
+	for _, via := range text(v[2]) {
+		d.Cancelled[notify.Via(via)]++
+	}
+	epoch := strings.Clone(text(v[4]))
+	for f := v[fixed:]; len(f) >= fields; f = f[fields:] {
+		one, err := s.claimOf(st, epoch, f)
+		if err != nil {
+			return false, err
+		}
+		d.Claims = append(d.Claims, one)
+	}
+	return expired >= 50 || came >= 50, nil
+}
+
+func (s *Store) claimOf(st notify.Stream, epoch string, f []any) (Claim, error) {
+	id, how, head := strings.Clone(text(f[0])), text(f[1]), text(f[8])
+	item, err := keyspace.DecodeItem(id, head, []byte(text(f[9])), []byte(text(f[10])))
+	if err != nil {
+		return Claim{}, err
+	}
+	h, err := keyspace.ParseHead(head)
+	if err != nil {
+		return Claim{}, err
+	}
+	offset, err := parseOffset(f[5])
+	if err != nil || len(how) != 2 {
+		return Claim{}, fmt.Errorf("claim of %q: script answered %q at %q", id, how, text(f[5]))
+	}
+	item.Topic, item.Position = st.Topic, notify.Position{Epoch: epoch, Offset: offset}
+	item.Seen, item.Read = number(f[6]) == 1, number(f[7]) == 1
+	one := Claim{Stream: st, Item: *item, Collapse: strings.Clone(h.Collapse), Via: notify.Via(how[1]), Unless: notify.ChangeSeen, claimer: s.program,
+		Done: strings.Fields(strings.Clone(text(f[4])))}
+	if how[0] == 'R' {
+		one.Unless = notify.ChangeRead
+	}
+	one.Attempt, _ = strconv.Atoi(text(f[2])) // of our script: numbers
+	since, _ := strconv.ParseInt(text(f[3]), 10, 64)
+	one.Since = time.UnixMilli(since)
+	return one, nil
+}
+
+// Escalated says what became of a claim. Nothing happens where its lease has ended.
+func (s *Store) Escalated(ctx context.Context, c Claim, o Outcome) error {
+	after, attempts := "", c.Attempt
+	if o.Again {
+		after = strconv.FormatInt(max(o.After, time.Millisecond).Milliseconds(), 10)
+	}
+	if o.Same {
+		attempts--
+	}
+	cmd := s.run(ctx, opDue, []call{{script: doneScript, keys: s.termKeys(c.Stream),
+		args: []any{keyspace.Member(c.Stream), c.Item.ID, c.claimer, c.Attempt, after, attempts, strings.Join(o.Done, " ")}}})[0]
+	if err := cmd.Err(); err != nil {
+		return fmt.Errorf("say what became of a claim: %w", classify(err))
+	}
+	return nil
+}

@@ -1,0 +1,493 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"allim/internal/keyspace"
+	"allim/internal/store"
+	"allim/internal/testkit"
+	"allim/pkg/notify"
+)
+
+// collapsing is a notification with a collapse key.
+func collapsing(id, category, key string) *notify.Message {
+	m := notification(id, category)
+	m.Terms = &notify.Terms{Collapse: key}
+	return m
+}
+
+// expiring is one that expires so soon.
+func expiring(id, category string, in time.Duration) *notify.Message {
+	m := notification(id, category)
+	m.ExpiresAt = time.Now().Add(in).Truncate(time.Millisecond)
+	return m
+}
+
+// put has the publisher write to ann.
+func (b *bench) put(m *notify.Message) store.Result {
+	b.Helper()
+	r := b.Publish(b.ctx, []notify.Stream{ann}, m)[0]
+	if r.Err != nil {
+		b.Fatalf("write %s: %v", m.ID, r.Err)
+	}
+	return r
+}
+
+// past waits until Redis' clock is past a time.
+func (b *bench) past(at time.Time) {
+	b.Helper()
+	testkit.Eventually(b.T, soon, func() bool {
+		now, err := b.rdb.Time(b.ctx).Result()
+		return err == nil && now.UnixMilli() > at.UnixMilli()
+	}, "let time pass")
+}
+
+// hurry has the time of deadlines of ann's items be over: what is x of those that expire, s of those that wait, w of those to be told.
+func (b *bench) hurry(what string, ids ...string) {
+	b.Helper()
+	now, err := b.rdb.Time(b.ctx).Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	over := float64(now.UnixMilli() - 1)
+	for _, id := range ids {
+		key, member := b.keys.Inbox(ann).Deadlines, what+"\x00"+id
+		if b.rdb.ZScore(b.ctx, key, member).Val() == 0 {
+			b.Fatalf("%s has no deadline", id)
+		}
+		b.rdb.ZAdd(b.ctx, key, redis.Z{Score: over, Member: member})
+		b.rdb.ZAdd(b.ctx, b.keys.Due(b.keys.Partition(ann)), redis.Z{Score: over, Member: keyspace.Member(ann)})
+	}
+}
+
+func (b *bench) update(u store.UpdateOf) store.Result {
+	return b.publisher.Update(b.ctx, []notify.Stream{ann}, u, store.Committed)[0]
+}
+
+func (b *bench) retract(r store.RetractOf) store.Result {
+	b.Helper()
+	got := b.publisher.Retract(b.ctx, []notify.Stream{ann}, r, store.Committed)[0]
+	if got.Err != nil {
+		b.Fatalf("retract %+v: %v", r, got.Err)
+	}
+	return got
+}
+
+// events is what the stream says behind an offset: changes, ids, and what they replaced.
+func (b *bench) events(from uint64) string {
+	b.Helper()
+	top := b.recover(ann, notify.Position{}, 0).Top
+	var out []string
+	for _, m := range b.recover(ann, notify.Position{Epoch: top.Epoch, Offset: from}, 100).Messages {
+		one := string(rune(m.Change)) + ":" + m.ID + strings.Join(m.IDs, ",")
+		if m.Replaces != "" {
+			one += ">" + m.Replaces
+		}
+		out = append(out, one)
+	}
+	return strings.Join(out, " ")
+}
+
+// heard is the next message on a subscription, as change:id badge.
+func (b *bench) heard(next func() (string, error)) string {
+	b.Helper()
+	payload, err := next()
+	if err != nil {
+		b.Fatal(err)
+	}
+	m, err := keyspace.DecodePayload(ann, payload)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return fmt.Sprintf("%c:%s%s %s @%d/%d", m.Change, m.ID, strings.Join(m.IDs, ","), badgeText(m.Badge), m.Position.Offset, m.Badge.Revision.Offset)
+}
+
+func (b *bench) hears() func() (string, error) {
+	sub := b.listen(ann)
+	return func() (string, error) {
+		m, err := sub.ReceiveMessage(b.ctx)
+		if err != nil {
+			return "", err
+		}
+		return m.Payload, nil
+	}
+}
+
+func TestANewerOneOfACollapseKeyTakesThePlaceOfTheOlder(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		b.put(collapsing("n1", "c", "k"))
+		b.notify(ann, "d", "other")
+		b.mark(ann, "archive", store.Mark{IDs: []string{"n1"}})
+		hears := b.hears()
+		r := b.put(collapsing("n2", "c", "k"))
+		if r.Unread != 2 || r.Position.Offset != 4 {
+			b.Errorf("it is %+v", r)
+		}
+		if got := b.heard(hears); got != "n:n2 2/2 c=1 d=1 @4/4" {
+			b.Errorf("heard %s", got)
+		}
+		b.wantList(ann, store.Query{Status: store.All}, "n2 other")
+		b.wantBadge(ann, "2/2 c=1 d=1")
+		if got := b.events(2); got != "a:n1 n:n2>n1" {
+			b.Errorf("the stream says %s", got)
+		}
+		for _, id := range []string{"n1", "n2"} {
+			if again := b.put(collapsing(id, "c", "k")); !again.Duplicate {
+				b.Errorf("%s again: %+v", id, again)
+			}
+		}
+		if got := b.put(collapsing("x1", "c", "another")); got.Position.Offset != 5 {
+			b.Errorf("another key: %+v", got)
+		}
+		b.wantList(ann, store.Query{Status: store.All}, "x1 n2 other")
+		if b.real {
+			b.wantLifetimes(ann)
+		}
+	})
+}
+
+// A stream with terms and its plain messages: each sees what those before it in the same call did.
+func TestMessagesOfOneCallSeeWhatThoseBeforeThemDid(t *testing.T) {
+	onEach(t, store.Options{Inbox: store.Inbox{Size: 5}}, func(b *bench) {
+		b.put(collapsing("n0", "c", "k"))
+		got, err := b.publisher.Notices(b.ctx, ann, collapsing("n1", "c", "k"), notification("p1", ""), collapsing("n2", "c", "k"), collapsing("n1", "c", "k"), message("m1"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for i, r := range got {
+			if r.Unread != 2 || r.Duplicate != (i == 3) || r.Position.Offset != []uint64{2, 3, 4, 2, 5}[i] {
+				b.Errorf("message %d: %+v", i, r)
+			}
+		}
+		b.wantList(ann, store.Query{}, "n2 p1")
+		if got := b.events(1); got != "n:n1>n0 n:p1 n:n2>n1 m:m1" {
+			b.Errorf("the stream says %s", got)
+		}
+		b.wantBadge(ann, "2/2 c=1")
+	})
+}
+
+func TestAFormerIDMeansTheItemThatTookItsPlace(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		b.put(collapsing("n1", "c", "k"))
+		b.put(collapsing("n2", "c", "k"))
+		b.put(collapsing("n3", "c", "k"))
+		if got := b.mark(ann, "read", store.Mark{IDs: []string{"n1", "n2", "n3", "x"}}); got.Changed != 1 || cmp.Diff([]string{"x"}, got.Unknown) != "" {
+			b.Errorf("a mark by all names: %+v", got)
+		}
+		b.wantList(ann, store.Query{}, "n3/sr")
+		if got := b.update(store.UpdateOf{ID: "n1", Data: []byte(`"new"`)}); got.Err != nil || !got.Changed {
+			b.Errorf("an update by a former id: %+v", got)
+		}
+		if p := b.wantList(ann, store.Query{}, "n3/sr"); string(p.Items[0].Data) != `"new"` {
+			b.Errorf("the item is %s", p.Items[0].Data)
+		}
+		if got := b.retract(store.RetractOf{ID: "n2"}); !got.Changed {
+			b.Errorf("a retraction by a former id: %+v", got)
+		}
+		b.wantList(ann, store.Query{}, "")
+		if got := b.events(3); got != "r:n3 p:n3 t:n3" {
+			b.Errorf("the stream says %s", got)
+		}
+		if got := b.mark(ann, "read", store.Mark{IDs: []string{"n1"}}); len(got.Unknown) != 1 {
+			b.Errorf("when it is gone: %+v", got)
+		}
+	})
+}
+
+func TestWhatHasExpiredIsHiddenByReadersAndTakenAwayByWriters(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		b.notify(ann, "d", "stays")
+		last := expiring("n2", "c", time.Hour)
+		b.put(expiring("n1", "c", time.Hour))
+		b.put(last)
+		if p := b.wantList(ann, store.Query{}, "n2 n1 stays"); !p.Items[0].ExpiresAt.Equal(last.ExpiresAt) || !p.Items[2].ExpiresAt.IsZero() {
+			b.Errorf("they expire at %v and %v", p.Items[0].ExpiresAt, p.Items[2].ExpiresAt)
+		}
+		b.mark(ann, "archive", store.Mark{IDs: []string{"n1"}})
+		b.hurry("x", "n1", "n2")
+		for range 2 { // who reads writes nothing
+			b.wantList(ann, store.Query{Status: store.All}, "stays")
+			b.wantList(ann, store.Query{Status: store.Archived}, "")
+			b.wantList(ann, store.Query{Status: store.Unread}, "stays")
+			b.wantBadge(ann, "1/1 d=1")
+			if r := b.recover(ann, notify.Position{}, 0); badgeText(r.Badge) != "1/1 d=1" || r.Top.Offset != 4 || b.rdb.ZCard(b.ctx, b.keys.Inbox(ann).Index).Val() != 3 {
+				b.Fatalf("recovered: %s at %s", badgeText(r.Badge), r.Top)
+			}
+		}
+		hears := b.hears()
+		if got := b.mark(ann, "read", store.Mark{IDs: []string{"stays", "n2"}}); got.Changed != 1 || cmp.Diff([]string{"n2"}, got.Unknown) != "" {
+			b.Errorf("the mark: %+v", got)
+		}
+		for _, want := range []string{"x:n1 1/1 d=1 @5/6", "x:n2 1/1 d=1 @6/6", "r:stays 0/0 @7/7"} {
+			if got := b.heard(hears); got != want {
+				b.Errorf("heard %s, want %s", got, want)
+			}
+		}
+		if n := b.rdb.HLen(b.ctx, b.keys.Inbox(ann).Items).Val(); n != 2 {
+			b.Errorf("%d fields of items are left", n)
+		}
+		if again := b.put(expiring("n1", "c", time.Hour)); !again.Duplicate {
+			b.Errorf("n1 again: %+v", again)
+		}
+		if b.real {
+			b.wantLifetimes(ann)
+		}
+	})
+}
+
+// A plain notification meets what has expired, and says the counts without it.
+func TestAPlainNotificationTakesAwayWhatHasExpiredFirst(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		b.put(expiring("n1", "c", time.Hour))
+		b.hurry("x", "n1")
+		hears := b.hears()
+		if r := b.put(notification("n2", "c")); r.Unread != 1 || r.Position.Offset != 3 {
+			b.Errorf("it is %+v", r)
+		}
+		for _, want := range []string{"x:n1 0/0 @2/2", "n:n2 1/1 c=1 @3/3"} {
+			if got := b.heard(hears); got != want {
+				b.Errorf("heard %s, want %s", got, want)
+			}
+		}
+		if meta := b.rdb.HExists(b.ctx, b.keys.Inbox(ann).Meta, "o").Val(); meta {
+			b.Error("nothing is left of terms, and the stream says that it has some")
+		}
+		if r := b.put(notification("n3", "c")); r.Unread != 2 {
+			b.Errorf("and without terms: %+v", r)
+		}
+	})
+}
+
+// A script takes away fifty at a time; who reads or counts leaves out the rest.
+func TestMoreThanFiftyExpireFiftyAtATime(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		var ms []*notify.Message
+		var all []string
+		for i := range 60 {
+			all = append(all, fmt.Sprint("n", i))
+			ms = append(ms, expiring(all[i], "c", time.Hour))
+		}
+		if _, err := b.publisher.Notices(b.ctx, ann, ms...); err != nil {
+			b.Fatal(err)
+		}
+		b.notify(ann, "c", "stays")
+		b.hurry("x", all...)
+		hears := b.hears()
+		b.mark(ann, "read", store.Mark{All: true})
+		for i := range 50 {
+			if got := b.heard(hears); !strings.HasPrefix(got, "x:n") || !strings.HasSuffix(got, fmt.Sprintf(" 1/1 c=1 @%d/111", 62+i)) {
+				b.Fatalf("heard %s", got)
+			}
+		}
+		b.wantBadge(ann, "0/0")
+		b.wantList(ann, store.Query{}, "stays/sr")
+		b.mark(ann, "seen", store.Mark{IDs: []string{"stays"}})
+		if n := b.rdb.ZCard(b.ctx, b.keys.Inbox(ann).Index).Val(); n != 1 {
+			b.Errorf("%d items are left", n)
+		}
+	})
+}
+
+func TestWhatIsPastByRedisClockIsNotWrittenAndARepeatIsStillADuplicate(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		if r := b.Publish(b.ctx, []notify.Stream{ann}, expiring("n1", "c", -time.Second))[0]; !errors.Is(r.Err, notify.ErrPast) {
+			b.Errorf("got %+v", r)
+		}
+		b.wantList(ann, store.Query{}, "")
+		m := expiring("n2", "c", 300*time.Millisecond)
+		first := b.put(m)
+		b.past(m.ExpiresAt)
+		if again := b.put(m); !again.Duplicate || again.Position != first.Position {
+			b.Errorf("again: %+v", again)
+		}
+	})
+}
+
+func TestUpdatesChangeDataAloneAndOlderVersionsAreRefused(t *testing.T) {
+	version := func(n int32) *int32 { return &n }
+	onEach(t, store.Options{}, func(b *bench) {
+		if got := b.update(store.UpdateOf{ID: "n1", Data: []byte("1")}); !errors.Is(got.Err, notify.ErrNotFound) {
+			b.Errorf("in no inbox: %+v", got)
+		}
+		b.notify(ann, "c", "n1")
+		b.mark(ann, "read", store.Mark{IDs: []string{"n1"}})
+		for i, c := range []struct {
+			u       store.UpdateOf
+			changed bool
+			err     error
+			data    string
+		}{
+			{store.UpdateOf{ID: "n1", Data: []byte("1")}, true, nil, "1"},
+			{store.UpdateOf{ID: "n1", Data: []byte("1")}, false, nil, "1"},
+			{store.UpdateOf{ID: "n1", Data: []byte("2"), Version: version(5)}, true, nil, "2"},
+			{store.UpdateOf{ID: "n1", Data: []byte("3"), Version: version(5)}, false, nil, "2"},
+			{store.UpdateOf{ID: "n1", Data: []byte("3"), Version: version(4)}, false, notify.ErrConflict, "2"},
+			{store.UpdateOf{ID: "n1", Data: []byte("4"), Version: version(16)}, true, nil, "4"},
+			{store.UpdateOf{ID: "n1", Data: []byte("5")}, true, nil, "5"},
+			{store.UpdateOf{ID: "n1", Data: []byte("6"), Version: version(7)}, false, notify.ErrConflict, "5"},
+			{store.UpdateOf{ID: "x", Data: []byte("7")}, false, notify.ErrNotFound, "5"},
+			{store.UpdateOf{Collapse: "k", Data: []byte("7")}, false, notify.ErrNotFound, "5"},
+			{store.UpdateOf{ID: "n1", Collapse: "k"}, false, notify.ErrInvalid, "5"},
+			{store.UpdateOf{}, false, notify.ErrInvalid, "5"},
+		} {
+			got := b.update(c.u)
+			if got.Changed != c.changed || !errors.Is(got.Err, c.err) || (got.Position.Offset > 0) != c.changed {
+				b.Errorf("update %d: %+v", i, got)
+			}
+			if p := b.wantList(ann, store.Query{}, "n1/sr"); string(p.Items[0].Data) != c.data || !p.Items[0].Time.Equal(message("x").Time) {
+				b.Errorf("update %d: the item is %s of %s", i, p.Items[0].Data, p.Items[0].Time)
+			}
+		}
+		if got := b.events(2); got != "p:n1 p:n1 p:n1 p:n1" {
+			b.Errorf("the stream says %s", got)
+		}
+		b.mark(ann, "unread", store.Mark{IDs: []string{"n1"}}) // and its head still has both
+		if got := b.update(store.UpdateOf{ID: "n1", Data: []byte("8"), Version: version(3)}); !errors.Is(got.Err, notify.ErrConflict) {
+			b.Errorf("behind a mark: %+v", got)
+		}
+		b.wantList(ann, store.Query{Category: "c"}, "n1/s")
+	})
+}
+
+func TestWhatIsRetractedDoesNotComeAnyMore(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		if got := b.retract(store.RetractOf{ID: "n0"}); got.Changed {
+			b.Errorf("in no inbox: %+v", got)
+		}
+		b.put(collapsing("n1", "c", "k"))
+		if got := b.retract(store.RetractOf{Collapse: "k"}); !got.Changed || got.Position.Offset != 2 {
+			b.Errorf("by its key: %+v", got)
+		}
+		if got := b.retract(store.RetractOf{Collapse: "k"}); got.Changed {
+			b.Errorf("once more: %+v", got)
+		}
+		if got := b.retract(store.RetractOf{ID: "n2"}); got.Changed { // whose notification is still on its way
+			b.Errorf("what is not there: %+v", got)
+		}
+		for _, id := range []string{"n1", "n2"} {
+			if r := b.put(notification(id, "c")); !r.Duplicate {
+				b.Errorf("%s comes all the same: %+v", id, r)
+			}
+		}
+		b.wantList(ann, store.Query{}, "")
+		b.wantBadge(ann, "0/0")
+		if got := b.events(0); got != "n:n1 t:n1" {
+			b.Errorf("the stream says %s", got)
+		}
+		if b.real {
+			b.wantLifetimes(ann)
+		}
+	})
+}
+
+func (b *bench) mute(categories ...string) (notify.Position, bool) {
+	b.Helper()
+	_, at, changed, err := b.Store.Preferences(b.ctx, ann, &categories, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return at, changed
+}
+
+func TestAMutedCategoryDoesNotComeIntoTheInbox(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		if _, changed := b.mute(); changed || b.rdb.Exists(b.ctx, b.keys.Inbox(ann).Meta).Val() > 0 {
+			b.Error("who mutes nothing has preferences now")
+		}
+		hears := b.hears()
+		if at, changed := b.mute("d", "c", "d"); !changed || at.Offset != 1 {
+			b.Errorf("muted at %s: %t", at, changed)
+		}
+		if got := b.heard(hears); got != "f:c,d 0/0 @1/1" {
+			b.Errorf("heard %s", got)
+		}
+		if _, changed := b.mute("c", "d"); changed {
+			b.Error("the same again changed something")
+		}
+		mandatory := notification("n2", "c")
+		mandatory.Terms = &notify.Terms{Mandatory: true}
+		for _, c := range []struct {
+			m     *notify.Message
+			muted bool
+		}{{notification("n1", "c"), true}, {mandatory, false}, {notification("n3", "e"), false}, {notification("n4", ""), false}, {message("m1"), false}} {
+			if r := b.put(c.m); r.Muted != c.muted || r.Duplicate || (r.Position.Offset == 0) != c.muted {
+				b.Errorf("%s: %+v", c.m.ID, r)
+			}
+		}
+		b.wantList(ann, store.Query{}, "n4 n3 n2")
+		got, at, _, err := b.Store.Preferences(b.ctx, ann, nil, "")
+		if err != nil || cmp.Diff([]string{"c", "d"}, got) != "" || at.Offset != 5 {
+			b.Errorf("preferences %v at %s, %v", got, at, err)
+		}
+		if _, changed := b.mute("d"); !changed {
+			b.Error("nothing changed")
+		}
+		if r := b.put(notification("n1", "c")); r.Muted || r.Duplicate { // it left no trace
+			b.Errorf("n1 when it is not muted: %+v", r)
+		}
+		b.mute()
+		if b.rdb.HExists(b.ctx, b.keys.Inbox(ann).Meta, "o").Val() {
+			b.Error("nothing is muted, and the stream says that it has terms")
+		}
+		if got, _, _, _ := b.Store.Preferences(b.ctx, ann, nil, ""); len(got) != 0 {
+			b.Errorf("preferences %v", got)
+		}
+		if b.real {
+			b.wantLifetimes(ann)
+		}
+	})
+}
+
+// What is known of collapse keys goes with the ids by which it is known.
+func TestCollapseKeysAreForgottenWithTheirIDs(t *testing.T) {
+	t.Parallel()
+	b := realBench(t, store.Options{Inbox: store.Inbox{Size: 50}})
+	var last *store.Pending
+	for i := range 1200 {
+		last = b.publisher.Begin(b.ctx, []notify.Stream{ann}, collapsing(fmt.Sprint("n", i), "", fmt.Sprint("k", i%100)), store.Committed, nil)
+	}
+	for i := range 1300 {
+		last = b.publisher.Begin(b.ctx, []notify.Stream{ann}, notification(fmt.Sprint("p", i), ""), store.Committed, nil)
+	}
+	if r := last.Results()[0]; r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	k := b.keys.Inbox(ann)
+	if n := b.rdb.HLen(b.ctx, k.Collapse).Val(); n != 0 {
+		t.Errorf("%d are known: %v", n, b.rdb.HGetAll(b.ctx, k.Collapse).Val())
+	}
+	if n := b.rdb.ZCard(b.ctx, k.Dedupe).Val(); n < 1000 || n > 1063 {
+		t.Errorf("%d ids are remembered", n)
+	}
+	b.notify(ann, "", "end")
+	if b.rdb.HExists(b.ctx, k.Meta, "o").Val() {
+		t.Error("the stream still says that it has terms")
+	}
+}
+
+func TestItemsOlderThanTheRetentionLeaveWithAWrite(t *testing.T) {
+	t.Parallel()
+	for _, terms := range []bool{false, true} {
+		b := realBench(t, store.Options{Inbox: store.Inbox{Retention: time.Hour}})
+		b.notify(ann, "c", "old", "young")
+		k := b.keys.Inbox(ann)
+		head := fmt.Sprintf("t%d\nc\n0\n", time.Now().Add(-2*time.Hour).UnixMilli())
+		b.rdb.HSet(b.ctx, k.Items, "old", head)
+		b.rdb.HDel(b.ctx, k.Meta, "l") // as if it were time to renew
+		if m := notification("new", "c"); terms {
+			b.put(collapsing("new", "c", "k"))
+		} else {
+			b.put(m)
+		}
+		b.wantList(ann, store.Query{}, "new young")
+		b.wantBadge(ann, "2/2 c=2")
+	}
+}
