@@ -104,7 +104,7 @@ var rooms = []room{
 	{path: "internal/lifecycle", standalone: true},
 	{path: "internal/settings", outside: []string{kong, yaml}, standalone: true},
 	{path: "internal/embedded", outside: []string{miniredis}, standalone: true},
-	{path: "internal/testkit", outside: []string{goRedis, goleak}, standalone: true},
+	{path: "internal/testkit", outside: []string{goRedis, goleak, prometheus}, standalone: true},
 	{path: "internal/archtest", standalone: true},
 
 	// The programs.

@@ -313,17 +313,5 @@ func metric(t *testing.T, p *certs.Pair, name string) float64 {
 	t.Helper()
 	r := prometheus.NewRegistry()
 	r.MustRegister(p.Collector("public"), p.Collector("publisher"))
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name && m.GetLabel()[0].GetName() == "of" && m.GetLabel()[0].GetValue() == "public" {
-				return m.GetGauge().GetValue() + m.GetCounter().GetValue() // one of them is nil
-			}
-		}
-	}
-	t.Fatalf("no %s", name)
-	return 0
+	return testkit.Metric(t, r, name, "public")
 }

@@ -18,20 +18,9 @@ import (
 )
 
 // hits is how often a limit was met.
-func hits(t *testing.T, r *prometheus.Registry, limit string) (n float64) {
+func hits(t *testing.T, r *prometheus.Registry, limit string) float64 {
 	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "allim_limit_hits_total" && m.GetLabel()[0].GetValue() == limit {
-				n += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return n
+	return testkit.Metric(t, r, "allim_limit_hits_total", limit)
 }
 
 type idle struct{}

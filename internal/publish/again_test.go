@@ -27,7 +27,7 @@ func TestAMessageWithoutAnIDIsWrittenOnceHoweverOftenItIsTried(t *testing.T) {
 		_, err := b.publisher().Publish(b.asWithin("all", 20*time.Second), q)
 		end <- err
 	}()
-	testkit.Eventually(t, 15*time.Second, func() bool { return total(t, registry, "allim_redis_retries_total") >= 1 }, "try again")
+	testkit.Eventually(t, 15*time.Second, func() bool { return metric(t, registry, "allim_redis_retries_total") >= 1 }, "try again")
 	b.redis.Resume()
 	if err := testkit.Receive(t, 15*time.Second, end, "the call's end"); err != nil {
 		t.Fatal(err)
@@ -35,20 +35,4 @@ func TestAMessageWithoutAnIDIsWrittenOnceHoweverOftenItIsTried(t *testing.T) {
 	if n := b.rdb.XLen(b.as("all"), b.keys.Event(notify.Stream{Tenant: "default", Topic: "a"}).Events).Val(); n != 2 {
 		t.Errorf("%d messages", n)
 	}
-}
-
-func total(t *testing.T, r *prometheus.Registry, name string) (sum float64) {
-	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				sum += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum
 }

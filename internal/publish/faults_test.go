@@ -361,23 +361,10 @@ func TestCallsBeyondTheGateAreRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// metric sums the values of a metric that have the label value.
-func metric(t *testing.T, r *prometheus.Registry, name, label string) (sum float64) {
+// metric is the sum of a metric's values with all these label values.
+func metric(t *testing.T, r *prometheus.Registry, name string, labels ...string) float64 {
 	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.Metric {
-			for _, l := range m.Label {
-				if f.GetName() == name && l.GetValue() == label {
-					sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-				}
-			}
-		}
-	}
-	return sum
+	return testkit.Metric(t, r, name, labels...)
 }
 
 func TestRefusalsAreCountedByReasonAndField(t *testing.T) {

@@ -92,7 +92,7 @@ func TestWhoNeverReadsHisRepliesIsLetGo(t *testing.T) {
 		}
 	}()
 	testkit.Eventually(t, 20*time.Second, func() bool {
-		return metric(t, registry, "allim_publisher_streams_ended_total", "sending") == 1 && gaugeOf(t, registry, "allim_publisher_streams") == 0
+		return metric(t, registry, "allim_publisher_streams_ended_total", "sending") == 1 && metric(t, registry, "allim_publisher_streams") == 0
 	}, "end")
 	for i := 0; ; i++ { // what gRPC had taken, and then the end
 		r, err := f.next()
@@ -175,26 +175,11 @@ func TestStreamsBeyondTheBoundAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.wantEnd(codes.OK)
-	testkit.Eventually(t, 5*time.Second, func() bool { return gaugeOf(t, registry, "allim_publisher_streams") == 2 }, "have one less")
+	testkit.Eventually(t, 5*time.Second, func() bool { return metric(t, registry, "allim_publisher_streams") == 2 }, "have one less")
 	open("all").want(code.Code_OK, "m")
 	if got := metric(t, registry, "allim_publisher_refused_total", "streams"); got != 1 {
 		t.Errorf("refused: %v", got)
 	}
-}
-
-// gaugeOf is the value of a metric without labels.
-func gaugeOf(t *testing.T, r *prometheus.Registry, name string) (sum float64) {
-	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			sum = f.Metric[0].GetGauge().GetValue()
-		}
-	}
-	return sum
 }
 
 func TestACallerThatLeavesFreesEverything(t *testing.T) {
@@ -213,7 +198,7 @@ func TestACallerThatLeavesFreesEverything(t *testing.T) {
 		calls, bytes := b.srv.gate.counts()
 		b.srv.gate.mu.Lock()
 		defer b.srv.gate.mu.Unlock()
-		return calls+bytes+len(b.srv.gate.lines)+b.srv.gate.room.used+len(b.srv.gate.places.of) == 0 && gaugeOf(t, registry, "allim_publisher_streams") == 0
+		return calls+bytes+len(b.srv.gate.lines)+b.srv.gate.room.used+len(b.srv.gate.places.of) == 0 && metric(t, registry, "allim_publisher_streams") == 0
 	}, "hold nothing")
 	if got := metric(t, registry, "allim_publisher_streams_ended_total", "gone"); got != 1 {
 		t.Errorf("ended: %v", got)

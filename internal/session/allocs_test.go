@@ -13,7 +13,7 @@ import (
 // The race detector has pools forget on purpose: make test runs this room without it, too.
 func TestAReceiverMoreCostsNoMemory(t *testing.T) {
 	ss := New(Options{})
-	s := ss.Open(silent{}, Hello{}, nil)
+	s := ss.Open(deafConn{}, Hello{}, nil)
 	defer s.Gone()
 	c := &sub{s: s, topic: "feed"}
 	f := &Framing{Append: func(b, json []byte) []byte { return append(append(b, 0x81, byte(len(json))), json...) }}

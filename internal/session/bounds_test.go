@@ -26,25 +26,7 @@ func bounded(t *testing.T, l session.Limits) (*stage, func(limit string) float64
 
 func hits(t *testing.T, r *prometheus.Registry, limit string) float64 {
 	t.Helper()
-	return counted(t, r, "allim_limit_hits_total", limit)
-}
-
-// counted is the counter of a metric for its one label.
-func counted(t *testing.T, r *prometheus.Registry, metric, label string) float64 {
-	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == metric && m.GetLabel()[0].GetValue() == label {
-				return m.GetCounter().GetValue()
-			}
-		}
-	}
-	t.Fatalf("no %s of %s", metric, label)
-	return 0
+	return testkit.Metric(t, r, "allim_limit_hits_total", limit)
 }
 
 // Each limit is set small and met: what is at it passes, one more is refused in words that name it, and counted.
@@ -202,7 +184,7 @@ func TestASlowReaderGetsTheNewestEphemeralMessages(t *testing.T) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 	}
-	if n := counted(t, registry, "allim_ephemeral_drops_total", "oldest"); n != 7 {
+	if n := testkit.Metric(t, registry, "allim_ephemeral_drops_total", "oldest"); n != 7 {
 		t.Errorf("counted %v drops, want 7", n)
 	}
 	if s := st.hub.Stats(); s.Lagging != 0 || s.Dropped["ephemeral_refused"] != 0 {

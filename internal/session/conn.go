@@ -11,7 +11,7 @@ import "allim/internal/wire"
 
 // A Conn is what a transport is to its session. Its methods never block and may be called with the session's lock held.
 type Conn interface {
-	// Wake says that Pull has something. It may come more often than needed.
+	// Wake says that Fill has something. It may come more often than needed.
 	Wake()
 	// Ping asks the peer for a sign of life; a transport that gets none within Limits.Pong ends the connection.
 	Ping()

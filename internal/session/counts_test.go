@@ -8,6 +8,7 @@ import (
 	"allim/pkg/notify"
 )
 
+// deafConn is the connection of somebody of whom only the session counts.
 type deafConn struct{}
 
 func (deafConn) Wake()  {}

@@ -5,17 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"allim/internal/keyspace"
 	"allim/internal/wire"
 	"allim/pkg/fanout"
 	"allim/pkg/notify"
 )
-
-// silent is the connection of somebody of whom only the session counts.
-type silent struct{}
-
-func (silent) Wake()  {}
-func (silent) Ping()  {}
-func (silent) Abort() {}
 
 // What a transport makes of shared JSON is made once for all receivers, also where that is nothing; what is one receiver's own is never made into it.
 func TestWhatManyReceiveIsMadeOnce(t *testing.T) {
@@ -44,7 +38,7 @@ func TestWhatManyReceiveIsMadeOnce(t *testing.T) {
 		{"who sent it", Hello{Origin: "me"}, "long,mine short,mine"},
 		{"who holds a cursor", Hello{HasCursor: true}, "long,cursor short,cursor"},
 	} {
-		s := ss.Open(silent{}, c.hello, nil)
+		s := ss.Open(deafConn{}, c.hello, nil)
 		at := &sub{s: s, topic: "feed"}
 		s.mu.Lock()
 		s.subs = []*sub{at}
@@ -81,5 +75,38 @@ func TestWhatManyReceiveIsMadeOnce(t *testing.T) {
 	}
 	if made != 2 {
 		t.Errorf("made %d times", made)
+	}
+}
+
+// Who is refused a message while its inbox is listed, and has no room when the list is there, is given it when there is room: nothing else asks for it.
+func TestWhoIsRefusedTwiceIsResumedAllTheSame(t *testing.T) {
+	keys, err := keyspace.NewMap(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, c, _ := aReader(Limits{QueueFrames: 4})
+	other := &sub{s: s, topic: "b"}
+	s.own, s.listing, s.subs = c, true, append(s.subs, other)
+	c.feed = fanout.New(fanout.Options{Keys: keys}).Attach(notify.Stream{Tenant: "default", Topic: c.topic}, fanout.From{Live: true}, c)
+	read := func() {
+		for f, _ := s.Pull(); f != nil; f, _ = s.Pull() {
+		}
+	}
+	if c.Deliver(nil, offered(notify.ChangeMessage, 1), false) {
+		t.Fatal("a message overtakes the list")
+	}
+	other.Deliver(nil, offered(notify.ChangeMessage, 1), false)
+	read()
+	for i := range 4 {
+		other.Deliver(nil, offered(notify.ChangeMessage, 2+i), false)
+	}
+	s.mu.Lock()
+	s.listed()
+	s.mu.Unlock()
+	if !c.lags {
+		t.Error("it is resumed though there is no room")
+	}
+	if read(); c.lags {
+		t.Error("nobody resumes it")
 	}
 }

@@ -23,14 +23,12 @@ import (
 
 // A gate holds what Redis answered to lists of an inbox: the answer is of then, and comes late.
 type gate struct {
+	testkit.Passes
 	mu    sync.Mutex
 	held  int
 	first bool // only the first list is held
 	open  chan struct{}
 }
-
-func (g *gate) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 // passed is an open gate.
 var passed = func() chan struct{} { ch := make(chan struct{}); close(ch); return ch }()

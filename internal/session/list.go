@@ -48,6 +48,7 @@ func (s *Session) listOnce() (done bool, err error) {
 	}
 	s.mu.Lock()
 	if s.end != nil || s.own == nil {
+		s.listed() // else who waits for the list, and the own stream where it is subscribed to again, would wait for ever
 		s.mu.Unlock()
 		return true, nil
 	}

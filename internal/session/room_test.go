@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"allim/internal/testkit"
 	"allim/internal/wire"
 	"allim/pkg/auth"
 	"allim/pkg/fanout"
@@ -16,19 +17,7 @@ import (
 // counted is the counter of a metric for its one label.
 func counted(t *testing.T, r *prometheus.Registry, metric, label string) float64 {
 	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == metric && m.GetLabel()[0].GetValue() == label {
-				return m.GetCounter().GetValue()
-			}
-		}
-	}
-	t.Fatalf("no %s of %s", metric, label)
-	return 0
+	return testkit.Metric(t, r, metric, label)
 }
 
 // aReader is a session that hears one topic and is not emptied.

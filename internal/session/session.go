@@ -10,7 +10,7 @@ import (
 	"allim/pkg/notify"
 )
 
-// A Session is one client. A transport makes it with Sessions.Open, feeds it with Handle, empties it with Pull, and calls Gone at the end.
+// A Session is one client. A transport makes it with Sessions.Open, feeds it with Handle, empties it with Fill, and calls Gone at the end.
 type Session struct {
 	shared *Sessions // constant
 	conn   Conn      // constant

@@ -133,9 +133,7 @@ func (s *Store) keep(o *op) {
 		w.named, w.id = namedAlone, o.reply.id
 	case opMark:
 		unknown, meant := o.reply.ids() // what was as it should be is acknowledged, too
-		if len(w.ids) > 0 {
-			w.ids = without(w.ids, unknown)
-		} else {
+		if w.ids = without(w.ids, unknown); len(meant) > 0 {
 			w.ids = meant
 		}
 		if len(w.ids) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,6 +96,16 @@ func TestAnEphemeralMessageWaitsForNoEventOfItsTopic(t *testing.T) {
 	undecided(event)
 }
 
+// refused tells whether p was, for want of room.
+func refused(p *store.Pending) bool {
+	select {
+	case <-p.Done():
+		return errors.Is(p.Results()[0].Err, notify.ErrBusy)
+	default:
+		return false
+	}
+}
+
 func TestEphemeralMessagesAreDroppedWhenTheyAreOldTooManyOrNobodys(t *testing.T) {
 	t.Parallel()
 	srv := testkit.Redis(t)
@@ -120,8 +131,8 @@ func TestEphemeralMessagesAreDroppedWhenTheyAreOldTooManyOrNobodys(t *testing.T)
 	for i := range store.PassingMost {
 		begun = append(begun, begin(b.ctx, fmt.Sprint("m", i)))
 	}
-	if got := begun[len(begun)-1].Results()[0]; !errors.Is(got.Err, notify.ErrBusy) || dropped("room") == 0 {
-		t.Errorf("one too many: %+v", got)
+	if dropped("room") == 0 || !slices.ContainsFunc(begun, refused) {
+		t.Errorf("%d wait, and none was refused", len(begun)) // a slow machine may have dropped some of them by now
 	}
 	if got := gone.Results()[0]; got.Err == nil {
 		t.Errorf("got %+v", got)

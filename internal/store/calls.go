@@ -159,7 +159,7 @@ type reply struct {
 	us        int64           // Redis' clock when it was made
 	more      string          // of a mark of a span: the offset at which the next part of it goes on; "": it is done
 	id        string          // of an update or a retraction: the item
-	rest      []any           // of a mark: the number of unknown ids, those, and those it means otherwise than by their ids
+	rest      []any           // of a mark: the number of unknown ids, those, and those it means where it names none, or another's
 }
 
 // parseMark reads what lua/mark.lua answered.
@@ -256,6 +256,9 @@ func (r reply) acknowledged(w *write) bool {
 		if w.kind() != opMark { // of which it is how many items changed
 			return false
 		}
+	}
+	if k := w.kind(); (k == opUpdate || k == opRetract) && r.id == "" { // a collapse key of nothing
+		return false
 	}
 	return r.history != "" && r.code >= 0
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -134,13 +133,10 @@ func TestDiskIsPromisedNodeByNode(t *testing.T) {
 }
 
 // slow holds up pipelines with a WAIT in them.
-type slow struct{ until chan struct{} }
-
-func (s *slow) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+type slow struct {
+	testkit.Passes
+	until chan struct{}
 }
-
-func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (s *slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
@@ -207,16 +203,11 @@ func TestAStreamGoesOnAsItsNextWriteAsks(t *testing.T) {
 
 // aof answers WAITAOF, which Redis 7.0 does not know, with the number of append files that have it, or as Redis 7.0 does.
 type aof struct {
+	testkit.Passes
 	known  bool
 	synced atomic.Int64
 	asked  atomic.Int64
 }
-
-func (a *aof) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (a *aof) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (a *aof) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,16 +111,11 @@ func TestWhatRedisRefusesForTwoMinutesIsGivenUpAndTold(t *testing.T) {
 
 // A stall holds up what a client sends about one stream, from one pipeline on.
 type stall struct {
+	testkit.Passes
 	key    string
 	passes atomic.Int64 // pipelines that are not held up
 	stands chan struct{}
 }
-
-func (s *stall) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (s *stall) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (s *stall) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

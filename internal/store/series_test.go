@@ -317,13 +317,10 @@ func TestMarksGoAloneAndMessagesOfAKindTogether(t *testing.T) {
 
 // A gate holds the first pipeline up.
 type gate struct {
+	testkit.Passes
 	once           sync.Once
 	began, goAhead chan struct{}
 }
-
-func (g *gate) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

@@ -259,3 +259,76 @@ func TestNobodyChangesEventTopics(t *testing.T) {
 		}
 	}
 }
+
+// A mark hits what it had hit: not what took the place of that since, which its user has not looked at yet.
+func TestALostMarkDoesNotHitWhatTookThePlaceOfItsItemLater(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"read", "seen", "archive", "delete"} {
+		for _, all := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, all), func(t *testing.T) {
+				inAnyOrder(t, func(b *bench) { b.put(collapsing("n1", "c", "k")) },
+					func(b *bench, s *store.Store) {
+						m := store.Mark{Change: notify.Marks[name], All: all}
+						if !all {
+							m.IDs = []string{"n1"}
+						}
+						b.must(s.Mark(b.ctx, ann, m))
+					},
+					func(b *bench, s *store.Store) { by(b, s, collapsing("n2", "c", "k")) },
+					func(b *bench) {
+						b.wantList(ann, store.Query{Status: store.All}, "n2")
+						b.wantBadge(ann, "1/1 c=1")
+					})
+			})
+		}
+	}
+}
+
+// By whatever name an item was marked.
+func TestALostMarkByAFormerIDComesAgain(t *testing.T) {
+	t.Parallel()
+	for _, eaten := range []bool{false, true} {
+		b := epochBench(t)
+		s, r := b.through("gateway", store.Options{})
+		b.put(collapsing("n1", "c", "k"))
+		b.put(collapsing("n2", "c", "k"))
+		b.touch(s)
+		b.lose(func() {
+			r.eat.Store(eaten)
+			b.must(s.Mark(b.ctx, ann, store.Mark{Change: notify.ChangeRead, IDs: []string{"n1"}}))
+		})
+		b.touch(s)
+		b.wantList(ann, store.Query{}, "n2/sr")
+	}
+}
+
+func TestARetractionByAKeyOfNothingIsNotOfAnItemOfThatName(t *testing.T) {
+	t.Parallel()
+	b := epochBench(t)
+	b.notify(ann, "c", "order-7")
+	b.retract(store.RetractOf{Collapse: "order-7"})
+	b.newHistory()
+	b.touch(b.publisher)
+	b.wantList(ann, store.Query{}, "order-7")
+}
+
+func TestAnUpdateThatWasRefusedIsRefusedAgain(t *testing.T) {
+	t.Parallel()
+	b := epochBench(t)
+	s, r := b.through("publisher", store.Options{})
+	five, four := int32(5), int32(4)
+	b.notify(ann, "c", "n1")
+	b.touch(s)
+	update := func(u store.UpdateOf) error {
+		return s.Update(b.ctx, []notify.Stream{ann}, u, store.Committed)[0].Err
+	}
+	if err := update(store.UpdateOf{ID: "n1", Data: []byte("5"), Version: &five}); err != nil {
+		t.Fatal(err)
+	}
+	for want, u := range map[error]store.UpdateOf{notify.ErrConflict: {ID: "n1", Data: []byte("4"), Version: &four}, notify.ErrNotFound: {ID: "x"}} {
+		r.eat.Store(true)
+		if err := update(u); !errors.Is(err, want) || r.eat.Load() {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,15 +76,10 @@ func TestWritesOfAStreamKeepTheirOrderThroughAnOutage(t *testing.T) {
 
 // sick makes calls for one stream fail with a passing error while it lasts.
 type sick struct {
+	testkit.Passes
 	key  string
 	over atomic.Bool
 }
-
-func (s *sick) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (s *sick) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (s *sick) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

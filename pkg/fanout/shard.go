@@ -168,18 +168,18 @@ func (x *shard) receive(f frame) {
 		x.acked(t)
 		return
 	}
-	x.count.messages.Add(1)
 	m, err := keyspace.DecodePayload(x.streamOf(t), f.payload)
-	if err != nil {
-		if errors.Is(err, keyspace.ErrVersion) {
-			x.count.drop(dropVersion)
-		} else {
-			x.count.drop(dropCorrupt)
-		}
+	switch {
+	case err == nil:
+		x.heard(t, m)
+	case errors.Is(err, keyspace.ErrVersion):
+		x.count.drop(dropVersion)
 		x.spoil(t, byPayload)
-		return
+	default:
+		x.count.drop(dropCorrupt)
+		x.spoil(t, byPayload)
 	}
-	x.heard(t, m)
+	x.count.messages.Add(1) // now: whoever waits for this number finds the message handed on
 }
 
 // lost says that frames of a channel were dropped on their way here.

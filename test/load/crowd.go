@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +19,8 @@ const (
 	readSize  = 64 << 10
 	readyMost = 512 // connections that one look at the kernel's list takes
 
-	// between two looks while anything comes. A reader that waits for each message has to be woken for each, at the cost of the server that writes it: on
-	// one machine that is a tenth of its CPU, and over a network nothing of it. So latencies have this much of blur.
+	// between two looks while anything comes that many hear. A reader that waits for each message has to be woken for each, at the cost of the server that
+	// writes it: on one machine that is a tenth of its CPU, and over a network nothing of it. So latencies have this much of blur.
 	gather = 100 * time.Microsecond
 )
 
@@ -36,6 +37,7 @@ type crowd struct {
 	poll *os.File // an epoll of our own; Go's runtime waits until it has something
 	done chan struct{}
 	read [readSize]byte // the loop's
+	wide atomic.Bool    // what many hear is under way
 
 	mu       sync.Mutex // guards the fields below and all of members but fd; held while a batch is read
 	members  []member
@@ -130,7 +132,7 @@ func (c *crowd) loop() {
 				c.readable(int(e.Fd))
 			}
 			c.mu.Unlock()
-			if n < len(ready) {
+			if n < len(ready) && c.wide.Load() {
 				nap(gather)
 			}
 		}

@@ -168,18 +168,6 @@ func cpuOf(pid string) (time.Duration, error) {
 	return time.Duration(user+system) * tick, nil
 }
 
-// ran is for how long the first thread of a process ran so far, finer than usage: in ns, as the scheduler counts.
-func (p *process) ran() (d time.Duration, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, fmt.Errorf("read run time: %w", err)
-	}
-	if _, err := fmt.Sscan(string(b), &d); err != nil {
-		return 0, fmt.Errorf("read run time: %w", err)
-	}
-	return d, nil
-}
-
 // resident is how much memory the process has, in KiB.
 func (p *process) resident() (kib float64, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

@@ -6,14 +6,14 @@ import "time"
 
 // fan sends one message at a time to everybody, at a rate that makes so many deliveries in a second.
 func (t tempo) fan(name string, seconds, size int) step {
-	return t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
+	return t.wide(name, seconds, func(s *stage, lasts time.Duration) error {
 		return s.steady([]int{0}, t.delivered/float64(s.users), lasts, 1, size)
 	})
 }
 
 // hot is fan on topic 0, which a part of the crowd hears, beside all the other topics.
 func (t tempo) hot(name string, seconds, listeners int) step {
-	return t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
+	return t.wide(name, seconds, func(s *stage, lasts time.Duration) error {
 		return s.steady([]int{0}, t.delivered/float64(listeners), lasts, 1, small)
 	})
 }
@@ -31,7 +31,7 @@ func (t tempo) spread(name string, seconds int) step {
 }
 
 func (t tempo) burstOf(name string, seconds int) step {
-	return t.measured(name, seconds, func(s *stage, lasts time.Duration) error { return s.bursts(0, t.burst, lasts) })
+	return t.wide(name, seconds, func(s *stage, lasts time.Duration) error { return s.bursts(0, t.burst, lasts) })
 }
 
 // unicastTo sends to one inbox after the other. Each has had its first before, and Redis has rested from it: that makes the inbox, and would be most of
@@ -40,11 +40,11 @@ func (t tempo) unicastTo(name string, seconds int) step {
 	sent := t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
 		return s.steady(s.inboxes(), t.unicast, lasts, t.callers, small)
 	})
-	return step{name, sent.lasts + 3*restLook, func(s *stage) (figure, error) {
+	return step{name, sent.lasts + 3*t.second, func(s *stage) (figure, error) {
 		if err := s.once(s.inboxes(), t.callers); err != nil {
 			return figure{}, err
 		}
-		if err := s.rest(); err != nil {
+		if err := s.rest(t.second); err != nil {
 			return figure{}, err
 		}
 		return sent.do(s)
@@ -81,7 +81,7 @@ const (
 
 // compressed is fan with larger messages, at a third of the rate, since compressing costs the baseline three times as much.
 func (t tempo) compressed(name string, seconds int) step {
-	return t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
+	return t.wide(name, seconds, func(s *stage, lasts time.Duration) error {
 		if !s.deflate {
 			return errLacks("permessage-deflate is not offered")
 		}
@@ -94,6 +94,15 @@ func (t tempo) measured(name string, seconds int, load func(*stage, time.Duratio
 	return step{name, lasts, func(s *stage) (figure, error) {
 		return s.measure(func() error { return load(s, lasts) })
 	}}
+}
+
+// wide is a measured load of which many hear each message.
+func (t tempo) wide(name string, seconds int, load func(*stage, time.Duration) error) step {
+	return t.measured(name, seconds, func(s *stage, lasts time.Duration) error {
+		s.crowd.wide.Store(true)
+		defer s.crowd.wide.Store(false)
+		return load(s, lasts)
+	})
 }
 
 // inboxes are the lines of all users.

@@ -55,10 +55,14 @@ func (s *stage) put(line int, strict bool, at time.Duration, size int) (err erro
 func (s *stage) steady(lines []int, rate float64, lasts time.Duration, callers, size int) error {
 	callers = min(callers, len(lines))
 	start, total := now(), max(int(rate*lasts.Seconds()), callers)
+	wait := s.pause
+	if callers == 1 {
+		wait = s.exactly
+	}
 	return together(callers, func(caller int) error {
 		for i := caller; i < total; i += callers {
 			due := start + time.Duration(float64(i)/rate*1e9)
-			if err := s.pause(due - now()); err != nil {
+			if err := wait(due - now()); err != nil {
 				return err
 			}
 			if err := s.put(lines[s.owned(i, caller, callers, len(lines))], true, due, size); err != nil {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"allim/internal/testkit"
 )
 
 // deaf is a stage without processes and connections, of so many users.
@@ -144,5 +146,17 @@ func TestAnErrorOfACallEndsTheLoad(t *testing.T) {
 		if err := load(); !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "line 0") {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+func TestAPauseEndsWithTheRun(t *testing.T) {
+	s := deaf(t, 1)
+	ctx, cancel := context.WithCancel(s.Context)
+	s.Context = ctx
+	ended := make(chan error, 1)
+	go func() { ended <- s.exactly(30 * time.Second) }()
+	cancel()
+	if err := testkit.Receive(t, 5*time.Second, ended, "the end of a pause"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

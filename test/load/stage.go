@@ -176,39 +176,43 @@ func (s *stage) delivered() error {
 	return err
 }
 
-// pause waits for d. A timer of Go's may be a millisecond late: the rest is slept by the kernel, which is late by its slack of 50 µs.
+// pause waits for d, up to a millisecond longer.
 func (s *stage) pause(d time.Duration) error {
+	select {
+	case <-s.Done():
+		return s.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// exactly waits for d. What a timer of Go's may be late is slept by the kernel, which is late by its slack of 50 µs, and by this thread: for one caller.
+func (s *stage) exactly(d time.Duration) error {
 	until := now() + d
 	if d > roughly {
-		select {
-		case <-s.Done():
-		case <-time.After(d - roughly):
+		if err := s.pause(d - roughly); err != nil {
+			return err
 		}
 	}
 	nap(until - now())
 	return s.Err()
 }
 
-// What a Redis does by itself while nobody asks: where its table of keys has grown, it moves them for 10 ms of each second (activerehashing), and looks
-// each up in two tables. That is over in 15 s, and would be the cost of who is measured meanwhile.
-const (
-	restLooks = 15
-	restLook  = time.Second
-	restMost  = 8 * time.Millisecond
-)
+// restLooks are as many as Redis needs at most. Where its table of keys has grown, it moves them by itself while nobody asks, for 10 ms of each second
+// (activerehashing), and looks each up in two tables: the cost of who is measured meanwhile. That is over in 15 s.
+const restLooks = 15
 
-// rest waits until Redis has done what growing left to do.
-func (s *stage) rest() error {
+// rest waits until Redis has done what growing left to do: from one look to the next, a second later, it was at work for less than a tick.
+func (s *stage) rest(look time.Duration) error {
 	for range restLooks {
-		before, err := s.redis.ran()
+		before, err := s.redis.usage()
+		if err == nil {
+			err = s.pause(look)
+		}
 		if err != nil {
 			return err
 		}
-		if err := s.pause(restLook); err != nil {
-			return err
-		}
-		after, err := s.redis.ran()
-		if err != nil || after-before < restMost {
+		if after, err := s.redis.usage(); err != nil || after == before {
 			return err
 		}
 	}

@@ -2,24 +2,25 @@
 -- ARGV 1 'p' update | 't' retract, 2 what is named: 'i' an item's id | 'k' a collapse key | 'x' that item alone, where it is made again, 3 its name, 4 version or '',
 --      5 body, 6 new epoch, 7 events kept, 8 retention ms, 9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, ''
 --      and 0 for a new one, 13 epoch, 14 offset and 15 Redis' us of its first acknowledgement, 16 program that makes a new one and 17 its number there, 18 ids kept
--- Answers {code, offset, epoch, history id, now us, id of the item}; codes are 0 done, 1 nothing to do, 2 held, 6 there is no such item, 7 it is of a newer version,
+-- Answers {code, offset, epoch, history id, now us, id of the item, '' where a collapse key has none}; codes are 0 done, 1 nothing to do, 2 held, 6 there is no such item, 7 it is of a newer version,
 -- 8 what waited for its time does not come: there is no event, -3 late. What was taken back does not come any more, also where it has not come yet.
 local us = now_us()
 local now = math.floor(us / 1000)
 local what, again, name = ARGV[1], ARGV[11] ~= '', ARGV[3]
+local item = ARGV[2] ~= 'k' and name or '' -- as far as it is not known better
 local r, kept = history_id(), call('HMGET', META, 'e', 'm')
-if not kept[1] then return { (what == 'p' or again) and 6 or 1, '0', '', r, us, name } end
+if not kept[1] then return { (what == 'p' or again) and 6 or 1, '0', '', r, us, item } end
 local e, s, l, terms = position(ARGV[6], now)
 TERMS = terms
-if again and held(ARGV[11], ARGV[12]) then return { 2, ARGV[12], ARGV[11], r, us, name } end
+if again and held(ARGV[11], ARGV[12]) then return { 2, ARGV[12], ARGV[11], r, us, item } end
 if not again then
   local did, epoch, off, at = made_before(kept[2], ARGV[16], ARGV[17])
-  if did == 'late' then return { -3, '0', e, r, us, name } end
-  if did == 0 then return { 1, off, epoch, r, at, name } end
+  if did == 'late' then return { -3, '0', e, r, us, item } end
+  if did and did > 0 then return { did, off, epoch, r, at, item } end
   if did then
     local entry = call('XREVRANGE', EVENTS, off .. '-0', off .. '-0')[1]
     local event = entry and entry[2][2] == what
-    return { event and 0 or 8, off, epoch, r, at, event and entry[2][4] or name }
+    return { 0, off, epoch, r, at, event and entry[2][4] or item }
   end
 end
 local first = s
@@ -84,5 +85,5 @@ if REMEMBERED then forget_ids(ARGV[18]) end
 without_terms()
 live_together(l, now, tonumber(ARGV[8]), { COLLAPSE }, 11)
 if s > first then changed(KEYS[12], KEYS[13], ARGV[10], now) end
-if not again then made(ARGV[16], ARGV[17], (code == 0 or code == 8) and 1 or 0, e, s, us, '') end
-return { code, int(s), e, r, us, id or name }
+if not again then made(ARGV[16], ARGV[17], code, e, s, us, '') end
+return { code, int(s), e, r, us, id or item }

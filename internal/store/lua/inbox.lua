@@ -31,10 +31,16 @@ end
 -- how many of what is hidden each set counts: unread, unseen, and unread by category
 local function hide()
   local unread, unseen, by = 0, 0, {}
-  for _, id in ipairs(hidden) do
-    if call('ZSCORE', UNSEEN, id) then unseen = unseen + 1 end
-    local c = category_of(call('HGET', ITEMS, id))
-    if call('ZSCORE', CATEGORIES, c .. '\0' .. id) then unread, by[c] = unread + 1, (by[c] or 0) + 1 end
+  for i = 1, #hidden, 500 do
+    local ids, members = { unpack(hidden, i, math.min(i + 499, #hidden)) }, {}
+    for n, head in ipairs(call('HMGET', ITEMS, unpack(ids))) do members[n] = category_of(head) .. '\0' .. ids[n] end
+    for _, at in ipairs(call('ZMSCORE', UNSEEN, unpack(ids))) do unseen = unseen + (at and 1 or 0) end
+    for n, at in ipairs(call('ZMSCORE', CATEGORIES, unpack(members))) do
+      if at then
+        local c = string.sub(members[n], 1, -#ids[n] - 2)
+        unread, by[c] = unread + 1, (by[c] or 0) + 1
+      end
+    end
   end
   return unread, unseen, by
 end

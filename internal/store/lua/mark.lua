@@ -3,7 +3,8 @@
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
 --      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again,
 --      16 program that makes a new one and 17 its number there, 18 ids kept, 19 offset at which it goes on, '' at its beginning, 20… ids
--- Answers {changed, offset, epoch, history id, now us, more, number of unknown ids, unknown ids…, ids of upto and all that are as they shall be…}; changed
+-- Answers {changed, offset, epoch, history id, now us, more, number of unknown ids, unknown ids…, ids that are as they shall be…, of ids where
+-- it is another's that was named}; changed
 -- -1: upto is of another epoch, -2: held, -3: late. Nothing changed: no event. At most 500 items change, and upto and all look at 1,000: where there may be more of
 -- them, more is the offset at which the next call goes on, a mark of its own, up to the offset that all was answered, or upto's.
 local us = now_us()
@@ -19,7 +20,7 @@ if again and held(ARGV[11], ARGV[12]) then return { -2, ARGV[12], ARGV[11], r, u
 
 local function answer(n, off, epoch, at, meant)
   local out = { n, off, epoch, r, at, more, #unknown }
-  for _, list in ipairs({ unknown, ARGV[2] ~= 'ids' and meant or {} }) do
+  for _, list in ipairs({ unknown, meant }) do
     for _, id in ipairs(list) do out[#out + 1] = id end
   end
   return out
@@ -41,13 +42,17 @@ if not again then
         for id in string.gmatch(entry[2][4], '[^,]+') do deleted[#deleted + 1], known[id] = id, true end
       end
     end
-    for _, id in ipairs(ids) do
-      if not known[id] and not known[successor(id) or ''] and not current(id) then unknown[#unknown + 1] = id end
+    local them, aliased = {}, false
+    for _, named in ipairs(ids) do
+      local next_one = successor(named)
+      local id = known[named] and named or known[next_one or ''] and next_one or current(named)
+      local list = id and them or unknown
+      list[#list + 1], aliased = id or named, aliased or id and id ~= named
     end
     local to = ARGV[2] == 'upto' and tonumber(off) > tonumber(ARGV[4]) and ARGV[4] or off
     if next ~= '' then to = '(' .. next end
     more = next
-    return answer(n, off, epoch, at, ARGV[2] == 'ids' and {} or change == 'd' and deleted or range(INDEX, to))
+    return answer(n, off, epoch, at, ARGV[2] == 'ids' and (aliased and them or {}) or change == 'd' and deleted or range(INDEX, to))
   end
 end
 local to = s
@@ -161,13 +166,18 @@ local apply = {
   end,
 }
 
+local aliased = false
 local seen = {} -- of marks that were overtaken: what is read or archived was seen, and that is for good
 if ARGV[2] == 'ids' then
   local known, gone = {}, {}
   for _, id in ipairs(hidden) do gone[id] = true end
   for _, named in ipairs(ids) do
-    local id, off = current(named)
-    if not id or gone[id] then
+    local id, off = named, call('ZSCORE', INDEX, named)
+    if not off and not again then id, off = current(named) end -- what is made again means the item that it had hit
+    aliased = aliased or id ~= named
+    if not off and again and successor(named) then
+      id = nil -- and something took its place, or it left
+    elseif not off or gone[id] then
       unknown[#unknown + 1] = named
     elseif not place[id] then -- two names of one item are one
       known[#known + 1], place[id] = id, off
@@ -225,4 +235,4 @@ if s > first then
   changed(KEYS[12], KEYS[13], ARGV[10], now)
 end
 if not again then made(ARGV[16], ARGV[17], #some + #seen, e, s, us, more) end
-return answer(#some + #seen, int(s), e, us, meant)
+return answer(#some + #seen, int(s), e, us, (ARGV[2] ~= 'ids' or aliased) and meant or {})

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"allim/internal/session"
 	"allim/internal/testkit"
 )
@@ -119,16 +121,8 @@ func serveLines(t *testing.T, o Options, secure bool, with ...func(*Server)) (s 
 	} else {
 		srv.Start()
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() { over <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := testkit.Receive(t, 10*time.Second, over, "the end of all connections"); err != nil {
-			t.Error(err)
-		}
-		srv.Close()
-	})
+	t.Cleanup(srv.Close)
+	live(t, s)
 	return s, func(header ...string) *line {
 		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
 		if err != nil {
@@ -141,6 +135,20 @@ func serveLines(t *testing.T, o Options, secure bool, with ...func(*Server)) (s 
 		l.peer = testkit.Receive(t, 5*time.Second, peers, "a connection")
 		return l
 	}
+}
+
+// live runs a server until the test ends.
+func live(t *testing.T, s *Server) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := testkit.Receive(t, 10*time.Second, over, "the end of all connections"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // upgrade asks for a WebSocket; early goes with the request.
@@ -186,4 +194,10 @@ func (l *line) next() (first byte, payload []byte, err error) {
 	payload = make([]byte, n)
 	_, err = io.ReadFull(l.r, payload)
 	return head[0], payload, err
+}
+
+// hits is how often a limit was met.
+func hits(t *testing.T, r *prometheus.Registry, limit string) float64 {
+	t.Helper()
+	return testkit.Metric(t, r, "allim_limit_hits_total", limit)
 }

@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 )
 
-// An afterStorm tells when many connections have come and few more do: a gateway that many use has no second in which nobody comes. A handshake leaves garbage behind that is larger than what stays of the connection,
-// in the HTTP server's buffers foremost, and Go's heap would keep room for as much again: 3 of 14 KB for each connection at 10,000. Given back then, it costs
-// one collection for a storm, and nothing on the way of a message. Where connections come and go at fewPerSecond all the time it is one for each quarter that
-// was replaced: at 10,000 one in 50 s. The zero value has seen none come.
+// An afterStorm tells when many connections have come and few more do: a gateway that many use has no second in which nobody comes. A handshake leaves garbage
+// behind that is larger than what stays of the connection, in the HTTP server's buffers foremost, and Go's heap would keep room for as much again: 3 of 14 KB for
+// each connection at 10,000. Given back then, it costs one collection for a storm, and nothing on the way of a message. Where connections come and go at
+// fewPerSecond all the time it is one for each quarter that was replaced: at 10,000 one in 50 s. The zero value has seen none come.
 type afterStorm struct {
 	seen, tidied uint64 // of all that ever came
 }

@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"allim/internal/session"
-	"allim/internal/testkit"
 )
 
 // serveEcho is a server that echoes, as the conformance command has it.
@@ -21,16 +19,8 @@ func serveEcho(t *testing.T, most, deflate int) (addr string) {
 	t.Helper()
 	s := New(Options{Limits: &session.Limits{Frame: most, Pong: time.Minute}, Metrics: session.NewMetrics(nil), Deflate: deflate})
 	srv := httptest.NewServer(http.HandlerFunc(s.Echo))
-	ctx, stop := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() { over <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := testkit.Receive(t, 10*time.Second, over, "the end of all connections"); err != nil {
-			t.Error(err)
-		}
-		srv.Close()
-	})
+	t.Cleanup(srv.Close)
+	live(t, s)
 	return srv.Listener.Addr().String()
 }
 

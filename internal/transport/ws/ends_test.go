@@ -106,7 +106,7 @@ func TestAClientThatClosesTakesTheRestInTime(t *testing.T) {
 			for took := 0; ; took++ {
 				select {
 				case <-l.peer.gone:
-					if got := limits(t, r); took < 10 || got["write"] != 1 {
+					if got := hits(t, r, "write"); took < 10 || got != 1 {
 						t.Errorf("counted %v, %d times taken", got, took)
 					}
 					return
@@ -203,8 +203,8 @@ func TestAClientThatTakesNothingIsCut(t *testing.T) {
 			l, other := dial(), dial()
 			l.peer.say(make([]byte, 16<<20))
 			testkit.Closed(t, 10*time.Second, l.peer.gone, "the peer is told")
-			if got := limits(t, r); got["write"] != 1 || got["pong"] != 0 {
-				t.Errorf("counted %v", got)
+			if write, pong := hits(t, r, "write"), hits(t, r, "pong"); write != 1 || pong != 0 {
+				t.Errorf("counted %v of write and %v of pong", write, pong)
 			}
 			other.peer.say([]byte("still here"))
 			if _, b, err := other.next(); err != nil || string(b) != "still here" {
@@ -212,24 +212,6 @@ func TestAClientThatTakesNothingIsCut(t *testing.T) {
 			}
 		})
 	}
-}
-
-// limits are how often each limit was met.
-func limits(t *testing.T, r *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	all, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	met := map[string]float64{}
-	for _, f := range all {
-		for _, m := range f.Metric {
-			if f.GetName() == "allim_limit_hits_total" {
-				met[m.Label[0].GetValue()] = m.Counter.GetValue()
-			}
-		}
-	}
-	return met
 }
 
 // A client that closes while ours is on its way, or its own is answered, reads all that was before it, and takes as long as it likes to.

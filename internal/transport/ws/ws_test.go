@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,17 +74,9 @@ func serve(t *testing.T, o session.Options, w ws.Options) (url string, sessions 
 // wantLimits wants that so many limits of the transport were met, and no others of its own.
 func (b *bed) wantLimits(t *testing.T, want map[string]float64) {
 	t.Helper()
-	all, err := b.metrics.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range all {
-		for _, m := range f.Metric {
-			if name := m.Label; f.GetName() == "allim_limit_hits_total" && slices.Contains([]string{"pong", "write", "frame_bytes"}, name[0].GetValue()) {
-				if got := m.Counter.GetValue(); got != want[name[0].GetValue()] {
-					t.Errorf("%s: %v times", name[0].GetValue(), got)
-				}
-			}
+	for _, limit := range []string{"pong", "write", "frame_bytes"} {
+		if got := testkit.Metric(t, b.metrics, "allim_limit_hits_total", limit); got != want[limit] {
+			t.Errorf("%s: %v times, want %v", limit, got, want[limit])
 		}
 	}
 }
