@@ -142,7 +142,9 @@ type Inbox struct {
 
 // Segments is what holds for notifications to named audiences.
 type Segments struct {
-	All bool `name:"all" of:"gateway" default:"true" help:"Whether every user hears the segment all without a token that names it."`
+	Size      int      `name:"size" default:"200" min:"1" max:"200" help:"Newest notifications that are kept for each segment."`
+	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long a notification is kept at most, a segment after its last write, and what a member did there."`
+	All       bool     `name:"all" default:"true" help:"Whether every user hears the segment all without a token that names it."`
 }
 
 // A Grant is what clients without a token may do.

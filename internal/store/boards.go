@@ -6,30 +6,12 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"time"
 
 	"allim/internal/audience"
 	"allim/pkg/notify"
 )
 
 var headsScript = script("heads")
-
-// Segments bounds the segments.
-type Segments struct {
-	Size      int           // newest items kept, at most audience.MaxItems; 0: as many
-	Retention time.Duration // age of the oldest, and life of what members did there; 0: 90 days
-	OnlyMine  bool          // of notify.All are those who were seen there; false: every user
-}
-
-func (s Segments) withDefaults() Segments {
-	if s.Size == 0 {
-		s.Size = audience.MaxItems
-	}
-	if s.Retention == 0 {
-		s.Retention = 90 * 24 * time.Hour
-	}
-	return s
-}
 
 // maxBoards are the segments whose boards are kept. One of 200 items with short names holds about 20 KB.
 const maxBoards = 4096
