@@ -126,7 +126,7 @@ func (b *batch) finish() {
 	relist := false
 	for _, r := range b.resets {
 		if !r.sub.gone {
-			relist = relist || r.sub == s.own
+			relist = relist || r.sub.listed()
 			r.sub.reset(r.sub.queued, r.why)
 		}
 	}

@@ -96,7 +96,13 @@ func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
 	if newer(&p.Badge, s.badge) {
 		s.badge = &p.Badge
 	}
-	s.send(inboxOf(ref, stream, &p), item{})
+	f := inboxOf(ref, stream, &p)
+	for _, c := range s.subs {
+		if c != s.own && c.listed() && c.batch == nil { // no segment has items yet
+			f.At[string(c.topic)] = c.queued.String()
+		}
+	}
+	s.send(f, item{})
 }
 
 // listed ends a list: the messages come that waited for it, or the next list.
@@ -106,7 +112,11 @@ func (s *Session) listed() {
 	s.wakeWaiting()
 	if again {
 		s.listAnew()
-	} else if s.own != nil {
-		s.own.resume()
+		return
+	}
+	for _, c := range s.subs {
+		if c.listed() {
+			c.resume()
+		}
 	}
 }

@@ -68,7 +68,7 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 }
 
 // held tells whether nothing may be sent now: an inbox is being listed, and a frame before it must be in it.
-func (c *sub) held() bool { return c == c.s.own && c.s.listing }
+func (c *sub) held() bool { return c.s.listing && c.listed() }
 
 // resume lets messages come again that were refused, if there is room now.
 func (c *sub) resume() {
@@ -97,10 +97,13 @@ func (c *sub) reset(pos notify.Position, why notify.Why) {
 		reason = wire.ResetLost
 	}
 	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: reason}, item{begins: &begins{[]begin{{c, pos}}}})
-	if c == s.own {
+	if c.listed() {
 		s.listAnew()
 	}
 }
+
+// listed tells whether a list of the inbox shows what the topic holds.
+func (c *sub) listed() bool { return c == c.s.own || c.topic.Kind() == notify.KindSegment }
 
 // TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was. So does who only waits for a list of its inbox,
 // and so for Redis, but it is told that this is not its fault.

@@ -123,11 +123,11 @@ func (s *Store) inboxKeys(st notify.Stream) []string {
 	return append(s.keys.Inbox(st).All(), index, tick, s.keys.Channel(st))
 }
 
-// termKeys are the keys of the other scripts that write a user's stream.
+// termKeys are the keys of the other scripts that write a user's stream, and of all that write a segment.
 func (s *Store) termKeys(st notify.Stream) []string {
 	part := s.keys.Partition(st)
 	index, tick := s.keys.ChangeIndex(part)
-	return append(s.keys.Inbox(st).WithTerms(), index, tick, s.keys.Channel(st), s.keys.Due(part))
+	return append(s.allKeys(st), index, tick, s.keys.Channel(st), s.keys.Due(part))
 }
 
 // What a script that writes says of its call; a mark that changed something says how many items.

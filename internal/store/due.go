@@ -76,7 +76,7 @@ func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool,
 		for _, part := range v[1:] {
 			members, _ := part.([]any)
 			for ; len(members) >= 2; members = members[2:] {
-				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && st.Topic.Kind() == notify.KindUser {
+				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && listed(st) {
 					streams[st] = true
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
 				}
@@ -115,8 +115,9 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 	for st := range streams {
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
-		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
-			s.inbox.Size, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
+		items, ids, retention := s.boundsOf(st)
+		calls = append(calls, call{script: forKind(st, dueScript, dueSegmentScript), keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, ids, retention.Milliseconds(), s.publishCmd,
+			items, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
 		if len(calls) == batchWrites {
 			do()
 		}

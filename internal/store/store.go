@@ -26,6 +26,7 @@ type Options struct {
 	Metrics *Metrics      // nil: nothing is counted
 	Lease   time.Duration // of a claim (Due): who holds one and says nothing for so long is dead; 0: 30 s
 
+	Segments    Segments
 	FsyncAlways bool         // the server answers a write only when the append file has it on disk (appendfsync always)
 	Log         *slog.Logger // faults; nil: nowhere
 }
@@ -143,6 +144,8 @@ func New(o Options) (*Store, error) {
 	if s.inbox.Retention == 0 {
 		s.inbox.Retention = 90 * 24 * time.Hour
 	}
+	s.segments = o.Segments.withDefaults()
+	s.boards = newBoards(s.segments)
 	return s, nil
 }
 
@@ -157,6 +160,8 @@ type Store struct {
 	keys        *keyspace.Map
 	classes     []Class
 	inbox       Inbox
+	segments    Segments
+	boards      *boards
 	publishCmd  string // PUBLISH on one Redis, SPUBLISH on a cluster
 	fsyncAlways bool
 	lease       time.Duration
