@@ -270,3 +270,12 @@ func (b *Board) Within(upto uint64, now time.Time) (refs []Ref) {
 	}
 	return refs
 }
+
+// Reach is Upto of a position that must be known; false where nobody remembers its epoch.
+func (b *Board) Reach(p notify.Position) (offset uint64, known bool) {
+	known = p.Epoch == b.Epoch
+	for _, base := range b.Bases {
+		known = known || base.Epoch == p.Epoch
+	}
+	return min(b.Upto(p), b.Top), known
+}

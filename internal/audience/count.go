@@ -45,12 +45,18 @@ func (w *walk) next() (h *Head, s State) {
 		if bits&Deleted != 0 || h.gone(w.now) || len(w.muted) > 0 && !h.Mandatory && w.mutes(h.Category) {
 			continue
 		}
-		s.Read = (h.Offset <= w.read) != (bits&ReadDiffers != 0)
-		s.Seen = (h.Offset <= w.seen) != (bits&SeenDiffers != 0)
-		s.Archived = bits&Archived != 0
-		return h, s
+		return h, w.state(h.Offset, bits)
 	}
 	return nil, s
+}
+
+// state is what a member did to the item at an offset, of which these are the bits.
+func (w *walk) state(offset uint64, bits Bits) State {
+	return State{
+		Seen:     (offset <= w.seen) != (bits&SeenDiffers != 0),
+		Read:     (offset <= w.read) != (bits&ReadDiffers != 0),
+		Archived: bits&Archived != 0,
+	}
 }
 
 // bits are those of the exception at an offset, which is lower with each call.

@@ -48,10 +48,10 @@ type Member struct {
 // In Redis a Member is a field of each of two hashes of the user, under the segment's name:
 //
 //	:g  <joined> <left> <issued at> <read> <seen> <when>
-//	:q  <epoch> <offset>=<bits, a hexadecimal digit>@<when> …
+//	:q  <epoch> <offset>=<bits, a hexadecimal digit>@<when>,<when> …
 //
-// <when> says when in the life of the user's own stream it was marked, and is between lua/mark.lua and itself: '-' where there is nothing to say, of exceptions left
-// out with its '@'. An exception may have no bits and only a <when>. There is no :q without exceptions. Fields behind these are of later builds.
+// <when> is a Stamp: of the last mark that raised <read>; of exceptions two, with a comma between them, of reading and of archiving, left out with their '@' where there
+// is nothing to say. An exception may have no bits and only a <when>. There is no :q without exceptions. Fields behind these are of later builds.
 const memberFields = 5
 
 // ParseMember reads a Member; q is "" where it has no exceptions. The error is ErrCorrupt.

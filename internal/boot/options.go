@@ -47,7 +47,7 @@ func Classes(list []settings.Class) (all []store.Class, public []notify.Pattern,
 
 // Segments is the bounds of segments of the settings.
 func Segments(s settings.Segments) store.Segments {
-	return store.Segments{Size: s.Size, Retention: time.Duration(s.Retention), OnlyMine: !s.All}
+	return store.Segments{Size: s.Size, Retention: time.Duration(s.Retention), Start: s.Start, OnlyMine: !s.All}
 }
 
 // Inbox is the bounds of inboxes of the settings.

@@ -164,6 +164,7 @@ type Inbox struct {
 type Segments struct {
 	Size      int      `name:"size" default:"200" min:"1" max:"200" help:"Newest notifications that are kept for each segment."`
 	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long a notification is kept at most, a segment after its last write, and what a member did there."`
+	Start     int      `name:"start" default:"0" min:"0" max:"200" help:"Newest notifications of a segment that are for who joins it: 0 for those alone that come later. Of the segment all they are 20 at least."`
 	All       bool     `name:"all" default:"true" help:"Whether every user hears the segment all without a token that names it."`
 }
 

@@ -83,7 +83,7 @@ func reaches(b *audience.Board, top notify.Position) bool {
 func (c *boards) ask(segment notify.Stream, top notify.Position) (b *audience.Board, r *reading, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.held[segment]; e != nil && reaches(e.Value.(*held).board, top) {
+	if e := c.held[segment]; e != nil && e.Value.(*held).board.Position() == top { // one that has more may be of what Redis has lost since
 		c.order.MoveToFront(e)
 		return e.Value.(*held).board, nil, false
 	}
@@ -131,8 +131,7 @@ func (c *boards) finish(r *reading) {
 	}
 	switch e := c.held[r.segment]; {
 	case r.board == nil:
-	case e != nil && reaches(e.Value.(*held).board, r.board.Position()): // read meanwhile
-	case e != nil:
+	case e != nil: // an older one is read anew when it is asked for
 		e.Value.(*held).board = r.board
 		c.order.MoveToFront(e)
 	default:

@@ -25,6 +25,7 @@ type write struct {
 	version  string        // of an update; "" for none
 	body     []byte        // shared by the streams of one call
 	ids      []string      // that a mark names, or categories that are muted
+	of       *memberOf     // of a mark: its items are of a segment; nil: of the own stream
 }
 
 // writeOf is the write of a message.
@@ -146,6 +147,7 @@ const (
 	codeStaleMark  = -1
 	codeHeldMark   = -2
 	codeLateMark   = -3  // this program has gone on to another one
+	codeMovedMark  = -4  // of items of a segment: another mark came between
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
 

@@ -118,12 +118,19 @@ func topOf(c *redis.SliceCmd) (p notify.Position, err error) {
 
 // Renew keeps the streams' memory of their positions alive. It creates nothing.
 func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
-	calls := make([]call, len(streams))
-	for i, st := range streams {
+	calls := make([]call, 0, len(streams))
+	renew := func(life time.Duration, keys ...string) {
+		calls = append(calls, call{script: renewScript, keys: keys, args: []any{life.Milliseconds()}})
+	}
+	for _, st := range streams {
 		if _, _, retention := s.boundsOf(st); listed(st) {
-			calls[i] = call{script: renewScript, keys: s.allKeys(st), args: []any{retention.Milliseconds()}}
+			renew(retention, s.allKeys(st)...)
 		} else {
-			calls[i] = call{script: renewScript, keys: []string{s.keys.Event(st).Meta}, args: []any{metaLife(s.history(st.Topic)).Milliseconds()}}
+			renew(metaLife(s.history(st.Topic)), s.keys.Event(st).Meta)
+		}
+		if st.Topic.Kind() == notify.KindUser {
+			k := s.keys.Audience(st)
+			renew(s.memberLife(), k.Members, k.Exceptions)
 		}
 	}
 	for _, c := range s.run(ctx, opRenew, calls) {

@@ -190,7 +190,7 @@ func TestABackendSeesTheBadgeThatItsUserSees(t *testing.T) {
 		all := stream("segment:all")
 		wantBadge := func(what, want string) {
 			b.Helper()
-			got, err := b.publisher.Badge(b.ctx, ann)
+			got, err := b.publisher.CountsFor(b.ctx, store.Reader{Stream: ann})
 			if err != nil || badgeText(&got) != want {
 				b.Errorf("%s: got %q, %v, want %q", what, badgeText(&got), err, want)
 			}
@@ -212,7 +212,7 @@ func TestABackendSeesTheBadgeThatItsUserSees(t *testing.T) {
 		wantBadge("who has read one and seen another", "5/4 mention=1 news=1 order=3")
 		b.rdb.HSet(b.ctx, b.keys.Inbox(ann).Meta, "f", ",mention,news,")
 		wantBadge("who has muted some", "4/3 mention=1 order=3")
-		if got, err := b.publisher.Badge(b.ctx, ann); err != nil || got.Revision != last {
+		if got, err := b.publisher.CountsFor(b.ctx, store.Reader{Stream: ann}); err != nil || got.Revision != last {
 			b.Errorf("it counts up to %s, not %s", got.Revision, last)
 		}
 	})
@@ -221,11 +221,11 @@ func TestABackendSeesTheBadgeThatItsUserSees(t *testing.T) {
 func TestOfTheSegmentAllAreOnlyThoseWhoWereSeenWhereTheSettingSaysSo(t *testing.T) {
 	b := realBench(t, store.Options{Segments: store.Segments{OnlyMine: true}})
 	b.plant(stream("segment:all"), "k3abcd", 1, map[uint64]keyspace.Head{1: {}})
-	if got, err := b.publisher.Badge(b.ctx, ann); err != nil || badgeText(&got) != "0/0" {
+	if got, err := b.publisher.CountsFor(b.ctx, store.Reader{Stream: ann}); err != nil || badgeText(&got) != "0/0" {
 		t.Errorf("got %q, %v", badgeText(&got), err)
 	}
 	b.come(1, []store.Joined{{Segment: "all", At: at("k3abcd", 0)}}, "all")
-	if got, err := b.publisher.Badge(b.ctx, ann); err != nil || badgeText(&got) != "1/1" {
+	if got, err := b.publisher.CountsFor(b.ctx, store.Reader{Stream: ann}); err != nil || badgeText(&got) != "1/1" {
 		t.Errorf("who was seen: got %q, %v", badgeText(&got), err)
 	}
 }

@@ -15,11 +15,13 @@ var (
 	changeSegmentScript  = script("lib", "write", "items", "segment", "keep", "fence", "change")
 	dueSegmentScript     = script("lib", "write", "many", "items", "segment", "keep", "deliver", "due")
 	recoverSegmentScript = script("lib", "items", "segment", "recover")
+	segmarkScript        = script("lib", "write", "items", "inbox", "keep", "fence", "segmark")
 )
 
 // Segments bounds the segments.
 type Segments struct {
 	Size      int           // newest items kept, at most audience.MaxItems; 0: as many
+	Start     int           // newest items that are for who joins later; 0: what comes from then on
 	Retention time.Duration // age of the oldest, life of a segment after its last write, and of what members did there; 0: 90 days
 	OnlyMine  bool          // of notify.All are those who were seen there; false: every user
 }
