@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"allim/internal/store"
 	"allim/pkg/notify"
 )
@@ -238,64 +236,4 @@ func TestWhatNobodyLookedAtIsClaimedByOne(t *testing.T) {
 			b.Error("it is over, and still kept")
 		}
 	})
-}
-
-func TestAnyDeviceThatShowsItMakesAnEscalationNeedless(t *testing.T) {
-	onEach(t, store.Options{}, func(b *bench) {
-		b.put(escalating("seen", notify.ChangeSeen, time.Hour))
-		b.put(escalating("read", notify.ChangeRead, time.Hour))
-		b.put(escalating("archived", notify.ChangeRead, time.Hour))
-		b.put(escalating("deleted", notify.ChangeRead, time.Hour))
-		b.put(escalating("only-seen", notify.ChangeRead, time.Hour))
-		b.mark(ann, "seen", store.Mark{IDs: []string{"seen", "only-seen"}})
-		b.mark(ann, "read", store.Mark{IDs: []string{"read"}})
-		b.mark(ann, "archive", store.Mark{IDs: []string{"archived"}})
-		b.mark(ann, "delete", store.Mark{IDs: []string{"deleted"}})
-		b.hurry("w", "seen", "read", "archived", "only-seen")
-		d := b.due()
-		var got []string
-		for _, c := range d.Claims {
-			got = append(got, c.Item.ID)
-		}
-		if diff := cmp.Diff([]string{"only-seen"}, got); diff != "" || d.Cancelled[notify.ViaWebhook] != 3 { // what is deleted has taken its escalation with it
-			b.Errorf("needless are %v (-want +got of those claimed):\n%s", d.Cancelled, diff)
-		}
-	})
-}
-
-func TestNoMoreIsClaimedThanThereIsRoomFor(t *testing.T) {
-	onEach(t, store.Options{}, func(b *bench) {
-		for i := range 5 {
-			b.put(escalating(fmt.Sprint("n", i), notify.ChangeSeen, time.Hour))
-		}
-		b.hurry("w", "n0", "n1", "n2", "n3", "n4")
-		slots := &free{most: 2}
-		d, err := b.publisher.Due(b.ctx, slots)
-		if err != nil || len(d.Claims) != 2 || slots.taken != 2 {
-			b.Errorf("got %d claims, %d places taken, %v", len(d.Claims), slots.taken, err)
-		}
-		if d := b.due(); len(d.Claims) != 3 {
-			b.Errorf("then %d", len(d.Claims))
-		}
-	})
-}
-
-// A claim whose holder is gone is another's when its lease has ended.
-func TestAClaimEndsWithItsLease(t *testing.T) {
-	t.Parallel()
-	b := realBench(t, store.Options{})
-	b.put(escalating("n1", notify.ChangeSeen, time.Hour))
-	b.hurry("w", "n1")
-	if d := b.due(); len(d.Claims) != 1 {
-		t.Fatalf("got %+v", d)
-	}
-	k := b.keys.Inbox(ann)
-	left := b.rdb.ZScore(b.ctx, k.Deadlines, "w\x00n1").Val() - float64(time.Now().UnixMilli())
-	if left < 20_000 || left > 31_000 {
-		t.Errorf("it is held for %v ms", left)
-	}
-	b.hurry("w", "n1")
-	if d := b.due(); len(d.Claims) != 1 || d.Claims[0].Attempt != 2 {
-		t.Errorf("when it has ended: %+v", d)
-	}
 }
