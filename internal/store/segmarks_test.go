@@ -283,12 +283,18 @@ func TestMarksOfManyDevicesAtOnceAllComeAbout(t *testing.T) {
 // What one write to a segment costs Redis, and what it writes, is the same whatever the number of members.
 func TestAWriteToASegmentCostsTheSameForOneAndForThousands(t *testing.T) {
 	b := realBench(t, store.Options{})
-	costs := func(id string) (commands, keys int64) {
+	costs := func(id string) (commands, keys int64) { // at least: some writes move the tick of the change index, too
 		b.Helper()
 		b.tell(notification("warm-"+id, ""))
-		before, size := b.commands(), b.dbsize()
-		b.tell(notification(id, ""))
-		return b.commands() - before, b.dbsize() - size
+		for i := range 10 {
+			before, size := b.commands(), b.dbsize()
+			b.tell(notification(fmt.Sprint(id, i), ""))
+			if n := b.commands() - before; i == 0 || n < commands {
+				commands = n
+			}
+			keys += b.dbsize() - size
+		}
+		return commands, keys
 	}
 	b.member(ann, "org-7")
 	one, keys := costs("a")
@@ -304,7 +310,7 @@ func TestAWriteToASegmentCostsTheSameForOneAndForThousands(t *testing.T) {
 	if one != many || one == 0 || keys != 0 || more != 0 {
 		t.Errorf("one member costs %d commands and %d keys, 5,000 cost %d and %d", one, keys, many, more)
 	}
-	b.wantSum(stream("user:u4711"), "4/4")
+	b.wantSum(stream("user:u4711"), "22/22")
 }
 
 // commands is how many commands Redis has run, those of scripts included, but for its own statistics.
