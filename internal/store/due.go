@@ -85,7 +85,7 @@ func (s *Store) dueStreams(ctx context.Context) (streams []notify.Stream, full b
 			members, _ := part.([]any)
 			full = full || len(members) >= 2*dueMembers
 			for ; len(members) >= 2; members = members[2:] {
-				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && st.Topic.Kind() == notify.KindUser {
+				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && listed(st) {
 					streams = append(streams, st)
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
 				}
@@ -136,8 +136,9 @@ func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, loo
 		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
-		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
-			s.inbox.Size, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
+		items, ids, retention := s.boundsOf(st)
+		calls = append(calls, call{script: forKind(st, dueScript, dueSegmentScript), keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, ids, retention.Milliseconds(), s.publishCmd,
+			items, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
 		if len(calls) == batchWrites {
 			do()
 		}
