@@ -39,6 +39,10 @@ var (
 	watcherScript      = script("lib", "watcher")
 	listenScript       = script("lib", "listen")
 	trimScript         = script("lib", "events", "trim")
+	presentScript      = script("lib", "present")
+	presenceScript     = script("lib", "events", "online", "presence")
+	reapScript         = script("lib", "events", "online", "reap")
+	offlineScript      = script("lib", "events", "online", "offline")
 )
 
 func script(parts ...string) *redis.Script {
