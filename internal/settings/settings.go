@@ -43,6 +43,7 @@ type Settings struct {
 	Topics    []Class   `name:"topics" hint:"YAML" help:"Classes of topics by prefix; the longest prefix counts. The same for both programs."`
 	Inbox     Inbox     `name:"inbox"`
 	Segments  Segments  `name:"segments"`
+	Presence  Presence  `name:"presence"`
 	Reflect   bool      `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
 	Reload    Reload    `name:"reload"`
 	Drain     Drain     `name:"drain"`
@@ -168,6 +169,11 @@ type Segments struct {
 	All       bool     `name:"all" default:"true" help:"Whether every user hears the segment all without a token that names it."`
 }
 
+// Presence is how backends are told who is online.
+type Presence struct {
+	Debounce Duration `name:"debounce" default:"10s" min:"0s" max:"1h" help:"How long a user without a connection has to come back before backends are told that he is gone (Events.Watch). The same for both programs."`
+}
+
 // A Grant is what clients without a token may do.
 type Grant struct {
 	Subscribe []string `name:"subscribe" help:"Patterns of topics that they may subscribe to, such as public/*."`
@@ -216,6 +222,7 @@ type Limits struct {
 	CallsBytes    Size     `name:"calls_bytes" of:"publisher" default:"64MiB" min:"4MiB" max:"4GiB" help:"Bytes of their requests."`
 	Receiving     int      `name:"receiving" of:"publisher" default:"32" min:"2" max:"10000" help:"Requests that are read at once; others wait."`
 	Streams       int      `name:"streams" of:"publisher" default:"64" min:"2" max:"10000" help:"Open streams of PublishStream; more are refused. One may hold twice a request of the largest size."`
+	Watchers      int      `name:"watchers" of:"publisher" default:"256" min:"2" max:"10000" help:"Open streams of Events.Watch; more are refused."`
 	Connections   int      `name:"connections" of:"publisher" default:"1024" min:"1" max:"1000000" help:"Connections on each port; more are closed."`
 	Deadline      Duration `name:"deadline" of:"publisher" default:"10s" min:"100ms" max:"10m" help:"Of calls that name none."`
 }

@@ -103,7 +103,8 @@ func (s *Store) markCall(st notify.Stream, w *write, of span, was ackedAs) call 
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
-	return call{script: markScript, keys: s.termKeys(st), args: args, fence: markNumber}
+	told := s.keys.Backend(s.keys.Partition(st), st.Tenant)
+	return call{script: markScript, keys: append(s.termKeys(st), told.Events, told.Meta), args: args, fence: markNumber}
 }
 
 const (

@@ -25,6 +25,7 @@ type Options struct {
 	Inbox   Inbox
 	Metrics *Metrics      // nil: nothing is counted
 	Lease   time.Duration // of a claim (Due): who holds one and says nothing for so long is dead; 0: 30 s
+	Events  Events        // what backends are told (Watch)
 
 	Segments    Segments
 	FsyncAlways bool         // the server answers a write only when the append file has it on disk (appendfsync always)
@@ -125,7 +126,7 @@ func New(o Options) (*Store, error) {
 	if o.Redis == nil || o.Keys == nil {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
-	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways, lease: o.Lease,
+	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways, lease: o.Lease, events: o.Events.withDefaults(),
 		program: rand.Text()[:programLen], remarks: map[*entry]remark{}}
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
 		s.publishCmd = "SPUBLISH"
@@ -176,6 +177,7 @@ type Store struct {
 	fsyncAlways bool
 	lease       time.Duration
 	dueMost     time.Duration // dueMost
+	events      Events
 	metrics     *Metrics
 	log         *slog.Logger
 
