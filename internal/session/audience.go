@@ -42,10 +42,10 @@ type live struct {
 	segment notify.Stream
 	board   atomic.Pointer[audience.Board] // nil: nobody has read it yet
 
-	heard int   // sessions
-	stale bool  // only Redis knows what it holds
-	dirty bool  // its members' counts may be others now
-	ends  int64 // when the next item is gone, in ms of Unix time; 0: none ends
+	heard int       // sessions
+	stale bool      // only Redis knows what it holds
+	dirty bool      // its members' counts may be others now
+	ends  time.Time // when the next item is gone; zero: none ends
 }
 
 func newAudiences(o *Options, all func() []*Session) *audiences {
@@ -167,12 +167,12 @@ func (a *audiences) look() {
 	}
 	a.mu.Unlock()
 	_ = a.read(stale)
-	now := time.Now().UnixMilli()
+	now := time.Now()
 	dirty := map[*live]bool{}
 	a.mu.Lock()
 	for _, l := range a.live {
-		if l.ends != 0 && l.ends <= now {
-			l.dirty, l.ends = true, l.board.Load().Ends(time.Now())
+		if !l.ends.IsZero() && !l.ends.After(now) {
+			l.dirty, l.ends = true, l.board.Load().Ends(now)
 		}
 		if l.dirty {
 			dirty[l], l.dirty = true, false
