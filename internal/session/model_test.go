@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -27,17 +28,22 @@ const (
 
 // Several devices of two users and the backends that write to them do anything in any order. After each operation list, counts and answers, and what every
 // connected device shows, are those of a model that knows only the order of things. Rapid shrinks what fails to few operations, and names its seed.
+// ALLIM_OPS is how many operations there are at least.
 func TestWhateverDevicesAndBackendsDoAllSeeWhatTheModelSays(t *testing.T) {
 	setRapid(t, "steps", fmt.Sprint(playSteps))
 	setRapid(t, "checks", "10")
 	for _, backend := range []string{"redis-server", "embedded"} {
 		t.Run(backend, func(t *testing.T) {
 			b := newBed(t, newStage(t, backend, store.Inbox{Size: playSize}))
-			for b.ops < playOps {
+			most := playOps
+			if text := os.Getenv("ALLIM_OPS"); text != "" {
+				most = atoi(text)
+			}
+			for b.ops < most {
 				rapid.Check(t, b.play)
 			}
 			for what, n := range b.wantEach() {
-				if n < leastEach*playOps/10_000 {
+				if n < leastEach*most/10_000 {
 					t.Errorf("%s changed something %d times only", what, n)
 				}
 			}
@@ -67,7 +73,8 @@ type bed struct {
 	ops      int
 	did      map[string]int // what changed something, how often
 	failed   string         // the shortest run that failed; also one that time has a part in, so that rapid cannot repeat it
-	shortest int            // of how many operations
+	shortest int            // of how many lines
+	first    int            // operations before the first run that failed ended
 }
 
 func newBed(t *testing.T, st *stage) *bed {
@@ -75,7 +82,7 @@ func newBed(t *testing.T, st *stage) *bed {
 	b := &bed{t: t, st: st, did: map[string]int{}}
 	t.Cleanup(func() {
 		if b.failed != "" {
-			t.Logf("the shortest run that failed:\n%s", b.failed)
+			t.Logf("the first difference was after %d operations; the shortest run that failed:\n%s", b.first, b.failed)
 		}
 	})
 	st.ctx = testkit.Context(t, 20*time.Minute)
@@ -157,6 +164,7 @@ func (p *play) say(format string, args ...any) {
 func (p *play) fail(why, detail string) {
 	if p.failed == "" || len(p.story) < p.shortest {
 		p.shortest, p.failed = len(p.story), fmt.Sprintf("%s\n%s:\n%s", strings.Join(p.story, "\n"), why, detail)
+		p.first = cmp.Or(p.first, p.ops)
 	}
 	p.Fatalf("%s", why)
 }
