@@ -4,6 +4,7 @@ import { Events } from "./events.js";
 import { Inbox } from "./inbox.js";
 import { Memory } from "./memory.js";
 import { Preferences } from "./preferences.js";
+import { Push } from "./push.js";
 import { AllimError, Requests } from "./requests.js";
 import { Topics } from "./topics.js";
 
@@ -31,6 +32,8 @@ import { Topics } from "./topics.js";
 export class Client {
   /** The user's notifications and badge. @type {InboxFace} */
   inbox;
+  /** This browser, for what no device shows in time. @type {Push} */
+  push;
   /** Of the connection's `welcome`; undefined before the first. @type {string | undefined} */
   session;
   /** Whether the gateway said that messages may come late. */
@@ -68,6 +71,7 @@ export class Client {
     this.#inbox = new Inbox(this.#requests, (name, value) => this.#events.emit(name, value));
     this.#preferences = new Preferences(this.#requests, (choice) => this.#events.emit("preferences", choice));
     this.inbox = faceOf(this.#inbox, this.#preferences, this.#events);
+    this.push = new Push(url, () => this.#connection.token());
     this.#memory = new Memory(storage, "allim:" + url.origin + url.pathname, clock, this.#log);
     this.#connection = new Connection(
       {

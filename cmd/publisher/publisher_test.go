@@ -123,14 +123,29 @@ func (r *running) isReady(t *testing.T) bool {
 
 func (r *running) publish(t *testing.T) error {
 	t.Helper()
+	return r.call(t, func(ctx context.Context, c pb.PublisherClient) error {
+		_, err := c.Publish(ctx, &pb.PublishRequest{Topics: []string{"a"}, Data: []byte("1")})
+		return err
+	})
+}
+
+func (r *running) notify(t *testing.T, q *pb.NotifyRequest) error {
+	t.Helper()
+	return r.call(t, func(ctx context.Context, c pb.PublisherClient) error {
+		_, err := c.Notify(ctx, q)
+		return err
+	})
+}
+
+func (r *running) call(t *testing.T, do func(context.Context, pb.PublisherClient) error) error {
+	t.Helper()
 	conn, err := grpc.NewClient(r.addr["grpc"], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	ctx := metadata.AppendToOutgoingContext(testkit.Context(t, 5*time.Second), "authorization", "Bearer "+key)
-	_, err = pb.NewPublisherClient(conn).Publish(ctx, &pb.PublishRequest{Topics: []string{"a"}, Data: []byte("1")})
-	return err
+	return do(ctx, pb.NewPublisherClient(conn))
 }
 
 func TestItServesUntilItIsAskedToStop(t *testing.T) {

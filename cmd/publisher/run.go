@@ -37,6 +37,7 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 	outside := live{boot.NewLive(p, c.Outside, boot.NewOutside)}
 	o := options(&p.Settings.Settings)
 	o.Store, o.Services, o.Log, o.Metrics, o.TLS = st, outside, p.Log, publish.NewMetrics(registry), boot.ServerTLS(c.Pair)
+	o.Reaches = outside.reaches(c.Push != nil)
 	server, err := publish.New(o)
 	if err != nil {
 		return err

@@ -10,12 +10,24 @@ import (
 	"allim/internal/store"
 	"allim/internal/webhook"
 	"allim/internal/webpush"
+	"allim/pkg/notify"
 )
 
 // endpoint is where a tenant's webhooks go now.
 func (l live) endpoint(tenant string) (to webhook.Endpoint, ok bool) {
 	to, ok = l.Load().Webhooks[tenant]
 	return to, ok
+}
+
+// reaches tells how a tenant's escalations can be told now: by its webhook, and by Web Push where the program has keys for it.
+func (l live) reaches(push bool) func(tenant string, via notify.Via) bool {
+	return func(tenant string, via notify.Via) bool {
+		if via == notify.ViaWebPush {
+			return push
+		}
+		_, ok := l.endpoint(tenant)
+		return ok
+	}
 }
 
 // told makes what looks after deadlines, and tells those who are to be told. closeSenders is called when it has ended.

@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"allim/internal/keyspace"
-	"allim/internal/store"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"allim/internal/testkit"
-	"allim/pkg/notify"
+	pb "allim/proto/allim/v1"
 )
 
 // From what the settings say to the request: a running publisher tells the tenant's backend, once, of what nobody looked at.
@@ -25,23 +26,14 @@ func TestABackendIsToldOfWhatNobodyLookedAt(t *testing.T) {
 	r := startWith(t, goodFile+"webhooks:\n  - {url: '"+hook.URL+"/hook', secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}\n", srv.As("publisher"), "ops", "grpc")
 	testkit.Eventually(t, 5*time.Second, func() bool { return r.isReady(t) }, "be ready")
 
-	client, err := store.Connect(store.Connection{URL: srv.As("publisher")})
-	if err != nil {
-		t.Fatal(err)
+	q := &pb.NotifyRequest{Id: "n1", To: &pb.Audience{Users: []string{"ann"}}, Data: []byte(`{"title":"Tea"}`),
+		Escalate: &pb.NotifyRequest_Escalate{Unless: pb.NotifyRequest_Escalate_SEEN, AfterMs: 1000, Via: pb.NotifyRequest_Escalate_WEB_PUSH}}
+	if err := r.notify(t, q); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "setting push") {
+		t.Errorf("without keys of Web Push: %v", err)
 	}
-	defer client.Close()
-	keys, err := keyspace.NewMap(0)
-	if err != nil {
+	q.Escalate.Via = pb.NotifyRequest_Escalate_WEBHOOK
+	if err := r.notify(t, q); err != nil {
 		t.Fatal(err)
-	}
-	st, err := store.New(store.Options{Redis: client, Keys: keys})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &notify.Message{Change: notify.ChangeNotification, ID: "n1", Time: time.Now(), Data: []byte(`{"title":"Tea"}`),
-		Terms: &notify.Terms{Escalate: &notify.Escalate{Unless: notify.ChangeSeen, After: time.Millisecond, Via: notify.ViaWebhook}}}
-	if got := st.Write(testkit.Context(t, 5*time.Second), []notify.Stream{{Tenant: notify.DefaultTenant, Topic: "user:ann"}}, m, store.Committed)[0]; got.Err != nil {
-		t.Fatal(got.Err)
 	}
 	if got := testkit.Receive(t, 10*time.Second, told, "a webhook"); got != "/hook v1," {
 		t.Errorf("got %s", got)

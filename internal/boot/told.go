@@ -37,12 +37,7 @@ func Webhooks(list []settings.Webhook, plain bool) (map[string]webhook.Endpoint,
 
 // Push is who pushes, nil where nobody does, and to which push services. The error joins every mistake.
 func Push(p settings.Push) (*webpush.Keys, webpush.Hosts, error) {
-	list := p.Hosts
-	if len(list) == 0 {
-		list = webpush.DefaultHosts
-	}
-	hosts, err := webpush.NewHosts(list)
-	err = Within("push", err)
+	hosts, err := pushHosts(p)
 	if p.PublicKey == "" && p.PrivateKey == "" {
 		return nil, hosts, err
 	}
@@ -51,4 +46,30 @@ func Push(p settings.Push) (*webpush.Keys, webpush.Hosts, error) {
 		return nil, hosts, errors.Join(err, Within("push", err2))
 	}
 	return &keys, hosts, err
+}
+
+// Subscriptions is what a gateway needs of Web Push: check says whether a subscription is one that publishers push to, and is nil where nothing is pushed. The error
+// joins every mistake.
+func Subscriptions(p settings.Push) (check func(endpoint string, p256dh, auth []byte) error, err error) {
+	hosts, err := pushHosts(p)
+	if p.PublicKey == "" {
+		return nil, err
+	}
+	err = errors.Join(err, Within("push", webpush.CheckPublic(p.PublicKey)))
+	return func(endpoint string, p256dh, auth []byte) error {
+		if err := hosts.Check(endpoint); err != nil {
+			return err
+		}
+		_, err := webpush.NewSubscription(endpoint, p256dh, auth)
+		return err
+	}, err
+}
+
+func pushHosts(p settings.Push) (webpush.Hosts, error) {
+	list := p.Hosts
+	if len(list) == 0 {
+		list = webpush.DefaultHosts
+	}
+	hosts, err := webpush.NewHosts(list)
+	return hosts, Within("push", err)
 }

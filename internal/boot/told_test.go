@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,5 +57,56 @@ func TestPushNeedsKeysOrNothing(t *testing.T) {
 		if c.want == "" && hosts.Check("https://fcm.googleapis.com/x") != nil {
 			t.Errorf("%s: Chrome's is not known", c.name)
 		}
+	}
+}
+
+// What a gateway stores is what a publisher would push to.
+func TestAGatewayTakesTheSubscriptionsThatArePushedTo(t *testing.T) {
+	public, _, err := webpush.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for of, want := range map[*settings.Push]string{
+		{}: "", {Hosts: []string{"x"}}: "push.hosts[0]: ", {PublicKey: "x"}: "push.public_key: ", {PublicKey: public[:86] + "!"}: "push.public_key: ",
+	} {
+		if check, err := Subscriptions(*of); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) || check != nil && of.PublicKey == "" {
+			t.Errorf("%+v: got %v, want %s", of, err, want)
+		}
+	}
+	key, err := base64.RawURLEncoding.DecodeString(public) // a browser's looks the same
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := make([]byte, 16)
+	const chrome = "https://fcm.googleapis.com/fcm/send/x"
+	for _, c := range []struct {
+		name, endpoint string
+		key, secret    []byte
+		want           string // beginning of the mistake; "": none
+	}{
+		{"Chrome's", chrome, key, secret, ""},
+		{"Firefox'", "https://updates.push.services.mozilla.com/wpush/v2/x", key, secret, ""},
+		{"plain", "http://fcm.googleapis.com/x", key, secret, "endpoint: "},
+		{"another port", "https://fcm.googleapis.com:8443/x", key, secret, "endpoint: "},
+		{"our own network", "https://169.254.169.254/latest", key, secret, "endpoint: "},
+		{"this machine", "https://localhost/x", key, secret, "endpoint: "},
+		{"a name that only begins like one", "https://fcm.googleapis.com.evil.example/x", key, secret, "endpoint: "},
+		{"one behind an @", "https://fcm.googleapis.com@evil.example/x", key, secret, "endpoint: "},
+		{"nothing", "", key, secret, "endpoint: "},
+		{"a point beside the curve", chrome, append([]byte{4}, make([]byte, 64)...), secret, "keys.p256dh: "},
+		{"a short key", chrome, key[:64], secret, "keys.p256dh: "},
+		{"a short secret", chrome, key, secret[:15], "keys.auth: "},
+	} {
+		check, err := Subscriptions(settings.Push{PublicKey: public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(c.endpoint, c.key, c.secret); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
+		}
+	}
+	check, err := Subscriptions(settings.Push{PublicKey: public, Hosts: []string{"push.example.com"}})
+	if err != nil || check("https://push.example.com/x", key, secret) != nil || check(chrome, key, secret) == nil {
+		t.Errorf("the list of the settings does not hold: %v", err)
 	}
 }

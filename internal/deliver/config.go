@@ -3,11 +3,13 @@ package deliver
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"allim/internal/boot"
 	"allim/internal/certs"
 	"allim/internal/gateway"
 	"allim/internal/keyspace"
+	"allim/internal/session"
 	"allim/internal/settings"
 	"allim/internal/store"
 	"allim/internal/transport/ws"
@@ -22,12 +24,13 @@ type Config struct {
 	Verifier       *auth.Verifier
 	Anonymous      *auth.Identity // nil: everybody needs a token
 	Hosts, Origins []string
-	Pair           *certs.Pair // nil: no TLS
+	Push           *session.Push // nil: nothing is pushed
+	Pair           *certs.Pair   // nil: no TLS
 }
 
 // Configure checks what the settings mean. Its error joins a notify.FieldError for each mistake.
 func Configure(l *settings.Loaded) (c Config, err error) {
-	var errs [9]error
+	var errs [10]error
 	var public []notify.Pattern
 	c.Keys, errs[0] = keyspace.NewMap(l.Redis.Partitions)
 	c.Classes, public, errs[1] = boot.Classes(l.Topics)
@@ -38,7 +41,17 @@ func Configure(l *settings.Loaded) (c Config, err error) {
 	c.Pair, errs[6] = boot.Pair("tls.public", l.TLS.Public)
 	errs[7] = boot.Reachable(l.Redis)
 	errs[8] = deflate(l.WebSocket)
+	c.Push, errs[9] = push(l.Push)
 	return c, errors.Join(errs[:]...)
+}
+
+// push is whether and how browsers subscribe, nil where they do not.
+func push(p settings.Push) (*session.Push, error) {
+	check, err := boot.Subscriptions(p)
+	if check == nil {
+		return nil, err
+	}
+	return &session.Push{PublicKey: strings.TrimRight(p.PublicKey, "="), Check: check}, err // as browsers take it
 }
 
 func deflate(w settings.Sockets) error {

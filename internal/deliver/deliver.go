@@ -40,6 +40,7 @@ type Options struct {
 	Fallback  http.Handler // see gateway.Options
 	Registry  *prometheus.Registry
 	Limits    session.Limits // of connections; zeros: the defaults
+	Push      *session.Push  // nil: nothing is pushed
 	Deflate   int            // see ws.Options
 	Upgrades  int            // new connections in a second; 0: gateway.Options' default
 	TLS       *tls.Config    // of the public port; nil: plain
@@ -70,7 +71,7 @@ func New(o Options) (*Bank, error) {
 	verify := gateway.Limited(o.Verify)
 	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), LagTimeout: o.Lag, Log: o.Log})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
-	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
+	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Push: o.Push, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
 	b.sockets = ws.New(ws.Options{Limits: b.sessions.Limits(), Metrics: metrics, Log: o.Log, Deflate: o.Deflate})
 	var err error
 	b.front, err = gateway.New(gateway.Options{Sessions: b.sessions, Sockets: b.sockets, Metrics: metrics, Verify: verify,

@@ -73,7 +73,7 @@ func newBed(t *testing.T, l session.Limits, wait time.Duration, backend string) 
 		t.Fatal(err)
 	}
 	m := session.NewMetrics(b.registry)
-	b.Gateway = doorOf(t, Options{Sessions: session.New(session.Options{Store: stores[0], Verify: v.Verify, Metrics: m, Limits: l, RedisWait: wait}), Metrics: m, Verify: v.Verify})
+	b.Gateway = doorOf(t, Options{Sessions: session.New(session.Options{Store: stores[0], Verify: v.Verify, Metrics: m, Limits: l, RedisWait: wait, Push: pushed}), Metrics: m, Verify: v.Verify})
 	return b
 }
 

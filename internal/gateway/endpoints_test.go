@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -85,14 +87,7 @@ func TestEveryEndpointRefusesWhatItMust(t *testing.T) {
 	before := b.list("ann", "").At["user:ann"]
 	const jsonType, app = "application/json", "https://app.example.com"
 	for _, e := range rest.Endpoints(b.opt.Sessions.Calls()) {
-		what, good := e.Method+" "+e.Path, ""
-		choice := e.Path == rest.Inbox+"/preferences"
-		switch {
-		case e.Method == "POST" && choice:
-			good = `{"mute":["order"]}`
-		case e.Method == "POST":
-			good = `{"ids":["n1"]}`
-		}
+		what, good := e.Method+" "+e.Path, goodBody(e)
 		for _, c := range []struct {
 			name, body string
 			headers    []string
@@ -117,9 +112,9 @@ func TestEveryEndpointRefusesWhatItMust(t *testing.T) {
 		}
 		b.wantOwn(e, good)
 		switch {
-		case e.Method == "POST":
-			b.wantGoodBodies(what, ann, good)
-			if !choice {
+		case e.Method != "GET":
+			b.wantGoodBodies(e, ann, good)
+			if strings.Contains(good, "ids") {
 				b.wantMarkWithCookie(what, ann)
 			}
 		default:
@@ -132,6 +127,22 @@ func TestEveryEndpointRefusesWhatItMust(t *testing.T) {
 	if l := b.list("ann", ""); l.Badge.Unread != 2 || l.Badge.Unseen != 2 || len(l.Items) != 2 || l.At["user:ann"] != before {
 		t.Errorf("something was done: %+v, want it as at %s", l, before)
 	}
+	b.wantPushed("ann")
+}
+
+// goodBody is one that an endpoint takes.
+func goodBody(e rest.Endpoint) string {
+	switch {
+	case e.Method == "GET":
+		return ""
+	case e.Method == "DELETE":
+		return `{"endpoint":"https://push.example.com/1"}`
+	case e.Path == "/v1/push":
+		return `{"subscription":` + subscription("https://push.example.com/1") + `}`
+	case e.Path == rest.Inbox+"/preferences":
+		return `{"mute":["order"]}`
+	}
+	return `{"ids":["n1"]}`
 }
 
 // wantOwn checks that another tenant's ann meets an inbox of her own.
@@ -155,27 +166,37 @@ type bad struct {
 	says       string
 }
 
-// wantGoodBodies checks what a POST takes.
-func (b *bed) wantGoodBodies(what, token, good string) {
+// wantGoodBodies checks what a POST or DELETE takes.
+func (b *bed) wantGoodBodies(e rest.Endpoint, token, good string) {
 	b.t.Helper()
+	what := e.Method + " " + e.Path
 	huge, _ := json.Marshal(map[string]any{"ids": slices.Repeat([]string{strings.Repeat("x", 64)}, 160_000)}) // 10 MB
 	bearer := []string{"Authorization", "Bearer " + token}
 	page := []string{"cookie", token, "Origin", "https://app.example.com"}
 	all := []bad{
-		{"no body", "", bearer, 400, `body: expected a JSON object such as {\"`},
 		{"no JSON", "ids=n1", bearer, 400, `body: expected a JSON object such as {\"`},
 		{"no UTF-8", "{\"ids\":[\"\xff\"]}", bearer, 400, `body: expected UTF-8`},
 		{"a list", `["n1"]`, bearer, 400, `body: expected a JSON object`},
-		{"a ref that is none", `{"ref":{}}`, bearer, 400, `ref: expected a number or a string`},
-		{"an origin that is none", good[:len(good)-1] + `,"origin":"x"}`, bearer, 400, `origin: expected 16 to 32`},
 		{"10 MB", string(huge), bearer, 413, `"code":"too_large","message":"body: expected at most 16384 bytes"`},
 		{"a cookie without an origin", good, []string{"cookie", token, "Content-Type", "application/json"}, 403, `Origin: expected`},
-		{"a form with a cookie", good, append(page, "Content-Type", "text/plain"), 403, `Content-Type: expected application/json`},
-		{"a cookie and no type", good, page, 403, `Content-Type: expected application/json`},
+	}
+	if e.Method == "POST" {
+		all = append(all, bad{"no body", "", bearer, 400, `body: expected a JSON object such as {\"`},
+			bad{"a form with a cookie", good, append(page, "Content-Type", "text/plain"), 403, `Content-Type: expected application/json`},
+			bad{"a cookie and no type", good, page, 403, `Content-Type: expected application/json`})
 	}
 	more := badMarks
-	if strings.HasSuffix(what, "/preferences") {
-		more = badChoices
+	switch {
+	case e.Method == "DELETE":
+		more = badForgets
+	case e.Path == "/v1/push":
+		more = badSubscriptions
+	default:
+		all = append(all, bad{"a ref that is none", `{"ref":{}}`, bearer, 400, `ref: expected a number or a string`},
+			bad{"an origin that is none", good[:len(good)-1] + `,"origin":"x"}`, bearer, 400, `origin: expected 16 to 32`})
+		if e.Path == rest.Inbox+"/preferences" {
+			more = badChoices
+		}
 	}
 	for body, want := range more() {
 		status, says, _ := strings.Cut(want, " ")
@@ -287,4 +308,26 @@ func TestAMarkThatCameIsMadeThoughNobodyWaitsForItsAnswer(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+b.token("ann", ""))
 	b.ServeHTTP(httptest.NewRecorder(), r)
 	b.wantBadge("ann", `{"unread":0,`)
+}
+
+// A client that closes its side of the connection behind its request still reads: it gets an answer, or none, but not one with nothing in it.
+func TestWhoHasSaidAllItHasToSayReadsNoEmptyAnswer(t *testing.T) {
+	b := newBed(t, session.Limits{}, time.Second, "redis")
+	b.notify("ann", "n1")
+	srv := httptest.NewServer(b)
+	defer srv.Close()
+	b.redis.Pause()
+	defer b.redis.Resume()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /v1/inbox HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", b.token("ann", ""))
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); strings.HasPrefix(string(got), "HTTP/1.1 200") {
+		t.Errorf("got %s, %v", got, err)
+	}
 }

@@ -43,7 +43,7 @@ func TestPagesOfAnAllowedOriginMayReadAnswersAndNoOthers(t *testing.T) {
 func TestABrowserMayAskFirst(t *testing.T) {
 	b := newBed(t, session.Limits{}, 0, "redis")
 	for path, methods := range map[string]string{"/v1/inbox": "GET, HEAD", "/v1/badge": "GET, HEAD", "/v1/inbox/read": "POST", "/v1/inbox/delete": "POST",
-		"/v1/inbox/preferences": "GET, POST, HEAD", "/v1/inbox/tickle": "POST", "/v1/nothing": "GET, POST"} { // where nothing is the page reads that, if it may ask
+		"/v1/inbox/preferences": "GET, POST, HEAD", "/v1/push": "DELETE, GET, POST, HEAD", "/v1/inbox/tickle": "POST", "/v1/nothing": "GET, POST"} { // where nothing is the page reads that, if it may ask
 		w := b.ask("OPTIONS "+path, "", "Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type")
 		h := w.Header()
 		if w.Code != 204 || w.Body.Len() != 0 || h.Get("Access-Control-Allow-Origin") != "https://app.example.com" || h.Get("Access-Control-Allow-Credentials") != "true" ||
@@ -110,7 +110,7 @@ func TestARedisThatIsNotThereIsAFaultOfOurs(t *testing.T) {
 	b.notify("ann", "n1")
 	b.wantBadge("ann", `{"unread":1,`)
 	b.redis.Stop()
-	for what, body := range map[string]string{"GET /v1/inbox": "", "GET /v1/badge": "", "POST /v1/inbox/read": `{"ids":["n1"]}`} {
+	for what, body := range map[string]string{"GET /v1/inbox": "", "GET /v1/badge": "", "POST /v1/inbox/read": `{"ids":["n1"]}`, "POST /v1/push": `{"subscription":` + subscription("https://push.example.com/1") + `}`, "DELETE /v1/push": ""} {
 		w := b.as("ann", what, body)
 		wait, err := strconv.Atoi(w.Header().Get("Retry-After"))
 		if w.Code != 503 || !strings.Contains(w.Body.String(), `"code":"unavailable"`) || !strings.Contains(w.Body.String(), `"retry_after":`) || err != nil || wait < 1 || wait > 11 {

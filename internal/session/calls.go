@@ -11,7 +11,7 @@ import (
 	"allim/pkg/notify"
 )
 
-// Calls are what a user asks of its own inbox: pages, counts, marks. Client frames and HTTP requests come here with the same commands, which are
+// Calls are what a user asks of its own inbox: pages, counts, marks, and which browsers are pushed to. Client frames and HTTP requests come here with the same commands, which are
 // checked here, so that neither may do what the other may not. Each waits for Redis for Options.RedisWait at most. Safe for concurrent use.
 //
 // Errors are those of notify, as wire.ErrorOf tells them: ErrForbidden for who has no inbox, ErrInvalid for what a command names, ErrStalePosition,
@@ -21,6 +21,7 @@ type Calls struct {
 	metrics *Metrics
 	limits  *Limits
 	wait    time.Duration
+	push    *Push // nil: nothing is pushed
 	rates   rates
 }
 
@@ -28,7 +29,7 @@ type Calls struct {
 func (ss *Sessions) Calls() *Calls { return ss.calls }
 
 func newCalls(o *Options) *Calls {
-	return &Calls{store: o.Store, metrics: o.Metrics, limits: &o.Limits, wait: o.RedisWait, rates: newRates(o.Limits.Requests)}
+	return &Calls{store: o.Store, metrics: o.Metrics, limits: &o.Limits, wait: o.RedisWait, push: o.Push, rates: newRates(o.Limits.Requests)}
 }
 
 // List is the page that an `inbox` command asks for.

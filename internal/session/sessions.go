@@ -26,6 +26,8 @@ type Options struct {
 
 	Degraded func() bool // tells whether messages may come late; nil: never
 
+	Push *Push // nil: nothing is pushed
+
 	Limits    Limits        // of connections
 	RedisWait time.Duration // of one command in Redis; 4 s
 	ListPause time.Duration // between two tries to list an inbox, ± 50 %; 1 s

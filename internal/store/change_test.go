@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -12,6 +13,7 @@ import (
 
 func TestUpdatesChangeDataAloneAndOlderVersionsAreRefused(t *testing.T) {
 	version := func(n int32) *int32 { return &n }
+	const page = "p9Xk3vQ0aLr7Tz1e"
 	onEach(t, store.Options{}, func(b *bench) {
 		if got := b.update(store.UpdateOf{ID: "n1", Data: []byte("1")}); !errors.Is(got.Err, notify.ErrNotFound) {
 			b.Errorf("in no inbox: %+v", got)
@@ -26,8 +28,14 @@ func TestUpdatesChangeDataAloneAndOlderVersionsAreRefused(t *testing.T) {
 		}{
 			{store.UpdateOf{ID: "n1", Data: []byte("1")}, true, nil, "1"},
 			{store.UpdateOf{ID: "n1", Data: []byte("1")}, false, nil, "1"},
+			{store.UpdateOf{ID: "n1", Data: []byte("1"), Origin: page}, false, nil, "1"},
+			{store.UpdateOf{ID: "n1", Data: []byte("1x"), Origin: page}, true, nil, "1x"},
+			{store.UpdateOf{ID: "n1", Data: []byte("1x"), Origin: page[1:]}, false, nil, "1x"},
+			{store.UpdateOf{ID: "n1", Data: []byte("1x")}, false, nil, "1x"},
+			{store.UpdateOf{ID: "n1", Data: []byte("1x"), Version: version(3)}, true, nil, "1x"}, // so that no older one comes after it
+			{store.UpdateOf{ID: "n1", Data: []byte("1"), Version: version(2)}, false, notify.ErrConflict, "1x"},
 			{store.UpdateOf{ID: "n1", Data: []byte("2"), Version: version(5)}, true, nil, "2"},
-			{store.UpdateOf{ID: "n1", Data: []byte("3"), Version: version(5)}, false, nil, "2"},
+			{store.UpdateOf{ID: "n1", Data: []byte("3"), Version: version(5), Origin: page}, false, nil, "2"},
 			{store.UpdateOf{ID: "n1", Data: []byte("3"), Version: version(4)}, false, notify.ErrConflict, "2"},
 			{store.UpdateOf{ID: "n1", Data: []byte("4"), Version: version(16)}, true, nil, "4"},
 			{store.UpdateOf{ID: "n1", Data: []byte("5")}, true, nil, "5"},
@@ -45,7 +53,7 @@ func TestUpdatesChangeDataAloneAndOlderVersionsAreRefused(t *testing.T) {
 				b.Errorf("update %d: the item is %s of %s", i, p.Items[0].Data, p.Items[0].Time)
 			}
 		}
-		if got := b.events(2); got != "p:n1 p:n1 p:n1 p:n1" {
+		if got := b.events(2); got != strings.TrimSpace(strings.Repeat("p:n1 ", 6)) {
 			b.Errorf("the stream says %s", got)
 		}
 		b.mark(ann, "unread", store.Mark{IDs: []string{"n1"}}) // and its head still has both

@@ -6,8 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"allim/internal/keyspace"
 	"allim/internal/store"
 	"allim/pkg/notify"
 )
@@ -84,6 +83,30 @@ func TestAllThatIsDueIsDoneInOneLook(t *testing.T) {
 	})
 }
 
+// Nor do many streams of one partition wait for another look.
+func TestAllStreamsOfAPartitionAreDoneInOneLook(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		var all []notify.Stream
+		for i := 0; len(all) < 150; i++ {
+			if st := stream(fmt.Sprint("user:u", i)); b.keys.Partition(st) == b.keys.Partition(ann) {
+				all = append(all, st)
+			}
+		}
+		for _, r := range b.Publish(b.ctx, all, expiring("n1", "c", time.Hour)) {
+			if r.Err != nil {
+				b.Fatal(r.Err)
+			}
+		}
+		for _, st := range all {
+			b.rdb.ZAdd(b.ctx, b.keys.Inbox(st).Deadlines, zOf(1, "x\x00n1"))
+			b.rdb.ZAdd(b.ctx, b.keys.Due(b.keys.Partition(st)), zOf(1, keyspace.Member(st)))
+		}
+		if d := b.due(); d.Expired != len(all) || d.More {
+			b.Errorf("got %+v", d)
+		}
+	})
+}
+
 func TestAScheduledNotificationComesAtItsTime(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		m := scheduled("n1", "c", time.Hour)
@@ -132,6 +155,20 @@ func (b *bench) wantKeysLive(least time.Duration) {
 		if left := b.rdb.PTTL(b.ctx, key).Val(); left != -2 && left < least {
 			b.Errorf("%s lives for %s", key, left)
 		}
+	}
+}
+
+// Publishers may be away for longer than it is to a deadline: what is due then is due all the same.
+func TestDeadlinesOutliveAnOutageOfPublishers(t *testing.T) {
+	b := realBench(t, store.Options{})
+	b.put(scheduled("n1", "c", time.Minute))
+	due := b.keys.Due(b.keys.Partition(ann))
+	if left := b.rdb.PTTL(b.ctx, due).Val(); left < 30*24*time.Hour {
+		t.Errorf("nobody knows of it any more in %v", left)
+	}
+	b.put(scheduled("n2", "c", 48*time.Hour))
+	if left := b.rdb.PTTL(b.ctx, due).Val(); left < 32*24*time.Hour {
+		t.Errorf("nobody knows of the second any more in %v", left)
 	}
 }
 
@@ -238,64 +275,4 @@ func TestWhatNobodyLookedAtIsClaimedByOne(t *testing.T) {
 			b.Error("it is over, and still kept")
 		}
 	})
-}
-
-func TestAnyDeviceThatShowsItMakesAnEscalationNeedless(t *testing.T) {
-	onEach(t, store.Options{}, func(b *bench) {
-		b.put(escalating("seen", notify.ChangeSeen, time.Hour))
-		b.put(escalating("read", notify.ChangeRead, time.Hour))
-		b.put(escalating("archived", notify.ChangeRead, time.Hour))
-		b.put(escalating("deleted", notify.ChangeRead, time.Hour))
-		b.put(escalating("only-seen", notify.ChangeRead, time.Hour))
-		b.mark(ann, "seen", store.Mark{IDs: []string{"seen", "only-seen"}})
-		b.mark(ann, "read", store.Mark{IDs: []string{"read"}})
-		b.mark(ann, "archive", store.Mark{IDs: []string{"archived"}})
-		b.mark(ann, "delete", store.Mark{IDs: []string{"deleted"}})
-		b.hurry("w", "seen", "read", "archived", "only-seen")
-		d := b.due()
-		var got []string
-		for _, c := range d.Claims {
-			got = append(got, c.Item.ID)
-		}
-		if diff := cmp.Diff([]string{"only-seen"}, got); diff != "" || d.Cancelled[notify.ViaWebhook] != 3 { // what is deleted has taken its escalation with it
-			b.Errorf("needless are %v (-want +got of those claimed):\n%s", d.Cancelled, diff)
-		}
-	})
-}
-
-func TestNoMoreIsClaimedThanThereIsRoomFor(t *testing.T) {
-	onEach(t, store.Options{}, func(b *bench) {
-		for i := range 5 {
-			b.put(escalating(fmt.Sprint("n", i), notify.ChangeSeen, time.Hour))
-		}
-		b.hurry("w", "n0", "n1", "n2", "n3", "n4")
-		slots := &free{most: 2}
-		d, err := b.publisher.Due(b.ctx, slots)
-		if err != nil || len(d.Claims) != 2 || slots.taken != 2 {
-			b.Errorf("got %d claims, %d places taken, %v", len(d.Claims), slots.taken, err)
-		}
-		if d := b.due(); len(d.Claims) != 3 {
-			b.Errorf("then %d", len(d.Claims))
-		}
-	})
-}
-
-// A claim whose holder is gone is another's when its lease has ended.
-func TestAClaimEndsWithItsLease(t *testing.T) {
-	t.Parallel()
-	b := realBench(t, store.Options{})
-	b.put(escalating("n1", notify.ChangeSeen, time.Hour))
-	b.hurry("w", "n1")
-	if d := b.due(); len(d.Claims) != 1 {
-		t.Fatalf("got %+v", d)
-	}
-	k := b.keys.Inbox(ann)
-	left := b.rdb.ZScore(b.ctx, k.Deadlines, "w\x00n1").Val() - float64(time.Now().UnixMilli())
-	if left < 20_000 || left > 31_000 {
-		t.Errorf("it is held for %v ms", left)
-	}
-	b.hurry("w", "n1")
-	if d := b.due(); len(d.Claims) != 1 || d.Claims[0].Attempt != 2 {
-		t.Errorf("when it has ended: %+v", d)
-	}
 }

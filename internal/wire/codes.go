@@ -44,6 +44,7 @@ var codes = []struct {
 	{notify.ErrInvalid, CodeBadFrame, 400, ""},
 	{notify.ErrUnauthorized, CodeUnauthorized, 401, "a valid token is needed"},
 	{notify.ErrForbidden, CodeForbidden, 403, "the token does not allow it"},
+	{notify.ErrNotConfigured, CodeBadFrame, 404, "that is not set up here"},
 	{notify.ErrStalePosition, CodeStale, 409, "that position is of an older epoch: mark by ids, or take the position of the newest frame"},
 	{notify.ErrLimit, CodeLimit, 429, "too many"},
 	{notify.ErrBusy, CodeBusy, 429, "try again later"},

@@ -274,7 +274,7 @@ func TestErrorsThatNobodyNamedAreUnavailable(t *testing.T) {
 		status int
 	}{
 		{errors.New("secret of the house"), "unavailable", 503}, {notify.ErrUnavailable, "unavailable", 503}, {notify.ErrUnauthorized, "unauthorized", 401},
-		{notify.ErrForbidden, "forbidden", 403}, {notify.ErrStalePosition, "stale_position", 409}, {notify.ErrLimit, "limit", 429}, {notify.ErrBusy, "busy", 429},
+		{notify.ErrForbidden, "forbidden", 403}, {notify.ErrNotConfigured, "bad_frame", 404}, {notify.ErrStalePosition, "stale_position", 409}, {notify.ErrLimit, "limit", 429}, {notify.ErrBusy, "busy", 429},
 		{&notify.FieldError{Field: "data", Want: "less", Kind: notify.ErrTooLarge}, "too_large", 413}, {&notify.FieldError{Field: "topic", Want: "x"}, "bad_topic", 400},
 		{&notify.FieldError{Field: "limit", Want: "x"}, "bad_frame", 400},
 	} {

@@ -48,6 +48,11 @@ local function event(body)
   call(ARGV[9], KEYS[14], envelope(e, int(s), int(s), unread, unseen, by, what, id, body))
 end
 
+-- A body without its origin, which comes first where there is one (protobuf: field 4, of less than 128 bytes): who says the same says it again, from whatever page.
+local function nameless(body)
+  return string.byte(body) == 34 and string.sub(body, 3 + string.byte(body, 2)) or body
+end
+
 local function update()
   local flags, rest = string.match(place and call('HGET', ITEMS, id) or '', '^([^\n]*)(\n.*)$')
   if not flags then return again and (successor(name) or call('ZSCORE', DEDUPE, name)) and 1 or 6 end
@@ -56,7 +61,7 @@ local function update()
   local head, line, read, archived, at, more = string.match(rest, '^(\n[^\n]*\n[^\n]*\n[^\n]*)(\n?)(%S*) ?(%S*) ?(%S*)(.*)$')
   local epoch, off, at_us = string.match(at, '^(%w+)%.(%d+)%.(%d+)$')
   if again and later(e, epoch, off, at_us, ARGV[13], ARGV[14], ARGV[15]) then return 1 end
-  if call('HGET', ITEMS, id .. '\0u') == ARGV[5] then return 1 end
+  if ARGV[4] == '' and nameless(call('HGET', ITEMS, id .. '\0u') or '') == nameless(ARGV[5]) then return 1 end
   if ARGV[4] ~= '' then
     flags = string.gsub(string.gsub(' ' .. flags, ' v%-?%d+', ''), '^ ', '')
     flags = flags .. (flags ~= '' and ' v' or 'v') .. ARGV[4]

@@ -18,7 +18,7 @@ import (
 
 // An Endpoint is one thing that can be asked for.
 type Endpoint struct {
-	Method string // GET or POST
+	Method string // GET, POST or DELETE
 	Path   string
 	// Answer is the body of the answer to a user's request, one JSON object, or an error that wire.ErrorOf tells. The body of r is bounded by
 	// http.MaxBytesReader. Anonymous identities have no inbox: they are not let in.
@@ -46,6 +46,9 @@ func Endpoints(c *session.Calls) []Endpoint {
 		{http.MethodGet, "/v1/badge", i.badge},
 		{http.MethodGet, Inbox + "/preferences", i.preferences},
 		{http.MethodPost, Inbox + "/preferences", i.mute},
+		{http.MethodGet, pushPath, i.pushKey},
+		{http.MethodPost, pushPath, i.pushSubscribe},
+		{http.MethodDelete, pushPath, i.pushForget},
 	}
 	for _, name := range MarkNames() {
 		all = append(all, Endpoint{http.MethodPost, Inbox + "/" + name, i.mark(name)})
@@ -58,15 +61,24 @@ const atWork = 256
 
 // command reads the body of a request for a command of a type.
 func command(r *http.Request, typ string) (wire.Command, error) {
-	body, err := io.ReadAll(r.Body)
+	b, err := body(r)
+	if err != nil {
+		return wire.Command{}, err
+	}
+	return wire.DecodeAs(typ, b)
+}
+
+// body is all of it, or why not.
+func body(r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(r.Body)
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {
-		return wire.Command{}, &notify.FieldError{Field: "body", Want: fmt.Sprintf("at most %d bytes", over.Limit), Kind: notify.ErrTooLarge}
+		return nil, &notify.FieldError{Field: "body", Want: fmt.Sprintf("at most %d bytes", over.Limit), Kind: notify.ErrTooLarge}
 	}
 	if err != nil { // who sent it has gone, or takes too long: nobody reads this
-		return wire.Command{}, &notify.FieldError{Field: "body", Want: "all of it in time"}
+		return nil, &notify.FieldError{Field: "body", Want: "all of it in time"}
 	}
-	return wire.DecodeAs(typ, body)
+	return b, nil
 }
 
 // object is the JSON of an answer that is no frame.

@@ -16,7 +16,7 @@ import (
 
 // While Redis answers nobody those who ask more are told so at once: no queue grows.
 func TestMoreRequestsThanPlacesAreToldToComeBack(t *testing.T) {
-	calls := session.New(session.Options{}).Calls() // without a store: who is let in panics
+	calls := session.New(session.Options{Push: &session.Push{}}).Calls() // without a store: who is let in panics
 	i := &inbox{calls, make(chan struct{}, 1)}
 	leave, err := i.enter()
 	if err != nil {
@@ -33,6 +33,10 @@ func TestMoreRequestsThanPlacesAreToldToComeBack(t *testing.T) {
 		"mute": func() ([]byte, error) {
 			return i.mute(httptest.NewRequest("POST", Inbox, strings.NewReader(`{"mute":[]}`)), ann)
 		},
+		"subscribe": func() ([]byte, error) {
+			return i.pushSubscribe(httptest.NewRequest("POST", pushPath, strings.NewReader(`{"subscription":{"keys":{"p256dh":"AA","auth":"AA"}}}`)), ann)
+		},
+		"forget": func() ([]byte, error) { return i.pushForget(httptest.NewRequest("DELETE", pushPath, nil), ann) },
 	} {
 		body, err := answer()
 		var re *notify.RetryError
