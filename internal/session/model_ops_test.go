@@ -101,7 +101,7 @@ func (p *play) write(n wantNote, to []*person) {
 		case r.Muted:
 			text = "muted"
 		case r.Scheduled:
-			text = "scheduled"
+			text, p.waits = "scheduled", n.id
 		}
 		p.count(text)
 		if was := who.want.last[n.key]; text == "written" && n.key != "" && who.want.at(was) >= 0 {
@@ -251,11 +251,12 @@ func (p *play) named() (id, key string) {
 func (p *play) update() {
 	u := store.UpdateOf{Data: []byte(strconv.Itoa(p.upto(4))), Origin: p.one("", "origin-of-a-page")}
 	u.ID, u.Collapse = p.named()
-	if u.ID != "" && p.updated != "" && p.in1of(2) { // once more
-		u.ID = p.updated
+	v := 4 - int32(p.upto(4))
+	if u.ID != "" && p.updated != "" && p.in1of(2) { // once more, and most likely with a smaller version
+		u.ID, v = p.updated, 4-v
 	}
 	p.updated = u.ID
-	if v := int32(p.upto(4)); v > 0 {
+	if v > 0 {
 		u.Version = &v
 	}
 	for _, who := range p.somebody() {
@@ -264,7 +265,7 @@ func (p *play) update() {
 				return p.st.writer.Update(p.st.ctx, []notify.Stream{who.stream}, u, store.Committed)[0]
 			},
 			func(w *want, now time.Time) string {
-				return w.update(u.ID, u.Collapse, string(u.Data), u.Origin, u.Version, now)
+				return w.update(u.ID, u.Collapse, string(u.Data), u.Version, now)
 			})
 	}
 }
@@ -279,6 +280,9 @@ func deref(v *int32) int32 {
 func (p *play) retract() {
 	r := store.RetractOf{}
 	r.ID, r.Collapse = p.named()
+	if p.waits != "" && p.in1of(3) {
+		r.ID, r.Collapse = p.waits, ""
+	}
 	for _, who := range p.somebody() {
 		p.change(who, fmt.Sprintf("retract %s%s", r.ID, r.Collapse), r.ID, r.Collapse,
 			func() store.Result {

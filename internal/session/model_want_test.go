@@ -39,7 +39,7 @@ type wantItem struct {
 	wantNote
 	order                int // of coming
 	seen, read, archived bool
-	update               string // data and origin of the last update; "" where there was none
+	updated              bool
 	version              *int32 // of the last update that had one
 }
 
@@ -163,7 +163,7 @@ func (w *want) unschedule(id string) (was bool) {
 }
 
 // update answers "changed", "unchanged", "not found" or "older". One of id and key is "".
-func (w *want) update(id, key, data, origin string, version *int32, now time.Time) string {
+func (w *want) update(id, key, data string, version *int32, now time.Time) string {
 	w.writes(now)
 	n := w.current(id)
 	if key != "" {
@@ -176,13 +176,13 @@ func (w *want) update(id, key, data, origin string, version *int32, now time.Tim
 	switch {
 	case i.version != nil && version != nil && *i.version > *version:
 		return "older"
-	case i.version != nil && version != nil && *i.version == *version || i.update == data+" "+origin:
+	case i.version != nil && version != nil && *i.version == *version, version == nil && i.updated && i.data == data:
 		return "unchanged"
 	}
 	if version != nil {
 		i.version = version
 	}
-	i.data, i.update = data, data+" "+origin
+	i.data, i.updated = data, true
 	return "changed"
 }
 

@@ -38,6 +38,7 @@ type stage struct {
 	shutdown map[*session.Sessions]func()
 	lost     map[string]kept // what a replica has; nil: everything
 	wipe     func()
+	embedded *embedded.Server // nil: it is a real one
 	clients  map[string]*peer
 	order    []string
 	names    map[string]string // what stands for epochs
@@ -58,6 +59,7 @@ func newStage(t *testing.T, backend string, inbox ...store.Inbox) *stage {
 			t.Fatal(err)
 		}
 		run(t, srv.Run)
+		st.embedded = srv
 		url, writer, admin = srv.URL(), srv.URL(), srv.URL()
 	} else {
 		srv := testkit.Redis(t, "--enable-debug-command", "yes")
