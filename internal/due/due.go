@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -17,17 +18,18 @@ import (
 )
 
 const (
-	defaultEvery = 500 * time.Millisecond // between two looks, ± 20 %
-	lookTimeout  = 5 * time.Second        // of one
-	workers      = 32                     // claims at once
-	ofOneTenant  = workers / 2            // of these: one whose server stands still does not stop the others'
-	finishWait   = 3 * time.Second        // for what is on its way, at the end
-	writeTimeout = 1500 * time.Millisecond
+	defaultEvery = 500 * time.Millisecond  // between two looks, ± 20 %
+	lookTimeout  = 5 * time.Second         // of one
+	workers      = 32                      // claims at once
+	ofOneTenant  = workers / 2             // of these: one whose server stands still does not stop the others'
+	finishWait   = 2500 * time.Millisecond // for what is on its way, at the end
+	askTimeout   = time.Second             // of what is asked of Redis for a push
+	writeTimeout = time.Second
 	writeTries   = 3
 	sayEvery     = time.Minute // that Redis fails
 
 	// StopBudget is how long Run goes on after its context has ended.
-	StopBudget = finishWait + writeTimeout + 500*time.Millisecond
+	StopBudget = finishWait + askTimeout + writeTimeout + 500*time.Millisecond
 )
 
 // A Store is the deadlines in Redis.
@@ -83,11 +85,15 @@ type Runner struct {
 	said time.Time  // when it was logged last that Redis fails
 }
 
-// Run looks every half second until ctx ends. Then nothing is claimed any more; what is on its way has 3 s to come to its end, and what has not is given back,
-// so that another program takes it at once. What a look had claimed that the end cut off waits for its lease. It returns within StopBudget.
+// Run looks every half second until ctx ends. Then nothing is claimed any more; what is on its way has 2.5 s to come to its end, and what has not is given back,
+// so that another program takes it at once. What a look had claimed that the end cut off waits for its lease. It returns within StopBudget, also where Redis answers
+// nothing: a read that waits for it ends by its own deadline, not with ctx.
 func (r *Runner) Run(ctx context.Context) error {
 	sends, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	cut := time.AfterFunc(math.MaxInt64, stop)
+	defer cut.Stop()
+	defer context.AfterFunc(ctx, func() { cut.Reset(r.finish) })() // while the last look may still wait
 	pause := time.NewTimer(jitter(r.Every))
 	defer pause.Stop()
 	for ctx.Err() == nil {
@@ -99,8 +105,6 @@ func (r *Runner) Run(ctx context.Context) error {
 			pause.Reset(jitter(r.Every))
 		}
 	}
-	cut := time.AfterFunc(r.finish, stop)
-	defer cut.Stop()
 	r.active.Wait()
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"allim/internal/store"
 	"allim/internal/testkit"
+	"allim/internal/webpush"
 	"allim/pkg/notify"
 )
 
@@ -246,4 +247,45 @@ func TestAnOutcomeThatRedisDoesNotTakeIsWrittenAgain(t *testing.T) {
 			t.Errorf("got %+v, log %s", got, log.String())
 		}
 	})
+}
+
+// standing is a Store whose Redis answers nothing: its calls end with their deadlines, whatever ends their contexts.
+type standing struct{ recorded }
+
+func (s *standing) wait(ctx context.Context) error {
+	until, ok := ctx.Deadline()
+	if !ok {
+		until = time.Now().Add(time.Hour)
+	}
+	<-time.After(time.Until(until))
+	return notify.ErrUnavailable
+}
+
+func (s *standing) PushSubscriptions(ctx context.Context, _ notify.Stream) ([]store.Subscription, error) {
+	return nil, s.wait(ctx)
+}
+
+func (s *standing) Escalated(ctx context.Context, _ store.Claim, _ store.Outcome) error {
+	return s.wait(ctx)
+}
+
+func TestTheEndComesInItsTimeWhateverRedisDoes(t *testing.T) {
+	for _, before := range []time.Duration{0, time.Millisecond, askTimeout / 2, askTimeout + writeTimeout/2} { // since the claim, of which Redis is then asked one thing or the other
+		synctest.Test(t, func(t *testing.T) {
+			c := claim("a", "n1")
+			c.Via = notify.ViaWebPush
+			st := &standing{recorded{due: []store.Due{{Claims: []store.Claim{c}}}}}
+			r := New(Options{Store: st, Push: webpush.New(webpush.Options{})})
+			stop := run(t, r)
+			for len(st.lookedAt()) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(before)
+			start := time.Now()
+			stop()
+			if took := time.Since(start); took > StopBudget {
+				t.Errorf("asked %v after a claim it took %v to end", before, took)
+			}
+		})
+	}
 }

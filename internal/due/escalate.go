@@ -101,8 +101,9 @@ func (r *Runner) webhook(ctx context.Context, c store.Claim) attempt {
 	if c.Unless == notify.ChangeRead {
 		kind = webhook.Unread
 	}
+	user, _ := c.Stream.Topic.User() // it was parsed: there is one
 	start := time.Now()
-	got := r.Webhook.Send(ctx, to, webhook.Event{Type: kind, At: c.Since, Tenant: c.Stream.Tenant, User: c.Stream.Topic.Name(), ID: c.Item.ID, Category: c.Item.Category,
+	got := r.Webhook.Send(ctx, to, webhook.Event{Type: kind, At: c.Since, Tenant: c.Stream.Tenant, User: user, ID: c.Item.ID, Category: c.Item.Category,
 		Time: c.Item.Time, Topic: string(c.Item.Topic), Pos: c.Item.Position.String(), Data: c.Item.Data})
 	r.Metrics.webhook(time.Since(start))
 	a := attempt{result: map[webhook.Result]result{webhook.Sent: sent, webhook.Again: again, webhook.Refused: gaveUp}[got.Result], after: got.After, err: got.Err}
@@ -117,11 +118,10 @@ func (r *Runner) push(ctx context.Context, c store.Claim) attempt {
 	if r.Push == nil {
 		return attempt{result: again, err: notify.ErrNotConfigured}
 	}
-	all, err := r.Store.PushSubscriptions(ctx, c.Stream)
+	all, err := r.browsers(ctx, c)
 	if err != nil {
 		return attempt{result: again, done: c.Done, err: err}
 	}
-	all = slices.DeleteFunc(all, func(s store.Subscription) bool { return slices.Contains(c.Done, s.Key) })
 	answers := make([]webpush.Answer, len(all))
 	var sends sync.WaitGroup
 	for i, s := range all {
@@ -158,12 +158,22 @@ func (r *Runner) push(ctx context.Context, c store.Claim) attempt {
 	return a
 }
 
+// browsers are those of a claim's user that need an attempt.
+func (r *Runner) browsers(ctx context.Context, c store.Claim) ([]store.Subscription, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	all, err := r.Store.PushSubscriptions(ctx, c.Stream)
+	return slices.DeleteFunc(all, func(s store.Subscription) bool { return slices.Contains(c.Done, s.Key) }), err
+}
+
 func (r *Runner) pushTo(ctx context.Context, c store.Claim, s store.Subscription) webpush.Answer {
 	to, err := webpush.NewSubscription(s.Endpoint, s.P256dh, s.Auth)
 	if err != nil {
 		return webpush.Answer{Result: webpush.Refused, Err: err}
 	}
 	got := r.Push.Send(ctx, to, webpush.Push{ID: c.Item.ID, Topic: string(c.Item.Topic), Category: c.Item.Category, Data: c.Item.Data, Collapse: c.Collapse, ExpiresAt: c.Item.ExpiresAt})
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	switch got.Result {
 	case webpush.Gone:
 		if r.Store.PushForget(ctx, c.Stream, s.Key) == nil { // else the next push finds it again

@@ -170,6 +170,28 @@ func TestWhatAReceiverAnswersDecidesWhatComesNext(t *testing.T) {
 	}
 }
 
+// The name in topics is ours; a backend knows its users by their own.
+func TestAWebhookNamesTheUserAsTheBackendDoes(t *testing.T) {
+	bodies := make(chan []byte, 1)
+	to := receive(t, nil)
+	to.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		body, _ := io.ReadAll(q.Body)
+		bodies <- body
+	})
+	c := claim("a", "n1")
+	const user = "auth0|ann bob"
+	var err error
+	if c.Stream.Topic, err = notify.UserTopic(user); err != nil {
+		t.Fatal(err)
+	}
+	r, _, _ := runner(t, &recorded{due: []store.Due{{Claims: []store.Claim{c}}}}, map[string]string{"a": to.URL})
+	run(t, r)
+	var got struct{ Data struct{ User string } }
+	if body := testkit.Receive(t, within, bodies, "the webhook"); json.Unmarshal(body, &got) != nil || got.Data.User != user {
+		t.Errorf("it says %s", body)
+	}
+}
+
 func TestATenantWithoutAWebhookIsTriedAgain(t *testing.T) {
 	st := &recorded{due: []store.Due{{Claims: []store.Claim{claim("b", "n1")}}}}
 	to := receive(t, status(200))

@@ -173,6 +173,38 @@ func TestAProgramThatIsKilledIsFollowedByAnotherOnce(t *testing.T) {
 	testkit.Never(t, shortLease+time.Second, func() bool { return r.got.Load() > 2 }, "a third request")
 }
 
+// Redis answers nothing any more, and the program is to end: it does in time, though a read that waits ends by no context.
+func TestARedisThatHangsDoesNotHoldUpTheEnd(t *testing.T) {
+	srv := testkit.Redis(t)
+	proxy := testkit.NewProxy(t, srv.Addr)
+	client, err := store.Connect(store.Connection{URL: strings.Replace(srv.As("publisher"), srv.Addr, proxy.Addr, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	st, err := storeOn(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Open(testkit.Context(t, within)); err != nil {
+		t.Fatal(err)
+	}
+	to := receive(t, func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() })
+	r, _, _ := runner(t, st, map[string]string{"default": to.URL})
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	escalating(t, st, "n1", notify.ViaWebhook, time.Millisecond)
+	testkit.Eventually(t, within, func() bool { return to.got.Load() == 1 }, "a request is on its way")
+	proxy.Blackhole(true)
+	testkit.Never(t, 5*r.Every, func() bool { return to.got.Load() > 1 }, "another request") // and a look waits
+	end()
+	if err := testkit.Receive(t, StopBudget+time.Second, ended, "Run ends"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A device shows it between two attempts: there is no second.
 func TestWhatIsSeenBetweenTwoAttemptsIsNotToldAgain(t *testing.T) {
 	srv, st := bed(t)

@@ -16,8 +16,8 @@ import (
 const (
 	claimLease = 30 * time.Second // Options.Lease where it is 0
 	claimsMost = 50               // of a stream in one call
-	noPlace    = time.Second      // after which what found no place among the claims is due again
 	dueRounds  = 8                // of calls in one look; each of 64 streams a partition at most
+	dueWait    = 2 * time.Second  // for the answer to a pipeline of a look
 )
 
 // Due ends what has expired, delivers what was scheduled, and claims what is to be told; slots bound the claims. Whatever several programs do at once comes about once.
@@ -40,11 +40,11 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 				}
 			}
 		}
-		places, wait := 1, time.Duration(0) // each stream one; what has more waits for the next round, in which it may have all that are left
+		places := 1 // each stream one; what has more waits for the next round, in which it may have all that are left
 		if round > 0 {
-			places, wait = claimsMost, noPlace
+			places = claimsMost
 		}
-		if again, err = s.doDue(ctx, streams, slots, places, wait, &d); failed == nil {
+		if again, err = s.doDue(ctx, streams, slots, places, &d); failed == nil {
 			failed = err
 		}
 		if len(again) == 0 || ctx.Err() != nil {
@@ -66,7 +66,7 @@ func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool,
 		}
 	}
 	streams = map[notify.Stream]bool{}
-	for i, c := range s.run(ctx, opDue, calls) {
+	for i, c := range s.runDue(ctx, calls) {
 		v, err := replyOf(c, 1+len(calls[i].keys))
 		if err != nil {
 			failed = fmt.Errorf("look at deadlines: %w", err)
@@ -86,21 +86,28 @@ func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool,
 	return streams, lag, failed
 }
 
+// runDue runs the calls of a look in a pipeline. ctx ends it at its deadline alone, which is not too far away: whoever ends waits for it.
+func (s *Store) runDue(ctx context.Context, calls []call) []*redis.Cmd {
+	ctx, cancel := context.WithTimeout(ctx, dueWait)
+	defer cancel()
+	return s.run(ctx, opDue, calls)
+}
+
 // score is a sorted set's, of whole milliseconds, as Redis writes it.
 func score(v any) int64 {
 	f, _ := strconv.ParseFloat(text(v), 64)
 	return int64(f)
 }
 
-// doDue has streams' scripts run, some in a pipeline, each with so many places for claims at most; what finds none is due again after wait. It returns the streams that
-// have more that is due.
-func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots Slots, places int, wait time.Duration, d *Due) (more map[notify.Stream]bool, failed error) {
+// doDue has streams' scripts run, some in a pipeline, each with so many places for claims at most; what finds none is put off, where there were more than one. It returns
+// the streams that have more that is due.
+func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots Slots, places int, d *Due) (more map[notify.Stream]bool, failed error) {
 	more = map[notify.Stream]bool{}
 	var of []notify.Stream
 	var most []int
 	var calls []call
 	do := func() {
-		for i, c := range s.run(ctx, opDue, calls) {
+		for i, c := range s.runDue(ctx, calls) {
 			before := len(d.Claims)
 			again, err := s.readDue(of[i], c, d)
 			slots.Free(of[i].Tenant, most[i]-(len(d.Claims)-before))
@@ -113,6 +120,13 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 		of, most, calls = nil, nil, nil
 	}
 	for st := range streams {
+		if ctx.Err() != nil {
+			break
+		}
+		wait := time.Duration(0)
+		if places > 1 {
+			wait = s.putOff.wait(st.Tenant, len(calls))
+		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
 		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
@@ -127,7 +141,7 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 
 // readDue reads what lua/due.lua answered, and tells whether more is due.
 func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err error) {
-	const fixed, fields = 5, 11
+	const fixed, fields = 6, 11
 	v, err := replyOf(c, fixed)
 	if err != nil {
 		return false, err
@@ -137,6 +151,7 @@ func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err
 	for _, via := range text(v[2]) {
 		d.Cancelled[notify.Via(via)]++
 	}
+	s.putOff.add(st.Tenant, number(v[5]))
 	epoch := strings.Clone(text(v[4]))
 	for f := v[fixed:]; len(f) >= fields; f = f[fields:] {
 		one, err := s.claimOf(st, epoch, f)

@@ -169,6 +169,7 @@ type Store struct {
 	writer *writer
 	ring   *ring
 	terms  known
+	putOff putOff
 	disk   []atomic.Int32 // what is known of how Disk is reached, in a cluster by partition
 	hidden atomic.Bool    // it was said that Redis does not tell its history
 

@@ -38,7 +38,7 @@ type Event struct {
 	Type     string    // Unseen or Unread
 	At       time.Time // when it became so: the same at each attempt
 	Tenant   string
-	User     string
+	User     string // as calls name it
 	ID       string // the notification's
 	Category string
 	Time     time.Time // of the notification

@@ -242,15 +242,16 @@ func TestWhoWasAwayForLongIsReset(t *testing.T) {
 			{What: reset, Reader: "ann", Conn: 2, Stream: topic, Pos: to, Text: reason},
 		}
 	}
+	e := func(offset uint64) string { return fmt.Sprint("e.", offset) }
 	for _, c := range []struct {
 		name string
 		log  []Event
 		good bool
 	}{
-		{"one event more than is kept", away("e.1", "e.66", ann, "history_gone"), true},
-		{"all of them are kept", away("e.1", "e.65", ann, "history_gone"), false},
-		{"it is said that they were lost", away("e.1", "e.66", ann, "history_lost"), false},
-		{"of a topic whose history reaches", away("e.1", "e.66", feed, "history_gone"), false},
+		{"one event more than is kept", away("e.1", e(inboxWindow+2), ann, "history_gone"), true},
+		{"all of them are kept", away("e.1", e(inboxWindow+1), ann, "history_gone"), false},
+		{"it is said that they were lost", away("e.1", e(inboxWindow+2), ann, "history_lost"), false},
+		{"of a topic whose history reaches", away("e.1", e(inboxWindow+2), feed, "history_gone"), false},
 	} {
 		if got := judge(c.log, allowed{resets: awayResets}); (len(got) == 0) != c.good || !c.good && got[0].rule != 6 {
 			t.Errorf("%s: got %v", c.name, got)

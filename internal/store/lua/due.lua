@@ -2,17 +2,17 @@
 -- claimed, so that this program tells somebody. KEYS as notice.lua, of one stream
 -- ARGV 1 new epoch, 2 events kept, 3 ids kept, 4 retention ms, 5 PUBLISH or SPUBLISH, 6 items kept, 7 change member, 8 claims at most, 9 how long one is held, ms,
 --      10 who claims, 11 ms after which what finds no place among the claims is due again, 0: it stays so
--- Answers {what expired, what came, letters of those that need no claim any more, 1 where more is due, the epoch,
+-- Answers {what expired, what came, letters of those that need no claim any more, 1 where more is due, the epoch, how many claims found no place and are put off,
 -- id, how it is told, attempt, since when it is due in ms, subscriptions that are done, offset, seen, read, head, body, body of its last update or '', …}. It does 50 of
 -- each at most, and 250 of what has expired where there is more than 500 of that.
 local due, member, ttl = KEYS[15], ARGV[7], tonumber(ARGV[4])
 if call('EXISTS', META) == 0 then
   call('ZREM', due, member)
-  return { 0, 0, '', 0, '' }
+  return { 0, 0, '', 0, '', 0 }
 end
 local e, s, l, terms = position(ARGV[1], now)
 TERMS = terms
-local first, sent, needless, claims = s, {}, '', {}
+local first, sent, needless, claims, put_off = s, {}, '', {}, 0
 s = expire(e, s, now, ARGV[2], ARGV[5], KEYS[14])
 local gone, mute = s - first, TERMS and call('HGET', META, 'f')
 
@@ -49,7 +49,10 @@ local function claim(id, deadline)
     return
   end
   if #claims >= tonumber(ARGV[8]) then -- later, so that it hides nothing that is due
-    if ARGV[11] ~= '0' then call('ZADD', DEADLINES, int(now + ARGV[11]), 'w\0' .. id) end
+    if ARGV[11] == '0' then return end
+    call('ZADD', DEADLINES, int(now + ARGV[11]), 'w\0' .. id)
+    if since == '' then call('HSET', ITEMS, id .. '\0w', table.concat({ how, attempt, '-', deadline, done }, ' ')) end
+    put_off = put_off + 1
     return
   end
   attempt, since = int(tonumber(attempt) + 1), since ~= '' and since or deadline
@@ -81,7 +84,7 @@ without_terms()
 live_together(l, now, ttl, fresh, 11)
 if s > first then changed(KEYS[12], KEYS[13], member, now) end
 for _, p in ipairs(sent) do call(ARGV[5], KEYS[14], envelope(e, p.off, int(s), unread, unseen, by, 'n', p.names, p.body)) end
-local out = { gone, #sent, needless, next and tonumber(next) <= now and 1 or 0, e }
+local out = { gone, #sent, needless, next and tonumber(next) <= now and 1 or 0, e, put_off }
 for _, c in ipairs(claims) do
   for _, v in ipairs(c) do out[#out + 1] = v end
   for _, v in ipairs(call('HMGET', ITEMS, c[1], body_of(c[1]), c[1] .. '\0u')) do out[#out + 1] = v or '' end

@@ -11,9 +11,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ways: from each of our pods there is a way out to the Redis that its settings name, to the Sentinels and the nodes of a cluster, and no other but DNS.
+// ways: from each of our pods there is a way out to the Redis that its settings name, to the Sentinels and the nodes of a cluster, from publishers to webhooks and
+// push services where there are settings of them, and no other but DNS.
 func (h *house) ways() {
-	ports, where, err := h.asked()
+	asked, tells, where, err := h.asked()
 	if err != nil {
 		h.mistakes = append(h.mistakes, err.Error())
 		return
@@ -22,7 +23,10 @@ func (h *house) ways() {
 		if _, ours := stopBudgets[d.name()]; !ours {
 			continue
 		}
-		out := h.waysOut(d)
+		out, ports := h.waysOut(d), maps.Clone(asked)
+		if d.name() == "publisher" && tells != "" {
+			ports[443] = tells
+		}
 		for _, port := range slices.Sorted(maps.Keys(ports)) {
 			if !out[port] {
 				h.wrong(d, "no network policy lets it out to port %d (%s)", port, ports[port])
@@ -55,11 +59,11 @@ func (h *house) waysOut(d object) map[int64]bool {
 	return out
 }
 
-// asked are the ports that the settings name, each with the setting, and which ConfigMap says so.
-func (h *house) asked() (ports map[int64]string, where string, err error) {
+// asked are the ports that the settings name, each with the setting, which setting has publishers tell somebody outside, if any, and which ConfigMap says so.
+func (h *house) asked() (ports map[int64]string, tells, where string, err error) {
 	i := slices.IndexFunc(h.all.of("ConfigMap"), func(o object) bool { return fields(o, "data")["allim.yaml"] != nil })
 	if i < 0 {
-		return nil, "", fmt.Errorf("no ConfigMap has allim.yaml")
+		return nil, "", "", fmt.Errorf("no ConfigMap has allim.yaml")
 	}
 	config := h.all.of("ConfigMap")[i]
 	var s struct {
@@ -68,9 +72,12 @@ func (h *house) asked() (ports map[int64]string, where string, err error) {
 			Sentinel struct{ Addresses []string }
 			Cluster  struct{ Addresses []string }
 		}
+		Webhooks []any
+		HooksAt  string `json:"webhooks_file"`
+		Push     map[string]any
 	}
 	if err := yaml.Unmarshal([]byte(text(config, "data", "allim.yaml")), &s); err != nil {
-		return nil, "", fmt.Errorf("read %s: %w", config, err)
+		return nil, "", "", fmt.Errorf("read %s: %w", config, err)
 	}
 	ports = map[int64]string{}
 	add := func(port, setting string) {
@@ -82,7 +89,7 @@ func (h *house) asked() (ports map[int64]string, where string, err error) {
 	}
 	u, e := url.Parse(s.Redis.URL)
 	if e != nil || u.Port() == "" {
-		return nil, "", fmt.Errorf("%s: redis.url: want host and port", config)
+		return nil, "", "", fmt.Errorf("%s: redis.url: want host and port", config)
 	}
 	add(u.Port(), "redis.url") // behind Sentinels, too: servers have one port
 	for setting, addresses := range map[string][]string{"redis.sentinel.addresses": s.Redis.Sentinel.Addresses, "redis.cluster.addresses": s.Redis.Cluster.Addresses} {
@@ -91,5 +98,13 @@ func (h *house) asked() (ports map[int64]string, where string, err error) {
 			add(port, setting)
 		}
 	}
-	return ports, config.String(), err
+	switch {
+	case len(s.Webhooks) > 0:
+		tells = "webhooks"
+	case s.HooksAt != "":
+		tells = "webhooks_file"
+	case len(s.Push) > 0:
+		tells = "push"
+	}
+	return ports, tells, config.String(), err
 }
