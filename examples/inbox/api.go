@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	allimv1 "allim/proto/allim/v1"
 )
 
 const (
@@ -68,7 +70,7 @@ func (h *handler) session(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, map[string]any{
 		"user": colleague{me.ID, me.Name}, "users": all,
-		"token": me.Token, "gateway": h.gateway, "topic": Topic,
+		"token": me.Token, "gateway": h.gateway, "topic": Topic, "calls": CallsTopic, "call_after_ms": h.calls.after.Milliseconds(),
 	})
 }
 
@@ -166,12 +168,15 @@ func (h *handler) mention(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), tellWithin)
 	defer cancel()
-	if err := h.tell.notify(ctx, fmt.Sprintf("mention-%d", h.shop.stamp()), []string{to.ID}, "mention", note); err != nil {
+	muted, err := h.tell.notify(ctx, &allimv1.NotifyRequest{
+		Id: fmt.Sprintf("mention-%d", h.shop.stamp()), To: &allimv1.Audience{Users: []string{to.ID}}, Category: "mention",
+	}, note)
+	if err != nil {
 		h.log.Error("mention a colleague", "to", to.ID, "error", err)
 		refuse(w, http.StatusBadGateway, "not_told", "Allim's publisher did not take it. Please try again.")
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"to": colleague{to.ID, to.Name}})
+	answer(w, http.StatusOK, map[string]any{"to": colleague{to.ID, to.Name}, "muted": muted > 0})
 }
 
 // read decodes the body into req and finds the colleague whom it names as its author. A real backend knows them from its

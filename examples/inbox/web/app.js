@@ -1,10 +1,12 @@
 // The page, put together: who am I, the connection, the orders, the bell.
 import * as api from "./api.js";
 import { bell } from "./bell.js";
+import { phone } from "./calls.js";
 import { byId, el, keepTimes } from "./dom.js";
 import { showConnection, showNoClient } from "./live.js";
 import { mentionDialog } from "./mention.js";
 import { ordersTable } from "./orders.js";
+import { story } from "./story.js";
 import { failed } from "./toast.js";
 
 const patience = 1500; // ms that the first look at the orders waits for the subscription
@@ -34,7 +36,8 @@ async function start() {
     return table.load();
   }
   showConnection(client);
-  bell({ client, open: (url) => follow(url, table) });
+  const look = bell({ client, who, open: (url) => follow(url, table) });
+  phone({ client, who, look, tell: story({ client }) });
   client.on("reset", ({ topic }) => { if (topic === who.topic) table.load(); });
   await loadOrders(client, who.topic, table);
   if (location.hash) follow(location.href, table);

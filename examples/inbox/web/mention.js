@@ -29,10 +29,11 @@ export function mentionDialog({ me, users }) {
     if (send.disabled) return;
     send.disabled = true;
     try {
-      const { to: told } = await api.mention(me.id, to.value, text.value, about);
+      const { to: told, muted } = await api.mention(me.id, to.value, text.value, about);
       dialog.close();
       text.value = "";
-      toast(`${told.name} was told`);
+      if (muted) toast(`${told.name} does not hear of mentions`, { text: `${told.name} has muted them: nothing came in.` });
+      else toast(`${told.name} was told`);
     } catch (problem) {
       error.textContent = problem.message;
       text.focus();
