@@ -40,14 +40,15 @@ func (g *Gateway) endpoint(w http.ResponseWriter, r *http.Request, methods map[s
 	}
 	body, err := g.ask(w, r, e)
 	switch {
-	case r.Context().Err() != nil: // who asked has gone
-	case err != nil:
+	case err == nil:
+		write(w, http.StatusOK, body)
+	case r.Context().Err() != nil: // who asked has gone; or has only said that nothing follows, and must not read 200 with nothing behind it
+		panic(http.ErrAbortHandler)
+	default:
 		var passes *notify.RetryError
 		if f := g.refuse(w, err); f.Code == wire.CodeUnavailable && !errors.As(err, &passes) {
 			g.opt.Log.Warn("command_failed", "path", e.Path, "error", err)
 		}
-	default:
-		write(w, http.StatusOK, body)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -306,4 +308,26 @@ func TestAMarkThatCameIsMadeThoughNobodyWaitsForItsAnswer(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+b.token("ann", ""))
 	b.ServeHTTP(httptest.NewRecorder(), r)
 	b.wantBadge("ann", `{"unread":0,`)
+}
+
+// A client that closes its side of the connection behind its request still reads: it gets an answer, or none, but not one with nothing in it.
+func TestWhoHasSaidAllItHasToSayReadsNoEmptyAnswer(t *testing.T) {
+	b := newBed(t, session.Limits{}, time.Second, "redis")
+	b.notify("ann", "n1")
+	srv := httptest.NewServer(b)
+	defer srv.Close()
+	b.redis.Pause()
+	defer b.redis.Resume()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /v1/inbox HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", b.token("ann", ""))
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); strings.HasPrefix(string(got), "HTTP/1.1 200") {
+		t.Errorf("got %s, %v", got, err)
+	}
 }

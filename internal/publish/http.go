@@ -77,6 +77,7 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
 	reply, err := s.guard(r.Context(), to.method, r.Header.Values("Authorization"), func() {}, func(ctx context.Context, p *auth.Principal, receive receiver) (proto.Message, error) {
 		if r.ContentLength > int64(s.Limits.Request) {
+			leaveBody(w, r)
 			return nil, s.Limits.tooLong()
 		}
 		var body []byte
@@ -100,6 +101,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(append(text, '\n')) // a line, for shells; an error means that the caller has gone
+}
+
+// leaveBody is for an answer that comes before its request's body was read. Callers who close their connections behind a call, as many proxies do, would find theirs
+// reset with the answer in it: net/http waits for them to read it only where a body went over a bound, so it does, with its first byte. Others are waited for anyway.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.Close && r.Header.Get("Expect") == "" { // who expects to be told to go on has sent nothing
+		_, _ = http.MaxBytesReader(w, r.Body, 0).Read(make([]byte, 1))
+	}
 }
 
 // readBody reads a body of at most Limits.Request bytes. The server's ReadTimeout ends it.

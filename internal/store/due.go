@@ -16,7 +16,9 @@ import (
 const (
 	claimLease = 30 * time.Second // Options.Lease where it is 0
 	claimsMost = 50               // of a stream in one call
-	dueRounds  = 8                // of calls in one look; each of 64 streams a partition at most
+	dueRounds  = 8                // of calls in one look
+	dueMembers = 64               // streams of a partition in one of them (lua/duepoll.lua)
+	duePolled  = 128              // partitions that one script asks
 	dueWait    = 2 * time.Second  // for the answer to a pipeline of a look
 )
 
@@ -25,47 +27,49 @@ const (
 func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 	d := Due{Cancelled: map[notify.Via]int{}}
 	var failed error
-	again := map[notify.Stream]bool{} // those that had more than one call takes; nil: the first round
+	looked := map[notify.Stream]bool{} // at these; true: there was more than one call takes
 	for round := range dueRounds {
-		streams, lag, err := s.dueStreams(ctx)
+		streams, full, lag, err := s.dueStreams(ctx)
 		if failed == nil {
 			failed = err
 		}
 		if round == 0 {
 			d.Lag = lag
-		} else {
-			for st := range streams {
-				if !again[st] {
-					delete(streams, st) // it was full of what nobody may claim now, or is just due: the next look's
-				}
-			}
 		}
-		places := 1 // each stream one; what has more waits for the next round, in which it may have all that are left
-		if round > 0 {
-			places = claimsMost
+		todo := map[notify.Stream]int{} // with so many places for claims
+		for _, st := range streams {
+			switch more, before := looked[st]; {
+			case !before:
+				todo[st] = 1 // what has more waits for the next round, in which it may have all that are left
+			case more:
+				todo[st] = claimsMost
+			} // else it fails, or is just due: the next look's
 		}
-		if again, err = s.doDue(ctx, streams, slots, places, &d); failed == nil {
+		if err = s.doDue(ctx, todo, looked, slots, &d); failed == nil {
 			failed = err
 		}
-		if len(again) == 0 || ctx.Err() != nil {
+		d.More = full && len(todo) > 0
+		for st := range todo {
+			d.More = d.More || looked[st]
+		}
+		if !d.More || ctx.Err() != nil {
 			break
 		}
 	}
-	d.More = len(again) > 0
 	return d, failed
 }
 
-// dueStreams asks which streams have something that is due, and how long the oldest has been so.
-func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool, lag time.Duration, failed error) {
+// dueStreams asks which streams have something that is due, whether there may be more of them, and how long the oldest has been so.
+func (s *Store) dueStreams(ctx context.Context) (streams []notify.Stream, full bool, lag time.Duration, failed error) {
 	calls := make([]call, 0, s.keys.Partitions())
 	for part := range s.keys.Partitions() {
-		if key := s.keys.Due(part); s.cluster || part == 0 {
+		if key := s.keys.Due(part); s.cluster || part%duePolled == 0 {
 			calls = append(calls, call{script: duePollScript, keys: []string{key}})
 		} else {
-			calls[0].keys = append(calls[0].keys, key)
+			last := &calls[len(calls)-1]
+			last.keys = append(last.keys, key)
 		}
 	}
-	streams = map[notify.Stream]bool{}
 	for i, c := range s.runDue(ctx, calls) {
 		v, err := replyOf(c, 1+len(calls[i].keys))
 		if err != nil {
@@ -75,15 +79,16 @@ func (s *Store) dueStreams(ctx context.Context) (streams map[notify.Stream]bool,
 		now, _ := strconv.ParseInt(text(v[0]), 10, 64) // of our script: a number
 		for _, part := range v[1:] {
 			members, _ := part.([]any)
+			full = full || len(members) >= 2*dueMembers
 			for ; len(members) >= 2; members = members[2:] {
 				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && st.Topic.Kind() == notify.KindUser {
-					streams[st] = true
+					streams = append(streams, st)
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
 				}
 			}
 		}
 	}
-	return streams, lag, failed
+	return streams, full, lag, failed
 }
 
 // runDue runs the calls of a look in a pipeline. ctx ends it at its deadline alone, which is not too far away: whoever ends waits for it.
@@ -99,10 +104,9 @@ func score(v any) int64 {
 	return int64(f)
 }
 
-// doDue has streams' scripts run, some in a pipeline, each with so many places for claims at most; what finds none is put off, where there were more than one. It returns
-// the streams that have more that is due.
-func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots Slots, places int, d *Due) (more map[notify.Stream]bool, failed error) {
-	more = map[notify.Stream]bool{}
+// doDue has the scripts of streams run, some in a pipeline, with so many places for claims each; what finds none is put off, where there were more than one. looked then says
+// of each whether it has more that is due.
+func (s *Store) doDue(ctx context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *Due) (failed error) {
 	var of []notify.Stream
 	var most []int
 	var calls []call
@@ -113,13 +117,12 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 			slots.Free(of[i].Tenant, most[i]-(len(d.Claims)-before))
 			if err != nil {
 				failed = fmt.Errorf("do what is due: %w", err)
-			} else if again {
-				more[of[i]] = true
 			}
+			looked[of[i]] = again
 		}
 		of, most, calls = nil, nil, nil
 	}
-	for st := range streams {
+	for st, places := range todo {
 		if ctx.Err() != nil {
 			break
 		}
@@ -136,7 +139,7 @@ func (s *Store) doDue(ctx context.Context, streams map[notify.Stream]bool, slots
 		}
 	}
 	do()
-	return more, failed
+	return failed
 }
 
 // readDue reads what lua/due.lua answered, and tells whether more is due.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"allim/internal/keyspace"
 	"allim/internal/store"
 	"allim/pkg/notify"
 )
@@ -82,6 +83,30 @@ func TestAllThatIsDueIsDoneInOneLook(t *testing.T) {
 	})
 }
 
+// Nor do many streams of one partition wait for another look.
+func TestAllStreamsOfAPartitionAreDoneInOneLook(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		var all []notify.Stream
+		for i := 0; len(all) < 150; i++ {
+			if st := stream(fmt.Sprint("user:u", i)); b.keys.Partition(st) == b.keys.Partition(ann) {
+				all = append(all, st)
+			}
+		}
+		for _, r := range b.Publish(b.ctx, all, expiring("n1", "c", time.Hour)) {
+			if r.Err != nil {
+				b.Fatal(r.Err)
+			}
+		}
+		for _, st := range all {
+			b.rdb.ZAdd(b.ctx, b.keys.Inbox(st).Deadlines, zOf(1, "x\x00n1"))
+			b.rdb.ZAdd(b.ctx, b.keys.Due(b.keys.Partition(st)), zOf(1, keyspace.Member(st)))
+		}
+		if d := b.due(); d.Expired != len(all) || d.More {
+			b.Errorf("got %+v", d)
+		}
+	})
+}
+
 func TestAScheduledNotificationComesAtItsTime(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		m := scheduled("n1", "c", time.Hour)
@@ -130,6 +155,20 @@ func (b *bench) wantKeysLive(least time.Duration) {
 		if left := b.rdb.PTTL(b.ctx, key).Val(); left != -2 && left < least {
 			b.Errorf("%s lives for %s", key, left)
 		}
+	}
+}
+
+// Publishers may be away for longer than it is to a deadline: what is due then is due all the same.
+func TestDeadlinesOutliveAnOutageOfPublishers(t *testing.T) {
+	b := realBench(t, store.Options{})
+	b.put(scheduled("n1", "c", time.Minute))
+	due := b.keys.Due(b.keys.Partition(ann))
+	if left := b.rdb.PTTL(b.ctx, due).Val(); left < 30*24*time.Hour {
+		t.Errorf("nobody knows of it any more in %v", left)
+	}
+	b.put(scheduled("n2", "c", 48*time.Hour))
+	if left := b.rdb.PTTL(b.ctx, due).Val(); left < 32*24*time.Hour {
+		t.Errorf("nobody knows of the second any more in %v", left)
 	}
 }
 

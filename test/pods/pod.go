@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -39,9 +40,12 @@ type Pod struct {
 	judged bool
 }
 
-func launch(t testing.TB, name, path string, args []string) *Pod {
+// launch starts a program with the test's variables and env.
+func launch(t testing.TB, name, path string, args []string, env ...string) *Pod {
 	t.Helper()
-	return launchCommand(t, name, exec.Command(path, args...))
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), env...)
+	return launchCommand(t, name, cmd)
 }
 
 func launchCommand(t testing.TB, name string, cmd *exec.Cmd) *Pod {

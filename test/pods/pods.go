@@ -36,6 +36,8 @@ type Options struct {
 	Publishers int                  // 0: one; negative: none
 	Strict     bool                 // no `anonymous` setting: everybody needs a token
 	Redis      *testkit.RedisServer // nil: one of its own
+	Settings   string               // more of the settings file, in YAML
+	Env        []string             // of the programs, besides the test's own
 }
 
 // A Stage is what runs. Its processes are stopped when the test ends, which fails if one of them does not end well.
@@ -46,16 +48,17 @@ type Stage struct {
 
 	tb       testing.TB
 	settings string // path
+	env      []string
 }
 
 // Start starts processes and returns when all of them are ready.
 func Start(t testing.TB, o Options) *Stage {
 	t.Helper()
-	s := &Stage{tb: t, Redis: o.Redis, settings: filepath.Join(t.TempDir(), "allim.yaml")}
+	s := &Stage{tb: t, Redis: o.Redis, settings: filepath.Join(t.TempDir(), "allim.yaml"), env: o.Env}
 	if s.Redis == nil {
 		s.Redis = testkit.Redis(t)
 	}
-	if err := os.WriteFile(s.settings, []byte(Settings(o.Strict)), 0o600); err != nil {
+	if err := os.WriteFile(s.settings, []byte(Settings(o.Strict)+o.Settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range count(o.Publishers) {
@@ -85,6 +88,14 @@ func (s *Stage) AddGateway(flags ...string) *Pod {
 	return p
 }
 
+// AddPublisher starts one more publisher, with flags of its own, and returns when it is ready.
+func (s *Stage) AddPublisher(flags ...string) *Pod {
+	s.tb.Helper()
+	p := s.launch("publisher", flags...)
+	p.WaitReady()
+	return p
+}
+
 func (s *Stage) launch(name string, flags ...string) *Pod {
 	s.tb.Helper()
 	args := []string{"--redis-url=" + s.Redis.As(name), "--config=" + s.settings, "--listen-ops=127.0.0.1:0"}
@@ -95,7 +106,7 @@ func (s *Stage) launch(name string, flags ...string) *Pod {
 	} else {
 		args = append(args, "--listen-public=127.0.0.1:0", "--drain-pause=0s", "--drain-window=0s")
 	}
-	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), Program(s.tb, name), append(args, flags...))
+	p := launch(s.tb, fmt.Sprintf("%s-%d", name, len(*all)+1), Program(s.tb, name), append(args, flags...), s.env...)
 	*all = append(*all, p)
 	return p
 }

@@ -1,11 +1,12 @@
 -- Stands behind keep.lua in the scripts that put notifications with terms into a stream. Wants now, us and top of many.lua.
 
--- Has something done at a time, in ms of Redis' clock. What the partition has in due wakes who does it; it may be too early.
+-- Has something done at a time, in ms of Redis' clock. What the partition has in due wakes who does it; it may be too early. It lives for 30 days behind that, which
+-- is how long nobody may run who looks at it.
 local function deadline(what, id, ms, due, member)
   with_terms()
   call('ZADD', DEADLINES, int(ms), what .. '\0' .. id)
   call('ZADD', due, 'LT', int(ms), member)
-  local lives = ms - now + 86400000
+  local lives = ms - now + 2592000000
   if call('PTTL', due) < lives then call('PEXPIRE', due, int(lives + 3600000)) end
 end
 

@@ -89,12 +89,12 @@ func TestTheComponentsFitProduction(t *testing.T) {
 // told says in the settings of prod where publishers tell of what nobody looked at.
 func told(t *testing.T, dir string) {
 	t.Helper()
-	file, err := os.OpenFile(filepath.Join(dir, "overlays/prod/allim.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	file := filepath.Join(dir, "overlays/prod/allim.yaml")
+	was, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	if _, err := file.WriteString("webhooks_file: /etc/allim/keys/webhooks.yaml\n"); err != nil {
+	if err := os.WriteFile(file, append(was, "webhooks_file: /etc/allim/keys/webhooks.yaml\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
