@@ -34,6 +34,7 @@ type Due struct {
 	Claims    []Claim
 	Expired   int // items whose time was over
 	Scheduled int // notifications whose time had come
+	PutOff    int // claims that found no place and come again
 	Cancelled map[notify.Via]int
 	Lag       time.Duration // how long the oldest of what was due had been so; 0: nothing was
 	More      bool          // there was more than one look takes

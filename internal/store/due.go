@@ -20,6 +20,7 @@ const (
 	dueMembers = 64               // streams of a partition in one of them (lua/duepoll.lua)
 	duePolled  = 128              // partitions that one script asks
 	dueWait    = 2 * time.Second  // for the answer to a pipeline of a look
+	dueMost    = time.Second      // after which a look begins no other: what it has claimed waits for its end
 )
 
 // Due ends what has expired, delivers what was scheduled, and claims what is to be told; slots bound the claims. Whatever several programs do at once comes about once.
@@ -28,6 +29,8 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 	d := Due{Cancelled: map[notify.Via]int{}}
 	var failed error
 	looked := map[notify.Stream]bool{} // at these; true: there was more than one call takes
+	over, stop := context.WithTimeout(ctx, s.dueMost)
+	defer stop()
 	for round := range dueRounds {
 		streams, full, lag, err := s.dueStreams(ctx)
 		if failed == nil {
@@ -45,14 +48,15 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 				todo[st] = claimsMost
 			} // else it fails, or is just due: the next look's
 		}
-		if err = s.doDue(ctx, todo, looked, slots, &d); failed == nil {
+		if err = s.doDue(ctx, over, todo, looked, slots, &d); failed == nil {
 			failed = err
 		}
 		d.More = full && len(todo) > 0
 		for st := range todo {
-			d.More = d.More || looked[st]
+			more, done := looked[st]
+			d.More = d.More || more || !done
 		}
-		if !d.More || ctx.Err() != nil {
+		if !d.More || over.Err() != nil {
 			break
 		}
 	}
@@ -81,7 +85,7 @@ func (s *Store) dueStreams(ctx context.Context) (streams []notify.Stream, full b
 			members, _ := part.([]any)
 			full = full || len(members) >= 2*dueMembers
 			for ; len(members) >= 2; members = members[2:] {
-				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && st.Topic.Kind() == notify.KindUser {
+				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && listed(st) {
 					streams = append(streams, st)
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
 				}
@@ -104,9 +108,9 @@ func score(v any) int64 {
 	return int64(f)
 }
 
-// doDue has the scripts of streams run, some in a pipeline, with so many places for claims each; what finds none is put off, where there were more than one. looked then says
-// of each whether it has more that is due.
-func (s *Store) doDue(ctx context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *Due) (failed error) {
+// doDue has the scripts of streams run, some in a pipeline, until over ends, with so many places for claims each; what finds none is put off, where there were more than one.
+// looked then says of each whether it has more that is due.
+func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *Due) (failed error) {
 	var of []notify.Stream
 	var most []int
 	var calls []call
@@ -123,17 +127,18 @@ func (s *Store) doDue(ctx context.Context, todo map[notify.Stream]int, looked ma
 		of, most, calls = nil, nil, nil
 	}
 	for st, places := range todo {
-		if ctx.Err() != nil {
+		if over.Err() != nil && len(looked) > 0 {
 			break
 		}
 		wait := time.Duration(0)
 		if places > 1 {
-			wait = s.putOff.wait(st.Tenant, len(calls))
+			wait = s.putOff.wait(st.Tenant, len(calls), between(st.Tenant, d.Claims))
 		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
-		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
-			s.inbox.Size, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
+		items, ids, retention := s.boundsOf(st)
+		calls = append(calls, call{script: forKind(st, dueScript, dueSegmentScript), keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, ids, retention.Milliseconds(), s.publishCmd,
+			items, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
 		if len(calls) == batchWrites {
 			do()
 		}
@@ -154,7 +159,8 @@ func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err
 	for _, via := range text(v[2]) {
 		d.Cancelled[notify.Via(via)]++
 	}
-	s.putOff.add(st.Tenant, number(v[5]))
+	s.putOff.add(st.Tenant, number(v[5]), between(st.Tenant, d.Claims))
+	d.PutOff += number(v[5])
 	epoch := strings.Clone(text(v[4]))
 	for f := v[fixed:]; len(f) >= fields; f = f[fields:] {
 		one, err := s.claimOf(st, epoch, f)

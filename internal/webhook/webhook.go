@@ -23,7 +23,7 @@ const (
 	maxAnswer      = 4 << 10          // bytes that are read of an answer's body, so that the connection can serve again; nobody looks at them
 	maxHeader      = 16 << 10         // bytes of its header
 	maxPause       = time.Hour        // that a receiver can ask for
-	maxConnections = 16               // to one receiver
+	maxConnections = 32               // to one receiver, which may be many tenants': all that are on their way (internal/due)
 	idleTimeout    = 90 * time.Second // of a connection
 )
 
