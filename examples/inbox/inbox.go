@@ -94,6 +94,7 @@ func New(opts Options) (*Shop, error) {
 	api.HandleFunc("POST /api/orders", h.createOrder)
 	api.HandleFunc("POST /api/orders/{id}/advance", h.advanceOrder)
 	api.HandleFunc("POST /api/mention", h.mention)
+	api.HandleFunc("POST /api/everyone", h.everyone)
 	if opts.HookSecret != "" {
 		api.HandleFunc("POST /api/ask", h.ask)
 	}

@@ -55,11 +55,11 @@ func (t teller) publish(ctx context.Context, id, topic, event string, what any) 
 	return nil
 }
 
-// notify puts a notification into the inbox of each user that req names; n is its data. A reply can be good for some and not for
-// others: only those that are left are tried again. muted is how many do not want to hear of that category.
+// notify puts a notification into the inbox of each user that req names, or of everybody in its segment; n is its data. A reply can be good for
+// some and not for others: only those that are left are tried again. muted is how many of the users do not want to hear of that category.
 func (t teller) notify(ctx context.Context, req *allimv1.NotifyRequest, n notice) (muted int, err error) {
 	users := len(req.To.Users)
-	if users == 0 {
+	if users == 0 && req.To.Segment == "" {
 		return 0, nil
 	}
 	if req.Data, err = json.Marshal(n); err != nil {
@@ -68,7 +68,9 @@ func (t teller) notify(ctx context.Context, req *allimv1.NotifyRequest, n notice
 	left := req.To.Users
 	err = t.tries(ctx, func(ctx context.Context) error {
 		once := proto.CloneOf(req)
-		once.To.Users = left
+		if users > 0 {
+			once.To.Users = left
+		}
 		reply, err := t.to.Notify(ctx, once)
 		if err != nil {
 			return err
@@ -82,6 +84,9 @@ func (t teller) notify(ctx context.Context, req *allimv1.NotifyRequest, n notice
 		return err
 	})
 	if err != nil {
+		if users == 0 {
+			return 0, fmt.Errorf("notify %s to segment %s: %w", req.Id, req.To.Segment, err)
+		}
 		return muted, fmt.Errorf("notify %s to %d of %d users: %w", req.Id, len(left), users, err)
 	}
 	return muted, nil

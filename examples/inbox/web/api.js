@@ -41,5 +41,6 @@ export const session = (user) => call(`/api/session?user=${encodeURIComponent(us
 export const orders = () => call("/api/orders");
 export const createOrder = (by) => call("/api/orders", { by });
 export const advanceOrder = (by, id, version) => call(`/api/orders/${id}/advance`, { by, version });
+export const everyone = (by, text) => call("/api/everyone", { by, text });
 export const ask = (by, to) => call("/api/ask", { by, to });
 export const mention = (by, to, text, order) => call("/api/mention", { by, to, text, order });

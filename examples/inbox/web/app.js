@@ -24,9 +24,10 @@ async function start() {
   }
   showPeople(who);
 
-  const mention = mentionDialog({ me: who.user, users: who.users });
+  const { mention, everyone } = mentionDialog({ me: who.user, users: who.users });
   const table = ordersTable({ me: who.user, mention });
   byId("mention").addEventListener("click", () => mention());
+  byId("everyone").addEventListener("click", everyone);
   byId("new-order").addEventListener("click", (e) => table.create(e.currentTarget));
   keepTimes();
 

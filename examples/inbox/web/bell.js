@@ -83,7 +83,7 @@ export function bell({ client, who, open }) {
     const older = now !== archived && !waiting && Boolean(inbox.hasMore);
     byId("no-notes").hidden = all.length > 0 || waiting || older;
     byId("no-notes-title").textContent = now === archived ? "Nothing archived" : "Nothing to read";
-    byId("no-notes-text").textContent = now === archived ? "What you archive stays here until you delete it." : "Orders that colleagues change, mentions of you and questions come in here, as they happen.";
+    byId("no-notes-text").textContent = now === archived ? "What you archive stays here until you delete it." : "Orders that colleagues change, mentions, news and questions come in here, as they happen.";
     byId("wait-notes").hidden = all.length > 0 || !waiting;
     byId("older").hidden = !older;
   }

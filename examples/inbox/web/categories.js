@@ -4,6 +4,7 @@
 export const categories = {
   order: { name: "Orders", icon: "box" },
   mention: { name: "Mentions", icon: "at" },
+  news: { name: "News", icon: "horn" },
   question: { name: "Questions", icon: "phone", always: true },
 };
 

@@ -36,7 +36,7 @@ export function story({ client }) {
 
   client.inbox.on("change", remember);
   client.on("frame", (frame) => {
-    if (frame.topic !== `user:${client.user}` || frame.ref !== undefined) return;
+    if (!frame.topic || frame.ref !== undefined) return;
     if (frame.type === "notification") return add({ drawing: "bell", text: `Came in: “${words(frame).title}”`, time: frame.time });
     if (frame.type === "preferences") return add({ drawing: "mute", text: `${muted(frame.mute)} ${where(frame)}` });
     for (const [name, ids] of Object.entries(frame.change ?? {})) {

@@ -121,6 +121,22 @@ await badge(ann, 4);
 for (const page of [ann, second]) await page.click(at("tune"));
 step("mute: nothing of that category comes in, until it is let in again");
 
+// Everyone is told, by one write: each has it in the list and in the counts, and reads it alone.
+await ben.click(at("everyone"));
+await ben.fill(at("mention-text"), "Lunch is here");
+await ben.click(at("mention-send"));
+await badge(ann, 5);
+await badge(second, 5);
+await badge(ben, 1);
+await ann.click(at("filter-news"));
+assert.match((await shown(ann, 1))[0], /Ben tells everyone\s+Lunch is here/);
+await ann.click(note("Lunch is here").tool("toggle-read"));
+await badge(second, 4);
+await badge(ben, 1);
+await ann.click(at("filter-all"));
+await told(ben, "Came in: “Ben tells everyone”");
+step("everyone is told at once, and reads it alone");
+
 // Somebody is asked, and looks in another tab: nobody calls.
 const phone = (page, state) => page.waitForSelector(`${at("phone")}[data-state="${state}"]`);
 await ann.click(at("read-all"));
