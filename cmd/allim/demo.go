@@ -22,6 +22,7 @@ import (
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
+	"allim/internal/presence"
 	"allim/internal/publish"
 	"allim/internal/store"
 	"allim/internal/webhook"
@@ -157,6 +158,7 @@ func writingBank(parts []lifecycle.Part, st *store.Store, rdb redis.UniversalCli
 		}},
 		lifecycle.Part{Name: "publisher pulse", Run: pulse.Run},
 		lifecycle.Part{Name: "due", Run: due.New(tell).Run, Budget: due.StopBudget},
+		lifecycle.Part{Name: "presence", Run: presence.Reaper{Store: st, Log: log}.Run, Budget: time.Second},
 		lifecycle.Part{Name: "publisher", Run: func(ctx context.Context) error { return server.Run(ctx, l[rpc], l[api]) }, Budget: publish.StopBudget}), nil
 }
 

@@ -221,14 +221,18 @@ func (b *Board) Start(n int, now time.Time) notify.Position {
 	return at
 }
 
-// Ends is when the next item is gone, in ms of Unix time: counts fall then though nothing is written. 0: none ends.
-func (b *Board) Ends(now time.Time) (at int64) {
+// Ends is when the next item is gone: counts fall then though nothing is written. Zero: none ends.
+func (b *Board) Ends(now time.Time) (at time.Time) {
+	next := int64(0)
 	for i := range b.Items {
-		if h := &b.Items[i]; h.Until != 0 && !h.gone(now.UnixMilli()) && (at == 0 || h.Until < at) {
-			at = h.Until
+		if h := &b.Items[i]; h.Until != 0 && !h.gone(now.UnixMilli()) && (next == 0 || h.Until < next) {
+			next = h.Until
 		}
 	}
-	return at
+	if next == 0 {
+		return at
+	}
+	return time.UnixMilli(next)
 }
 
 // A Ref is an item that a mark means.

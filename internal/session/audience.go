@@ -16,6 +16,8 @@ import (
 const (
 	badgePause = 250 * time.Millisecond // between two looks at which segments changed
 	askMost    = 256                    // sessions that are told at once what their users are members of
+	readMost   = 256                    // boards that are read at once
+	countMost  = 1024                   // sessions that count anew before those who wait to be told have their turn
 	askWait    = 5 * time.Second        // after which who waits for that with its welcome is sent away
 	askLog     = 10 * time.Second       // between two lines in the log that say that it fails
 )
@@ -42,10 +44,10 @@ type live struct {
 	segment notify.Stream
 	board   atomic.Pointer[audience.Board] // nil: nobody has read it yet
 
-	heard int   // sessions
-	stale bool  // only Redis knows what it holds
-	dirty bool  // its members' counts may be others now
-	ends  int64 // when the next item is gone, in ms of Unix time; 0: none ends
+	heard int       // sessions
+	stale bool      // only Redis knows what it holds
+	dirty bool      // its members' counts may be others now
+	ends  time.Time // when the next item is gone; zero: none ends
 }
 
 func newAudiences(o *Options, all func() []*Session) *audiences {
@@ -104,11 +106,23 @@ func (l *live) apply(m *notify.Message) {
 
 func (l *live) putLocked(b *audience.Board) {
 	l.board.Store(b)
-	l.ends, l.dirty, l.stale = b.Ends(time.Now()), true, false
+	l.ends, l.dirty = b.Ends(time.Now()), true
 }
 
-// lost says that the board may have what Redis has lost.
-func (l *live) lost() {
+// takeLocked takes a board that was read, unless messages have gone on meanwhile from the one that there was.
+func (l *live) takeLocked(b *audience.Board) {
+	if has := l.board.Load(); has == nil || has.Epoch != b.Epoch || has.Top < b.Top {
+		l.putLocked(b)
+	}
+}
+
+// begins says where somebody begins to hear the segment. The board may lack what stands before that, where all the others lag behind; or have what Redis has lost.
+func (l *live) begins(at notify.Position) {
+	b := l.board.Load()
+	_, empty := at.Empty()
+	if b == nil || b.Epoch == at.Epoch && b.Top >= at.Offset || b.Epoch == "" && empty {
+		return
+	}
 	l.of.mu.Lock()
 	defer l.of.mu.Unlock()
 	l.stale = true
@@ -150,6 +164,8 @@ func (a *audiences) run(stop <-chan struct{}) {
 			select {
 			case <-stop:
 				return
+			case <-tick.C: // badges follow within a second, however many come
+				a.look()
 			default:
 			}
 		}
@@ -158,21 +174,13 @@ func (a *audiences) run(stop <-chan struct{}) {
 
 // look reads the boards that are stale, and has whoever hears a segment that changed count anew.
 func (a *audiences) look() {
-	var stale []notify.Stream
-	a.mu.Lock()
-	for st, l := range a.live {
-		if l.stale {
-			stale = append(stale, st)
-		}
-	}
-	a.mu.Unlock()
-	_ = a.read(stale)
-	now := time.Now().UnixMilli()
+	_ = a.read(a.stale(nil))
+	now := time.Now()
 	dirty := map[*live]bool{}
 	a.mu.Lock()
 	for _, l := range a.live {
-		if l.ends != 0 && l.ends <= now {
-			l.dirty, l.ends = true, l.board.Load().Ends(time.Now())
+		if !l.ends.IsZero() && !l.ends.After(now) {
+			l.dirty, l.ends = true, l.board.Load().Ends(now)
 		}
 		if l.dirty {
 			dirty[l], l.dirty = true, false
@@ -183,51 +191,83 @@ func (a *audiences) look() {
 	if len(dirty) == 0 {
 		return
 	}
-	defer a.done()
-	for _, s := range a.all() {
+	for i, s := range a.all() {
+		if i%countMost == countMost-1 {
+			a.tell()
+		}
 		s.mu.Lock()
 		for _, c := range s.subs {
-			if dirty[c.live] {
+			if c.live != nil && dirty[c.live] {
 				s.recount()
 				break
 			}
 		}
 		s.mu.Unlock()
 	}
+	a.mu.Lock()
+	a.counting = false
+	a.mu.Unlock()
 }
 
-// read reads boards anew; what fails is tried again at the next look.
-func (a *audiences) read(segments []notify.Stream) error {
-	if len(segments) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), a.opt.RedisWait)
-	defer cancel()
-	boards, err := a.opt.Store.Boards(ctx, segments)
-	if err != nil {
-		a.failed(err)
-		return err
+// stale are the boards to be read: of the segments that these sessions hear, of all with nil. What is found out while they are read makes them so again.
+func (a *audiences) stale(sessions []*Session) (read []*live) {
+	heard := map[*live]bool{}
+	for _, s := range sessions {
+		s.mu.Lock()
+		for _, c := range s.subs {
+			if c.live != nil {
+				heard[c.live] = true
+			}
+		}
+		s.mu.Unlock()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for i, b := range boards {
-		if l := a.live[segments[i]]; l != nil {
-			if has := l.board.Load(); has == nil || l.stale || has.Epoch != b.Epoch || has.Top < b.Top {
-				l.putLocked(b)
-			}
+	for _, l := range a.live {
+		if l.stale && (sessions == nil || heard[l]) {
+			l.stale = false
+			read = append(read, l)
 		}
+	}
+	return read
+}
+
+// read reads boards anew; those of which it fails are stale again.
+func (a *audiences) read(stale []*live) error {
+	for len(stale) > 0 {
+		part := stale[:min(len(stale), readMost)]
+		segments := make([]notify.Stream, len(part))
+		for i, l := range part {
+			segments[i] = l.segment
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), a.opt.RedisWait)
+		boards, err := a.opt.Store.Boards(ctx, segments)
+		cancel()
+		a.mu.Lock()
+		if err != nil {
+			for _, l := range stale {
+				l.stale = true
+			}
+			a.mu.Unlock()
+			a.failed(err)
+			return err
+		}
+		for i, l := range part {
+			l.takeLocked(boards[i])
+		}
+		a.mu.Unlock()
+		stale = stale[len(part):]
 	}
 	return nil
 }
 
 // tell tells sessions what their users are members of; false: nobody waits for that, or Redis does not say.
 func (a *audiences) tell() bool {
-	asking, since, unread := a.take()
+	asking, since := a.take()
 	if len(asking) == 0 {
 		return false
 	}
-	defer a.done()
-	failed := a.read(unread)
+	failed := a.read(a.stale(asking))
 	visits, of := make([]store.Visit, 0, len(asking)), make([]int, 0, len(asking))
 	for i, s := range asking {
 		s.mu.Lock()
@@ -259,11 +299,14 @@ func (a *audiences) tell() bool {
 	if failed != nil {
 		a.failed(failed)
 	}
+	a.mu.Lock()
+	clear(a.telling)
+	a.mu.Unlock()
 	return failed == nil
 }
 
-// take are some of those who ask, and since when, and segments whose boards nobody has read.
-func (a *audiences) take() (asking []*Session, since []time.Time, unread []notify.Stream) {
+// take are some of those who ask, and since when.
+func (a *audiences) take() (asking []*Session, since []time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for s, at := range a.asks {
@@ -277,21 +320,7 @@ func (a *audiences) take() (asking []*Session, since []time.Time, unread []notif
 	if len(a.asks) == 0 { // many ask at once after a storm: the room is not kept
 		a.asks = map[*Session]time.Time{}
 	}
-	if len(asking) > 0 {
-		for st, l := range a.live {
-			if l.board.Load() == nil {
-				unread = append(unread, st)
-			}
-		}
-	}
-	return asking, since, unread
-}
-
-func (a *audiences) done() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	clear(a.telling)
-	a.counting = false
+	return asking, since
 }
 
 func (a *audiences) again(s *Session, since time.Time) {

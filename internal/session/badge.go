@@ -80,15 +80,31 @@ func (s *Session) sum() (sum *notify.Badge, known bool) {
 			continue
 		}
 		b := c.live.board.Load()
-		switch {
-		case b == nil || b.Epoch == "":
-		case s.members == nil || audience.Of(s.members.Of, c.topic.Name()) == nil:
-			known = false
-		default:
-			t.Add(b, audience.Of(s.members.Of, c.topic.Name()), audience.Reader{Muted: s.members.Muted, Now: time.Now()})
+		if b == nil || b.Epoch == "" {
+			continue
 		}
+		m := s.memberOf(c, b)
+		if m == nil {
+			known = false
+			continue
+		}
+		t.Add(b, m, audience.Reader{Muted: s.members.Muted, Now: time.Now()})
 	}
 	return t.Badge(s.badge), known
+}
+
+// memberOf is the user's part in a segment; nil: Redis has not told it. Of all nobody is remembered before it is written to. What is everybody's then is known: the bells of
+// a hundred thousand do not wait until Redis remembers them.
+func (s *Session) memberOf(c *sub, b *audience.Board) *audience.Member {
+	if s.members == nil {
+		return nil
+	}
+	m := audience.Of(s.members.Of, c.topic.Name())
+	if m == nil && c.topic.Name() == notify.All {
+		s.shared.audiences.ask(s)
+		m = &audience.Member{Joined: s.shared.opt.Store.Start(notify.All, b, time.Now())}
+	}
+	return m
 }
 
 // recount tells the counts if they are not those that were told last.

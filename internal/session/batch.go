@@ -50,10 +50,13 @@ func (b *batch) attach(t notify.Topic, from fanout.From) {
 	if own, ok := b.s.identity.Own(); ok && own == t {
 		b.s.own = c
 	}
+	of := b.s.stream(t)
 	if t.Kind() == notify.KindSegment {
-		c.live = b.s.shared.audiences.join(b.s.stream(t))
+		c.live = b.s.shared.audiences.join(of)
+		of = c.live.segment // whose name all who hear it share
+		c.topic = of.Topic
 	}
-	c.feed = b.s.shared.opt.Hub.Attach(b.s.stream(t), from, c)
+	c.feed = b.s.shared.opt.Hub.Attach(of, from, c)
 }
 
 // move takes a topic that is heard already to another place.

@@ -97,10 +97,11 @@ func (s *Session) list(stream notify.Stream, q store.Query, ref wire.Ref) {
 func (s *Session) reader(own notify.Stream) store.Reader { return readerOf(s.identity, own) }
 
 func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
-	if newer(&p.Own, s.badge) {
-		s.badge = &p.Own
+	own, sum := p.Own, p.Badge // a session keeps its counts, and must not keep the page
+	if newer(&own, s.badge) {
+		s.badge = &own
 	}
-	if s.shown = &p.Badge; p.Audience != nil {
+	if s.shown = &sum; p.Audience != nil {
 		s.members = p.Audience
 	}
 	f := inboxOf(ref, stream, &p)

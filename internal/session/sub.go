@@ -31,8 +31,8 @@ func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
 	}
 	batch := c.s.batch
 	c.waits = false
-	if c.live != nil && b.Reset {
-		c.live.lost()
+	if c.live != nil && b.Err == nil {
+		c.live.begins(b.Position)
 	}
 	batch.begun(c, b)
 }
@@ -100,7 +100,7 @@ func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, why notify.Why,
 		return
 	}
 	if c.live != nil {
-		c.live.lost()
+		c.live.begins(pos)
 	}
 	c.reset(pos, why)
 }

@@ -169,7 +169,7 @@ func TestAGatewayWithANewNameIsTheSameForItsUsers(t *testing.T) {
 // Without a listener presence leaves nothing in Redis, and nothing of it outlives the last one.
 func TestPresenceCostsNothingWhileNobodyListens(t *testing.T) {
 	short := quick
-	short.Age = time.Second
+	short.Age = 3 * time.Second
 	onEach(t, store.Options{Events: short}, func(b *bench) {
 		before := b.dbsize()
 		for range 3 {

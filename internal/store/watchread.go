@@ -1,10 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -179,57 +179,101 @@ func (w *Watch) again(ctx context.Context) ([]notify.Event, error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
+	each := max(1, mostAtOnce/len(parts))
 	start, pipe := time.Now(), w.s.redis.Pipeline()
-	claims, held, open := make([]*redis.XAutoClaimCmd, len(parts)), make([]*redis.XPendingExtCmd, len(parts)), make([]*redis.XPendingCmd, len(parts))
+	held, open := make([]*redis.XPendingExtCmd, len(parts)), make([]*redis.XPendingCmd, len(parts))
 	for i, part := range parts {
 		key := w.s.keys.Backend(part, w.tenant).Events
-		claims[i] = pipe.XAutoClaim(ctx, &redis.XAutoClaimArgs{Stream: key, Group: w.group, Consumer: consumer, MinIdle: w.s.events.Again, Start: "0-0", Count: int64(max(1, mostAtOnce/len(parts)))})
-		most := int64(1)
+		of := &redis.XPendingExtArgs{Stream: key, Group: w.group, Start: "-", End: "+", Idle: w.s.events.Again, Count: int64(each)}
 		if !w.parts[part].settled {
-			most = mostOpen
+			of.Idle, of.Count = 0, mostOpen
 		}
-		held[i] = pipe.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: key, Group: w.group, Start: "-", End: "+", Count: most})
-		open[i] = pipe.XPending(ctx, key, w.group)
+		held[i], open[i] = pipe.XPendingExt(ctx, of), pipe.XPending(ctx, key, w.group)
 	}
 	execute(ctx, pipe)
-	w.s.metrics.doneAll(opEvents, start, len(parts), func(i int) error {
-		if err := claims[i].Err(); err != nil && !redis.HasErrorPrefix(err, "NOGROUP") {
-			return err
-		}
-		return nil
-	})
-	var out []notify.Event
+	w.s.metrics.doneAll(opEvents, start, len(parts), func(i int) error { return groupOr(held[i].Err()) })
 	var failed error
-	unwanted := map[int][]string{}
+	late := map[int][]string{}
 	for i, part := range parts {
-		entries, _, err := claims[i].Result()
-		all, err2 := held[i].Result()
-		left, err3 := open[i].Result()
-		if err := errors.Join(err, err2, err3); err != nil {
-			if !redis.HasErrorPrefix(claims[i].Err(), "NOGROUP") { // else the next read finds it, too
-				failed = classify(err)
-			} else {
-				w.parts[part].settled = true
+		all, err := held[i].Result()
+		left, err2 := open[i].Result()
+		switch err := cmp.Or(err, err2); {
+		case redis.HasErrorPrefix(err, "NOGROUP"):
+			w.parts[part].settled = true // the next read finds it, too
+		case err != nil:
+			failed = classify(err)
+		default:
+			w.parts[part].open = int(left.Count)
+			if ids := w.late(part, all, each); len(ids) > 0 {
+				late[part] = ids
 			}
-			continue
 		}
-		out = append(out, w.take(part, entries, unwanted)...)
-		w.settle(part, all)
-		w.parts[part].open = int(left.Count)
 	}
-	if err := w.s.ackEntries(ctx, w.tenant, w.group, unwanted); err != nil && failed == nil {
-		failed = err
-	}
-	return out, failed
+	out, err := w.claim(ctx, late)
+	return out, cmp.Or(failed, err)
 }
 
-// settle looks whether what is not acknowledged of a partition is all this watcher's.
-func (w *Watch) settle(part int, open []redis.XPendingExt) {
-	p := &w.parts[part]
-	if p.settled || slices.ContainsFunc(open, func(one redis.XPendingExt) bool { return !p.mine[one.ID] }) {
-		return
+// groupOr is an error of Redis, unless that is that it does not know the group.
+func groupOr(err error) error {
+	if redis.HasErrorPrefix(err, "NOGROUP") {
+		return nil
 	}
-	p.settled, p.mine = true, nil
+	return err
+}
+
+// late says which of what is not acknowledged in a partition are given out again now. Of what another watcher had that is in its order: what he was given again lately
+// holds up what comes behind it. When all is this watcher's, the partition is settled.
+func (w *Watch) late(part int, open []redis.XPendingExt, most int) (ids []string) {
+	p := &w.parts[part]
+	if p.settled {
+		for _, one := range open {
+			ids = append(ids, one.ID)
+		}
+		return ids
+	}
+	for _, one := range open {
+		switch {
+		case p.mine[one.ID]:
+			continue
+		case len(ids) == most:
+			w.lookAt = time.Time{} // there is more
+			return ids
+		case one.Idle < w.s.events.Again:
+			return ids
+		}
+		ids = append(ids, one.ID)
+	}
+	if len(ids) == 0 {
+		p.settled, p.mine = true, nil
+	}
+	return ids
+}
+
+// claim takes what is to be given out again, unless somebody else did.
+func (w *Watch) claim(ctx context.Context, late map[int][]string) (out []notify.Event, failed error) {
+	if len(late) == 0 {
+		return nil, nil
+	}
+	start, pipe := time.Now(), w.s.redis.Pipeline()
+	var parts []int
+	var cmds []*redis.XMessageSliceCmd
+	for part, ids := range late {
+		parts = append(parts, part)
+		cmds = append(cmds, pipe.XClaim(ctx, &redis.XClaimArgs{Stream: w.s.keys.Backend(part, w.tenant).Events, Group: w.group, Consumer: consumer, MinIdle: w.s.events.Again, Messages: ids}))
+	}
+	execute(ctx, pipe)
+	w.s.metrics.doneAll(opEvents, start, len(cmds), func(i int) error { return groupOr(cmds[i].Err()) })
+	unwanted := map[int][]string{}
+	for i, part := range parts {
+		entries, err := cmds[i].Result()
+		if groupOr(err) != nil {
+			failed = classify(err)
+		}
+		open := w.parts[part].open // they were among them
+		out = append(out, w.take(part, entries, unwanted)...)
+		w.parts[part].open = open
+	}
+	return out, cmp.Or(failed, w.s.ackEntries(ctx, w.tenant, w.group, unwanted))
 }
 
 // An entryID is that of an entry of a stream: when, and the how many-th then.
