@@ -108,8 +108,8 @@ fmt: ## format Go and protobuf files
 	cd proto && npx --no-install buf format --write --path allim
 
 .PHONY: shots
-shots: deps ## take the pictures of the demo anew (docs/screens)
-	mkdir -p docs/screens && ALLIM_SHOTS=$(CURDIR)/docs/screens go test -count=1 -run TestTwoPeopleUseTheDemo ./cmd/allim
+shots: deps ## take the pictures of the demo anew (docs/screens, docs/demo.png)
+	mkdir -p docs/screens && ALLIM_SHOTS=$(CURDIR)/docs/screens go test -count=1 -run 'TestTwoPeopleUseTheDemo|TestWhoIsAsked' ./cmd/allim
 
 .PHONY: demo
 demo: ## the whole of Allim in one process with an example page

@@ -153,7 +153,9 @@ export class Inbox {
     else if (frame.type === "retract") this.#edit(topic, [id], null);
     else if (frame.type === "badge") {
       for (const [name, ids] of Object.entries(frame.change ?? {})) {
-        if (Object.hasOwn(effects, name) && Array.isArray(ids)) this.#edit(null, ids, effects[name]);
+        if (!Object.hasOwn(effects, name) || !Array.isArray(ids)) continue;
+        this.#edit(null, ids, effects[name]);
+        if (name === "unarchive" && !ids.every((id) => this.#items.some((item) => item.id === id))) this.renew(); // it was archived before this page came
       }
     }
   }

@@ -35,6 +35,19 @@ test("list, badge and notification come together; what the list contains already
   assert.deepEqual(said.badge.map(({ unread }) => unread), [3, 4]);
 });
 
+test("what comes back from the archive is listed anew where the page never had it, and only there", async (t) => {
+  const { peer, inbox, said } = await loaded(t);
+  const frame = (n, change) => ({ type: "badge", topic: "user:42", pos: `u.${n}`, badge: badge(3, 0, n), change });
+  peer.send(frame(11, { archive: ["n3"] }), frame(12, { unarchive: ["n3"] }));
+  await handled(peer, said);
+  peer.send(frame(13, { unarchive: ["n3", "n0"] }));
+  const { ref, before } = await peer.take("inbox"); // the first that is asked for
+  assert.equal(before, undefined);
+  peer.send({ type: "inbox", ref, items: [item(3), item(2), item(1), item(0)], at: { "user:42": "u.13" }, badge: badge(4, 0, 13) });
+  await until("it is back", () => inbox.items.length === 4);
+  assert.deepEqual(ids(inbox.items), ["n3", "n2", "n1", "n0"]);
+});
+
 test("a notification known by (topic, id) is ignored; one that is replayed is sorted in by time, without an event", async (t) => {
   const { peer, inbox, said } = await loaded(t);
   peer.send(notification(11), notification(11, { pos: "w.1" }), notification(2, { pos: "w.2", replayed: true }));

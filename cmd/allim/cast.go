@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"time"
 
 	"allim/examples/inbox"
@@ -17,7 +18,8 @@ func newCast() (*cast, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cast{shopKey: rand.Text() + rand.Text(), yourKey: rand.Text() + rand.Text()}
+	c := &cast{shopKey: rand.Text() + rand.Text(), yourKey: rand.Text() + rand.Text(),
+		hookSecret: "whsec_" + base64.StdEncoding.EncodeToString([]byte(rand.Text()+rand.Text()))}
 	if c.verifier, err = auth.NewVerifier(auth.Options{Keys: keys}); err != nil {
 		return nil, err
 	}
@@ -27,7 +29,7 @@ func newCast() (*cast, error) {
 		return nil, err
 	}
 	c.services, err = auth.NewServices(auth.Options{Keys: keys}, []auth.APIKey{
-		{ID: "shop", Key: c.shopKey, Allow: []string{"publish:orders/*", "notify:*"}},
+		{ID: "shop", Key: c.shopKey, Allow: []string{"publish:orders/*", "notify:*", "inbox"}},
 		{ID: "you", Key: c.yourKey, Allow: []string{"publish:*", "notify:*", "inbox"}},
 	})
 	if err != nil {

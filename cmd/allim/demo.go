@@ -16,6 +16,7 @@ import (
 	"allim/examples/inbox"
 	"allim/internal/boot"
 	"allim/internal/deliver"
+	"allim/internal/due"
 	"allim/internal/embedded"
 	"allim/internal/gateway"
 	"allim/internal/keyspace"
@@ -24,16 +25,19 @@ import (
 	"allim/internal/presence"
 	"allim/internal/publish"
 	"allim/internal/store"
+	"allim/internal/webhook"
 	"allim/pkg/auth"
+	"allim/pkg/notify"
 	allimv1 "allim/proto/allim/v1"
 )
 
 // demo is everything in one process: nothing to install, nothing kept.
 type demo struct {
-	Redis    string     `env:"ALLIM_REDIS" placeholder:"URL" help:"A real Redis, as redis:// URL, instead of the one in this process. The demo's topics and inboxes are written to it."`
-	Host     string     `default:"127.0.0.1" help:"Address to listen on (${default}). Any but loopback needs --open-to-network."`
-	Open     bool       `name:"open-to-network" help:"Let others reach the demo. Whoever can is everybody: its page hands out every user's token."`
-	LogLevel slog.Level `default:"warn" env:"ALLIM_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	Redis     string        `env:"ALLIM_REDIS" placeholder:"URL" help:"A real Redis, as redis:// URL, instead of the one in this process. The demo's topics and inboxes are written to it."`
+	Host      string        `default:"127.0.0.1" help:"Address to listen on (${default}). Any but loopback needs --open-to-network."`
+	CallAfter time.Duration `default:"10s" placeholder:"DURATION" help:"How long who is asked on the page has for a look at the bell before their phone rings (${default}), at least 1s."`
+	Open      bool          `name:"open-to-network" help:"Let others reach the demo. Whoever can is everybody: its page hands out every user's token."`
+	LogLevel  slog.Level    `default:"warn" env:"ALLIM_LOG_LEVEL" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 }
 
 // The demo's ports; one that is taken is replaced by a free one.
@@ -95,7 +99,13 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 		return err
 	}
 	parts = append(parts, lifecycle.Part{Name: "writer", Run: st.Run, Budget: store.StopBudget})
-	if parts, err = writingBank(parts, st, rdb, cast, listeners, log); err != nil {
+	hook, err := webhook.NewEndpoint("http://"+d.at(listeners[web])+"/hook", cast.hookSecret, true)
+	if err != nil {
+		return err
+	}
+	hooks := webhook.New(webhook.Options{})
+	defer hooks.Close()
+	if parts, err = writingBank(parts, st, rdb, cast, due.Options{Endpoint: onlyTo(hook), Webhook: hooks}, listeners, log); err != nil {
 		return err
 	}
 	conn, err := dial(listeners[rpc].Addr().String(), cast.shopKey, insecure.NewCredentials())
@@ -103,7 +113,8 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 		return err
 	}
 	defer conn.Close()
-	page, err := inbox.New(inbox.Options{Publisher: allimv1.NewPublisherClient(conn), Users: cast.users, Hosts: d.names(), Log: log})
+	page, err := inbox.New(inbox.Options{Publisher: allimv1.NewPublisherClient(conn), Inbox: allimv1.NewInboxClient(conn), HookSecret: cast.hookSecret, CallAfter: d.CallAfter,
+		Users: cast.users, Hosts: d.names(), Log: log})
 	if err != nil {
 		return err
 	}
@@ -121,22 +132,32 @@ func (d *demo) run(ctx context.Context, out io.Writer, log *slog.Logger) (err er
 		return nil
 	}}
 	served = true
-	return lifecycle.Run(ctx, append(append(parts, bank.Parts()...), say)...)
+	return lifecycle.Run(ctx, append(append(parts, bank.Parts()...), lifecycle.Part{Name: "shop", Run: page.Run, Budget: time.Second}, say)...)
 }
 
-// writingBank is the publisher with its operations port.
-func writingBank(parts []lifecycle.Part, st *store.Store, rdb redis.UniversalClient, cast *cast, l []net.Listener, log *slog.Logger) ([]lifecycle.Part, error) {
+// onlyTo is the webhook of the one tenant that there is.
+func onlyTo(hook webhook.Endpoint) func(string) (webhook.Endpoint, bool) {
+	return func(tenant string) (webhook.Endpoint, bool) { return hook, tenant == notify.DefaultTenant }
+}
+
+// writingBank is the publisher with its operations port, and what looks after deadlines.
+func writingBank(parts []lifecycle.Part, st *store.Store, rdb redis.UniversalClient, cast *cast, tell due.Options, l []net.Listener, log *slog.Logger) ([]lifecycle.Part, error) {
 	registry := boot.Registry("publisher")
-	server, err := publish.New(publish.Options{Store: st, Services: cast.services, Log: log, Metrics: publish.NewMetrics(registry)})
+	reaches := func(tenant string, via notify.Via) bool {
+		return via == notify.ViaWebhook && tenant == notify.DefaultTenant
+	}
+	server, err := publish.New(publish.Options{Store: st, Services: cast.services, Reaches: reaches, Log: log, Metrics: publish.NewMetrics(registry)})
 	if err != nil {
 		return nil, err
 	}
+	tell.Store, tell.Metrics, tell.Log = st, due.NewMetrics(registry), log
 	pulse := &ops.Pulse{Ping: func(ctx context.Context) error { return rdb.Ping(ctx).Err() }}
 	return append(parts,
 		lifecycle.Part{Name: "publisher operations", Run: func(ctx context.Context) error {
 			return ops.Run(ctx, l[publisherOps], ops.Options{Ready: pulse.Ready, Metrics: registry, Log: log})
 		}},
 		lifecycle.Part{Name: "publisher pulse", Run: pulse.Run},
+		lifecycle.Part{Name: "due", Run: due.New(tell).Run, Budget: due.StopBudget},
 		lifecycle.Part{Name: "presence", Run: presence.Reaper{Store: st, Log: log}.Run, Budget: time.Second},
 		lifecycle.Part{Name: "publisher", Run: func(ctx context.Context) error { return server.Run(ctx, l[rpc], l[api]) }, Budget: publish.StopBudget}), nil
 }
@@ -181,6 +202,15 @@ func closeAll(ls []net.Listener) {
 	}
 }
 
+// at is where this machine reaches a listener.
+func (d *demo) at(l net.Listener) string {
+	where := d.Host
+	if ip := net.ParseIP(where); ip != nil && ip.IsUnspecified() {
+		where = "127.0.0.1"
+	}
+	return net.JoinHostPort(where, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+}
+
 // names and origins let in who was let in on purpose; loopback always is.
 func (d *demo) names() []string {
 	if !d.Open || net.ParseIP(d.Host) != nil && net.ParseIP(d.Host).IsUnspecified() {
@@ -218,10 +248,11 @@ func localAddresses(open bool) (all []string) {
 
 // A cast is who plays in the demo. Every key is made anew at each start.
 type cast struct {
-	users     []inbox.User
-	shopKey   string // of the example backend
-	yourKey   string // of whoever pastes commands
-	verifier  *auth.Verifier
-	anonymous *auth.Identity
-	services  *auth.Services
+	users      []inbox.User
+	shopKey    string // of the example backend
+	yourKey    string // of whoever pastes commands
+	hookSecret string // of the webhook to the shop
+	verifier   *auth.Verifier
+	anonymous  *auth.Identity
+	services   *auth.Services
 }

@@ -153,7 +153,7 @@ func runDemo(t *testing.T, d *demo) (said string, stop func() error) {
 	in, out := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := d.run(ctx, out, slog.New(slog.DiscardHandler))
+		err := d.run(ctx, out, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 		_ = out.CloseWithError(io.EOF)
 		done <- err
 	}()

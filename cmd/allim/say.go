@@ -11,11 +11,7 @@ import (
 
 // say prints what a person can try, ready to be pasted.
 func (d *demo) say(out io.Writer, l []net.Listener, taken []string, c *cast) {
-	where := d.Host
-	if ip := net.ParseIP(where); ip != nil && ip.IsUnspecified() {
-		where = "127.0.0.1"
-	}
-	at := func(i int) string { return net.JoinHostPort(where, fmt.Sprint(l[i].Addr().(*net.TCPAddr).Port)) }
+	at := func(i int) string { return d.at(l[i]) }
 	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 	p("")
 	p("  알림  Allim is running. Ctrl-C ends it; nothing is kept.")
@@ -27,9 +23,11 @@ func (d *demo) say(out io.Writer, l []net.Listener, taken []string, c *cast) {
 	for _, u := range c.users {
 		p("    %-4s http://%s/?user=%s", u.Name, at(web), u.ID)
 	}
+	p("  Press Ask Ann in Ben's: her phone rings if she does not look at her bell in time.")
 	p("")
 	p("  gateway     ws://%s/v1/ws     health and metrics http://%s", at(web), at(gatewayOps))
 	p("  publisher   gRPC %s   JSON http://%s   health and metrics http://%s", at(rpc), at(api), at(publisherOps))
+	p("  webhook     http://%s/hook, signed: the shop's own, for who does not look", at(web))
 	redis := "in this process, empty at each start"
 	if d.Redis != "" {
 		redis = "yours"

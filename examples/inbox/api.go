@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	allimv1 "allim/proto/allim/v1"
 )
 
 const (
@@ -68,7 +70,7 @@ func (h *handler) session(w http.ResponseWriter, r *http.Request) {
 	}
 	answer(w, http.StatusOK, map[string]any{
 		"user": colleague{me.ID, me.Name}, "users": all,
-		"token": me.Token, "gateway": h.gateway, "topic": Topic,
+		"token": me.Token, "gateway": h.gateway, "topic": Topic, "calls": CallsTopic, "call_after_ms": h.calls.after.Milliseconds(),
 	})
 }
 
@@ -133,6 +135,44 @@ func whoWasFaster(row order) string {
 	return fmt.Sprintf("%s was faster: order %d is %s.", row.ChangedBy, row.ID, row.Status)
 }
 
+// everyone takes {by, text}: one call, and one write, for however many there are.
+func (h *handler) everyone(w http.ResponseWriter, r *http.Request) {
+	var req struct{ By, Text string }
+	me, ok := h.read(w, r, &req, &req.By)
+	if !ok {
+		return
+	}
+	text, ok := words(w, req.Text)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), tellWithin)
+	defer cancel()
+	_, err := h.tell.notify(ctx, &allimv1.NotifyRequest{
+		Id: fmt.Sprintf("news-%d", h.shop.stamp()), To: &allimv1.Audience{Segment: "all"}, Category: "news",
+	}, notice{Title: me.Name + " tells everyone", Body: text, From: me.ID})
+	if err != nil {
+		h.log.Error("tell everyone", "error", err)
+		refuse(w, http.StatusBadGateway, "not_told", "Allim's publisher did not take it. Please try again.")
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{})
+}
+
+// words are what somebody wrote, or an answer that says what is wrong with it.
+func words(w http.ResponseWriter, written string) (text string, ok bool) {
+	text = strings.TrimSpace(written)
+	switch n := utf8.RuneCountInString(text); {
+	case n == 0:
+		refuse(w, http.StatusBadRequest, "bad_text", "Write a few words first.")
+	case n > mostText:
+		refuse(w, http.StatusBadRequest, "bad_text", fmt.Sprintf("That is %d characters; %d fit.", n, mostText))
+	default:
+		return text, true
+	}
+	return "", false
+}
+
 // mention takes {by, to, text, order?} and is nothing but a notification: when that fails, all of it failed.
 func (h *handler) mention(w http.ResponseWriter, r *http.Request) {
 	var req struct {
@@ -144,16 +184,13 @@ func (h *handler) mention(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	to, known := h.user(req.To)
-	text := strings.TrimSpace(req.Text)
-	switch n := utf8.RuneCountInString(text); {
-	case !known || to.ID == me.ID:
+	if !known || to.ID == me.ID {
 		refuse(w, http.StatusBadRequest, "bad_to", "Choose a colleague.")
 		return
-	case n == 0:
-		refuse(w, http.StatusBadRequest, "bad_text", "Write a few words first.")
-		return
-	case n > mostText:
-		refuse(w, http.StatusBadRequest, "bad_text", fmt.Sprintf("That is %d characters; %d fit.", n, mostText))
+	}
+	text, ok := words(w, req.Text)
+	switch {
+	case !ok:
 		return
 	case req.Order != 0 && !h.shop.has(req.Order):
 		refuse(w, http.StatusBadRequest, "no_order", fmt.Sprintf("There is no order %d.", req.Order))
@@ -166,12 +203,15 @@ func (h *handler) mention(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), tellWithin)
 	defer cancel()
-	if err := h.tell.notify(ctx, fmt.Sprintf("mention-%d", h.shop.stamp()), []string{to.ID}, "mention", note); err != nil {
+	muted, err := h.tell.notify(ctx, &allimv1.NotifyRequest{
+		Id: fmt.Sprintf("mention-%d", h.shop.stamp()), To: &allimv1.Audience{Users: []string{to.ID}}, Category: "mention",
+	}, note)
+	if err != nil {
 		h.log.Error("mention a colleague", "to", to.ID, "error", err)
 		refuse(w, http.StatusBadGateway, "not_told", "Allim's publisher did not take it. Please try again.")
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"to": colleague{to.ID, to.Name}})
+	answer(w, http.StatusOK, map[string]any{"to": colleague{to.ID, to.Name}, "muted": muted > 0})
 }
 
 // read decodes the body into req and finds the colleague whom it names as its author. A real backend knows them from its

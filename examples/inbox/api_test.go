@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
+
 	allimv1 "allim/proto/allim/v1"
 )
 
@@ -197,5 +199,37 @@ func TestChangesAreTakenFromTheShopsOwnPageOnly(t *testing.T) {
 	c.wantNothingTold()
 	if res, answer := c.do("POST", "/api/orders", body, isJSON); res.StatusCode != 201 {
 		t.Errorf("a program without browser headers: got %s %s, want 201", res.Status, answer)
+	}
+}
+
+func TestEveryoneIsToldByOneCall(t *testing.T) {
+	c := open(t, nil)
+	c.post(200, "/api/everyone", `{"by":"ben","text":" Lunch is here "}`)
+	published, notified := c.rec.told()
+	if len(published) != 0 || len(notified) != 1 {
+		t.Fatalf("got %d publications and %d notifications, want one notification", len(published), len(notified))
+	}
+	var got notice
+	if err := json.Unmarshal(notified[0].Data, &got); err != nil {
+		t.Fatal(err)
+	}
+	if n := notified[0]; n.To.Segment != "all" || len(n.To.Users) > 0 || n.Category != "news" || got != (notice{Title: "Ben tells everyone", Body: "Lunch is here", From: "ben"}) {
+		t.Errorf("notified %v", n)
+	}
+	for _, body := range []string{`{"by":"ben","text":" "}`, `{"by":"ben","text":"` + strings.Repeat("é", mostText+1) + `"}`} {
+		if got := c.post(400, "/api/everyone", body); got.Code != "bad_text" {
+			t.Errorf("%.40s: got %+v", body, got)
+		}
+	}
+	c.rec.onNotify = func(call int, req *allimv1.NotifyRequest) (*allimv1.NotifyResponse, error) {
+		result := &allimv1.NotifyResult{Segment: &req.To.Segment}
+		if call == 2 {
+			result.Code = code.Code_UNAVAILABLE
+		}
+		return &allimv1.NotifyResponse{Id: req.Id, Results: []*allimv1.NotifyResult{result}}, nil
+	}
+	c.post(200, "/api/everyone", `{"by":"ben","text":"Lunch is here"}`)
+	if _, notified := c.rec.told(); len(notified) != 3 || notified[1].Id != notified[2].Id || notified[2].To.Segment != "all" {
+		t.Errorf("got %v, want it repeated with its id", notified)
 	}
 }

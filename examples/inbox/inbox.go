@@ -3,12 +3,13 @@
 // It is what an application that uses Allim looks like. The backend keeps its own data (orders, in memory), changes them on
 // request, and after each change tells Allim by gRPC: Publish on the topic orders/all for every page that shows the table,
 // Notify for the people who should know. It holds no connection to a browser. The page gets both over the gateway, with the
-// browser client from /allim.js.
+// browser client from /allim.js. Who is asked something and does not look is called: Allim posts a signed webhook to /hook.
 //
 // It is a demo in one thing: it has no login. GET /api/session gives anyone who can open the page a token of either user.
 package inbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,8 +29,15 @@ const Topic = "orders/all"
 // Options of New.
 type Options struct {
 	// Publisher is a client of Allim's publisher whose calls carry their key. Required. It stays the caller's to close.
-	// Its key must allow publish:orders/* and notify:*.
+	// Its key must allow publish:orders/* and notify:*, and inbox where there is Inbox.
 	Publisher allimv1.PublisherClient
+	// Inbox is of the same publisher. Needed with HookSecret: the page shows who looked in time.
+	Inbox allimv1.InboxClient
+	// HookSecret is that of the publisher's webhook, whose URL is /hook of this page: whsec_ and base64. Empty: nobody can be called, and the page
+	// does not offer it.
+	HookSecret string
+	// CallAfter is how long somebody who is asked has for a look before the phone rings, at least a second. 0: 10 s.
+	CallAfter time.Duration
 	// Users are the colleagues, at least one; the first is shown when the page is opened without ?user=.
 	Users []User
 	// GatewayURL is where the page finds the gateway, as http:// or https:// without a path. Empty: on the page's own host,
@@ -49,20 +57,33 @@ type User struct {
 	Token string // ready-made JWT for the gateway: sub = ID, may subscribe to Topic
 }
 
+// A Shop answers HTTP: the page and its backend. Make it with New.
+type Shop struct {
+	http.Handler
+	calls *calls
+}
+
+// Run tells the pages what becomes of those who are asked, until ctx ends. Without HookSecret there is nothing to do.
+func (s *Shop) Run(ctx context.Context) error {
+	s.calls.run(ctx)
+	return nil
+}
+
 type handler struct {
 	users   []User
 	gateway string // scheme://host[:port], or empty
 	hosts   []string
 	shop    *shop
 	tell    teller
+	calls   *calls
 	page    *page
 	script  http.Client // fetches /allim.js from the gateway
 	log     *slog.Logger
 }
 
-// New returns the page and its backend as one handler, for paths /, /assets/, /api/ and, with GatewayURL, /allim.js. It
+// New returns the page and its backend, for paths /, /assets/, /api/, with HookSecret /hook and, with GatewayURL, /allim.js. It
 // starts no goroutine and needs no closing.
-func New(opts Options) (http.Handler, error) {
+func New(opts Options) (*Shop, error) {
 	h, err := newHandler(opts)
 	if err != nil {
 		return nil, err
@@ -73,6 +94,10 @@ func New(opts Options) (http.Handler, error) {
 	api.HandleFunc("POST /api/orders", h.createOrder)
 	api.HandleFunc("POST /api/orders/{id}/advance", h.advanceOrder)
 	api.HandleFunc("POST /api/mention", h.mention)
+	api.HandleFunc("POST /api/everyone", h.everyone)
+	if opts.HookSecret != "" {
+		api.HandleFunc("POST /api/ask", h.ask)
+	}
 
 	mux := http.NewServeMux()
 	mux.Handle("/api/", sameOrigin(jsonBody(api)))
@@ -81,7 +106,10 @@ func New(opts Options) (http.Handler, error) {
 	if h.gateway != "" {
 		mux.HandleFunc("GET /allim.js", h.clientScript)
 	}
-	return h.guard(mux), nil
+	if opts.HookSecret != "" {
+		mux.HandleFunc("POST /hook", h.hook)
+	}
+	return &Shop{h.guard(mux), h.calls}, nil
 }
 
 func newHandler(opts Options) (*handler, error) {
@@ -115,9 +143,14 @@ func newHandler(opts Options) (*handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	tell := teller{to: opts.Publisher, log: log}
+	calls, err := newCalls(opts, tell, log)
+	if err != nil {
+		return nil, err
+	}
 	return &handler{
 		users: users, gateway: gateway, hosts: opts.Hosts, log: log, page: page,
-		shop: openShop(time.Now()), tell: teller{to: opts.Publisher, log: log},
+		shop: openShop(time.Now()), tell: tell, calls: calls,
 		script: http.Client{Timeout: scriptTimeout},
 	}, nil
 }

@@ -25,9 +25,12 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // A recorder is a publisher, behind real gRPC, that writes down what it is told and answers as the test says.
 type recorder struct {
 	allimv1.UnimplementedPublisherServer
-	mu        sync.Mutex // guards the fields below
+	allimv1.UnimplementedInboxServer
+	mu        sync.Mutex      // guards the fields below
+	unseen    map[string]bool // ids of notifications; everything is, until a test says otherwise
 	published []*allimv1.PublishRequest
 	notified  []*allimv1.NotifyRequest
+	muted     bool                 // what everybody has
 	onPublish func(call int) error // call counts from 1; nil: it works
 	onNotify  func(call int, req *allimv1.NotifyRequest) (*allimv1.NotifyResponse, error)
 }
@@ -53,8 +56,12 @@ func (r *recorder) Notify(_ context.Context, req *allimv1.NotifyRequest) (*allim
 	}
 	reply := &allimv1.NotifyResponse{Id: req.Id}
 	for _, user := range req.To.Users {
-		reply.Results = append(reply.Results, &allimv1.NotifyResult{User: user})
+		reply.Results = append(reply.Results, &allimv1.NotifyResult{User: user, Muted: r.muted})
 	}
+	if r.unseen == nil {
+		r.unseen = map[string]bool{}
+	}
+	r.unseen[req.Id] = true
 	return reply, nil
 }
 
@@ -65,8 +72,33 @@ func (r *recorder) told() ([]*allimv1.PublishRequest, []*allimv1.NotifyRequest) 
 	return r.published, r.notified
 }
 
-// client serves the recorder on a socket of its own until the test ends.
+// List lists what is unseen, to whomever it was sent.
+func (r *recorder) List(_ context.Context, req *allimv1.ListRequest) (*allimv1.ListResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	page := &allimv1.ListResponse{}
+	for id := range r.unseen {
+		if req.Status == allimv1.ListRequest_UNSEEN && req.Category == question {
+			page.Items = append(page.Items, &allimv1.Item{Id: id})
+		}
+	}
+	return page, nil
+}
+
+// look is somebody's look at the bell.
+func (r *recorder) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.unseen)
+}
+
 func (r *recorder) client(t *testing.T) allimv1.PublisherClient {
+	t.Helper()
+	return allimv1.NewPublisherClient(r.serve(t))
+}
+
+// serve serves the recorder on a socket of its own until the test ends.
+func (r *recorder) serve(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -74,6 +106,7 @@ func (r *recorder) client(t *testing.T) allimv1.PublisherClient {
 	}
 	server := grpc.NewServer()
 	allimv1.RegisterPublisherServer(server, r)
+	allimv1.RegisterInboxServer(server, r)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -87,7 +120,7 @@ func (r *recorder) client(t *testing.T) allimv1.PublisherClient {
 			t.Errorf("serve recorder: %v", err)
 		}
 	})
-	return allimv1.NewPublisherClient(conn)
+	return conn
 }
 
 var colleagues = []User{{ID: "ann", Name: "Ann", Token: "token-of-ann"}, {ID: "ben", Name: "Ben", Token: "token-of-ben"}, {ID: "cem", Name: "Cem", Token: "token-of-cem"}}
@@ -103,7 +136,8 @@ type counter struct {
 func open(t *testing.T, change func(*Options)) *counter {
 	t.Helper()
 	c := &counter{t: t, rec: &recorder{}, log: &bytes.Buffer{}}
-	opts := Options{Publisher: c.rec.client(t), Users: colleagues, Log: slog.New(slog.NewTextHandler(c.log, nil))}
+	conn := c.rec.serve(t)
+	opts := Options{Publisher: allimv1.NewPublisherClient(conn), Inbox: allimv1.NewInboxClient(conn), HookSecret: hookSecret, Users: colleagues, Log: slog.New(slog.NewTextHandler(c.log, nil))}
 	if change != nil {
 		change(&opts)
 	}
@@ -111,8 +145,17 @@ func open(t *testing.T, change func(*Options)) *counter {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
 	server := httptest.NewServer(h)
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
 	c.url = server.URL
 	return c
 }
@@ -146,17 +189,20 @@ func (c *counter) do(method, path, body string, header ...string) (*http.Respons
 
 // A reply has the fields of every answer of the API.
 type reply struct {
-	Order   order
-	Orders  []order
-	Version int64
-	Warning string
-	Code    string
-	Message string
-	Token   string
-	Gateway string
-	Topic   string
-	User    colleague
-	Users   []colleague
+	Order       order
+	Orders      []order
+	Version     int64
+	Warning     string
+	Code        string
+	Message     string
+	Token       string
+	Gateway     string
+	Topic       string
+	Muted       bool
+	Calls       string
+	CallAfterMS int64 `json:"call_after_ms"`
+	User        colleague
+	Users       []colleague
 }
 
 // post sends JSON as the page does and wants this status.

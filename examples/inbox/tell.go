@@ -11,6 +11,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	allimv1 "allim/proto/allim/v1"
 )
@@ -37,15 +38,13 @@ type notice struct {
 	From  string `json:"from,omitempty"` // user id of who caused it
 }
 
-// publish sends an order's row to every page that shows the table.
-func (t teller) publish(ctx context.Context, event string, row order) error {
-	data, err := json.Marshal(row)
+// publish sends something to every page that listens to a topic.
+func (t teller) publish(ctx context.Context, id, topic, event string, what any) error {
+	data, err := json.Marshal(what)
 	if err != nil {
-		return fmt.Errorf("encode order %d: %w", row.ID, err)
+		return fmt.Errorf("encode %s: %w", id, err)
 	}
-	req := &allimv1.PublishRequest{
-		Id: orderID(row), Topics: []string{Topic}, Event: event, Data: data,
-	}
+	req := &allimv1.PublishRequest{Id: id, Topics: []string{topic}, Event: event, Data: data}
 	err = t.tries(ctx, func(ctx context.Context) error {
 		_, err := t.to.Publish(ctx, req)
 		return err
@@ -56,31 +55,41 @@ func (t teller) publish(ctx context.Context, event string, row order) error {
 	return nil
 }
 
-// notify puts a notification into the inbox of each user. A reply can be good for some and not for others: only those that
-// are left are tried again.
-func (t teller) notify(ctx context.Context, id string, users []string, category string, n notice) error {
-	if len(users) == 0 {
-		return nil
+// notify puts a notification into the inbox of each user that req names, or of everybody in its segment; n is its data. A reply can be good for
+// some and not for others: only those that are left are tried again. muted is how many of the users do not want to hear of that category.
+func (t teller) notify(ctx context.Context, req *allimv1.NotifyRequest, n notice) (muted int, err error) {
+	users := len(req.To.Users)
+	if users == 0 && req.To.Segment == "" {
+		return 0, nil
 	}
-	data, err := json.Marshal(n)
-	if err != nil {
-		return fmt.Errorf("encode notification %s: %w", id, err)
+	if req.Data, err = json.Marshal(n); err != nil {
+		return 0, fmt.Errorf("encode notification %s: %w", req.Id, err)
 	}
-	left := users
+	left := req.To.Users
 	err = t.tries(ctx, func(ctx context.Context) error {
-		reply, err := t.to.Notify(ctx, &allimv1.NotifyRequest{
-			Id: id, To: &allimv1.Audience{Users: left}, Category: category, Data: data,
-		})
+		once := proto.CloneOf(req)
+		if users > 0 {
+			once.To.Users = left
+		}
+		reply, err := t.to.Notify(ctx, once)
 		if err != nil {
 			return err
+		}
+		for _, r := range reply.GetResults() {
+			if r.GetMuted() {
+				muted++
+			}
 		}
 		left, err = remaining(reply)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("notify %s to %d of %d users: %w", id, len(left), len(users), err)
+		if users == 0 {
+			return 0, fmt.Errorf("notify %s to segment %s: %w", req.Id, req.To.Segment, err)
+		}
+		return muted, fmt.Errorf("notify %s to %d of %d users: %w", req.Id, len(left), users, err)
 	}
-	return nil
+	return muted, nil
 }
 
 // remaining are the users whom a reply did not reach, with the reason of the last of them.
@@ -126,9 +135,8 @@ func repeatable(err error) bool {
 func (t teller) changed(ctx context.Context, event string, row order, colleagues []string, n notice) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWithin)
 	defer cancel()
-	err := errors.Join(
-		t.publish(ctx, event, row),
-		t.notify(ctx, orderID(row), colleagues, "order", n))
+	_, missed := t.notify(ctx, &allimv1.NotifyRequest{Id: orderID(row), To: &allimv1.Audience{Users: colleagues}, Category: "order"}, n)
+	err := errors.Join(t.publish(ctx, orderID(row), Topic, event, row), missed)
 	if err != nil {
 		t.log.Error("tell of a changed order", "order", row.ID, "error", err)
 	}

@@ -106,7 +106,7 @@ func TestTriesEndWithTheTimeTheyHave(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), tryAgainIn/3)
 	defer cancel()
 	began := time.Now()
-	err := tell.publish(short, "order.updated", order{ID: 1, Version: 2})
+	err := tell.publish(short, "order-1-2", Topic, "order.updated", order{ID: 1, Version: 2})
 	if took := time.Since(began); err == nil || took >= tryAgainIn {
 		t.Errorf("got %v after %v, want an error before the pause of %v is over", err, took, tryAgainIn)
 	}

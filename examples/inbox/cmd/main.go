@@ -1,6 +1,8 @@
 // Command inbox runs the example shop alone, for people who already run Allim: its page, and its backend that calls a
 // publisher. Two users need tokens of your own making, which the gateway accepts and which may subscribe to orders/*.
 //
+// With a webhook of the publisher that leads to this page's /hook, and its secret here, colleagues can be called who do not look.
+//
 //	go run ./examples/inbox/cmd -publisher 127.0.0.1:50051 -key "$KEY" -gateway http://127.0.0.1:8080 -users "ann:Ann:$ANN,ben:Ben:$BEN"
 package main
 
@@ -36,8 +38,8 @@ const (
 )
 
 type config struct {
-	listen, publisher, key, gateway, users, hosts string
-	tls                                           bool
+	listen, publisher, key, gateway, users, hosts, hook string
+	tls                                                 bool
 }
 
 func main() {
@@ -60,6 +62,7 @@ func readConfig() config {
 	flag.StringVar(&c.gateway, "gateway", env("ALLIM_GATEWAY", "http://127.0.0.1:8080"), "URL of the gateway (ALLIM_GATEWAY)")
 	flag.StringVar(&c.users, "users", os.Getenv("INBOX_USERS"), "colleagues as id:Name:token,…; better given as INBOX_USERS")
 	flag.StringVar(&c.hosts, "hosts", os.Getenv("INBOX_HOSTS"), "host names of the page besides localhost and addresses, separated by commas (INBOX_HOSTS)")
+	flag.StringVar(&c.hook, "hook-secret", os.Getenv("INBOX_HOOK_SECRET"), "secret of the publisher's webhook to this page's /hook: who does not look is called; better given as INBOX_HOOK_SECRET")
 	flag.Parse()
 	return c
 }
@@ -75,7 +78,7 @@ func run(ctx context.Context, c config) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	shop, err := inbox.New(inbox.Options{
-		Publisher: allimv1.NewPublisherClient(conn), Users: users, GatewayURL: c.gateway,
+		Publisher: allimv1.NewPublisherClient(conn), Inbox: allimv1.NewInboxClient(conn), HookSecret: c.hook, Users: users, GatewayURL: c.gateway,
 		Hosts: strings.FieldsFunc(c.hosts, func(r rune) bool { return r == ',' }),
 		Log:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
@@ -89,7 +92,12 @@ func run(ctx context.Context, c config) (err error) {
 	for _, u := range users {
 		fmt.Printf("%s: http://%s/?user=%s\n", u.Name, listener.Addr(), u.ID)
 	}
-	return serve(ctx, listener, shop)
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- shop.Run(running) }()
+	err = serve(ctx, listener, shop)
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // serve answers until ctx ends, then lets the calls under way finish.

@@ -1,4 +1,4 @@
-// The calls to this shop's own backend.
+// The calls to this shop's own backend, and the one to the gateway.
 
 /** An answer other than 2xx; `body` is what the backend said, `status` 0 when nothing answered. */
 export class CallError extends Error {
@@ -9,21 +9,31 @@ export class CallError extends Error {
   }
 }
 
-async function call(path, body) {
+function call(path, body) {
   const request = body === undefined ? {} : {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   };
+  return answerOf(path, request, "The shop's backend");
+}
+
+async function answerOf(url, request, whose) {
   let response;
   try {
-    response = await fetch(path, { ...request, signal: AbortSignal.timeout(10_000) });
+    response = await fetch(url, { ...request, signal: AbortSignal.timeout(10_000) });
   } catch {
-    throw new CallError(0, {}, "The shop's backend did not answer.");
+    throw new CallError(0, {}, `${whose} did not answer.`);
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new CallError(response.status, answer, answer.message ?? `The shop's backend answered ${response.status}.`);
+  if (!response.ok) throw new CallError(response.status, answer, answer.message ?? `${whose} answered ${response.status}.`);
   return answer;
+}
+
+/** The newest that were archived: the one thing that the page asks the gateway over HTTP. */
+export async function archived({ gateway, user }) {
+  const { token } = await session(user.id);
+  return answerOf(`${gateway}/v1/inbox?status=archived&limit=50`, { headers: { Authorization: `Bearer ${token}` } }, "The gateway");
 }
 
 /** Who is this, who else is there, and a token for the gateway. */
@@ -31,4 +41,6 @@ export const session = (user) => call(`/api/session?user=${encodeURIComponent(us
 export const orders = () => call("/api/orders");
 export const createOrder = (by) => call("/api/orders", { by });
 export const advanceOrder = (by, id, version) => call(`/api/orders/${id}/advance`, { by, version });
+export const everyone = (by, text) => call("/api/everyone", { by, text });
+export const ask = (by, to) => call("/api/ask", { by, to });
 export const mention = (by, to, text, order) => call("/api/mention", { by, to, text, order });

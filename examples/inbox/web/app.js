@@ -1,10 +1,12 @@
 // The page, put together: who am I, the connection, the orders, the bell.
 import * as api from "./api.js";
 import { bell } from "./bell.js";
+import { phone } from "./calls.js";
 import { byId, el, keepTimes } from "./dom.js";
 import { showConnection, showNoClient } from "./live.js";
 import { mentionDialog } from "./mention.js";
 import { ordersTable } from "./orders.js";
+import { story } from "./story.js";
 import { failed } from "./toast.js";
 
 const patience = 1500; // ms that the first look at the orders waits for the subscription
@@ -22,9 +24,10 @@ async function start() {
   }
   showPeople(who);
 
-  const mention = mentionDialog({ me: who.user, users: who.users });
+  const { mention, everyone } = mentionDialog({ me: who.user, users: who.users });
   const table = ordersTable({ me: who.user, mention });
   byId("mention").addEventListener("click", () => mention());
+  byId("everyone").addEventListener("click", everyone);
   byId("new-order").addEventListener("click", (e) => table.create(e.currentTarget));
   keepTimes();
 
@@ -34,7 +37,8 @@ async function start() {
     return table.load();
   }
   showConnection(client);
-  bell({ client, open: (url) => follow(url, table) });
+  const look = bell({ client, who, open: (url) => follow(url, table) });
+  phone({ client, who, look, tell: story({ client }) });
   client.on("reset", ({ topic }) => { if (topic === who.topic) table.load(); });
   await loadOrders(client, who.topic, table);
   if (location.hash) follow(location.href, table);

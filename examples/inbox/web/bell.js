@@ -1,15 +1,21 @@
 // The bell: the count of what is unread, and the panel with the notifications.
-import { announce, byId, el, icon, setTime } from "./dom.js";
+import { archiveOf } from "./archive.js";
+import { announce, byId } from "./dom.js";
+import { archived, everything, filterChips } from "./filters.js";
+import { muteSwitches } from "./mutes.js";
+import { notesList } from "./notes.js";
 import { clearToasts, failed, toast } from "./toast.js";
+import { words } from "./words.js";
 
 const title = document.title;
-const kinds = { order: "box", mention: "at" };
 
-/** @param {{client: object, open: (url: string) => void}} options open follows a notification's url */
-export function bell({ client, open }) {
+/**
+ * @param {{client: object, who: object, open: (url: string) => void}} options who: the session; open follows a notification's url
+ * @returns {() => void} opens it
+ */
+export function bell({ client, who, open }) {
   const { inbox } = client;
-  const button = byId("bell"), panel = byId("panel"), list = byId("notes"), older = byId("older"), readAll = byId("read-all");
-  const views = new Map(); // id → the parts of its list item
+  const button = byId("bell"), panel = byId("panel"), list = byId("notes"), readAll = byId("read-all");
 
   const isOpen = () => !panel.hidden;
   const mark = async (name, target) => {
@@ -21,6 +27,12 @@ export function bell({ client, open }) {
       return false;
     }
   };
+  const renderNotes = notesList({ mark, open: (item) => openNote(item) });
+  const archive = archiveOf({ client, who, changed: () => render() });
+  const filters = filterChips((filter) => {
+    archive.show(filter === archived);
+    render();
+  });
   // Opening the panel is seeing everything; reading is opening one. After a refusal it is not asked again until the panel
   // is opened anew: the count that comes back would ask forever.
   let seeing = false, refused = false;
@@ -54,6 +66,7 @@ export function bell({ client, open }) {
     badge.hidden = unread === 0;
     badge.textContent = unread > 99 ? "99+" : String(unread);
     badge.dataset.unseen = unseen;
+    filters.count(inbox.badge ?? {});
     badge.toggleAttribute("data-wide", unread > 99);
     button.setAttribute("aria-label", unread === 0 ? "Notifications, none unread" : `Notifications, ${unread} unread`);
     document.title = unread === 0 ? title : `(${unread}) ${title}`;
@@ -63,67 +76,19 @@ export function bell({ client, open }) {
   }
 
   function render() {
-    const items = (inbox.items ?? []).filter((item) => !item.archived);
-    const present = new Set(items.map((item) => item.id));
-    for (const [id, view] of views) {
-      if (present.has(id)) continue;
-      const next = view.li.nextElementSibling ?? view.li.previousElementSibling;
-      if (view.li.contains(document.activeElement)) (next?.querySelector("button") ?? byId("panel-title")).focus();
-      view.li.remove();
-      views.delete(id);
-    }
-    // Only what stands in the wrong place is moved: an element that moves loses the focus.
-    let place = list.firstElementChild;
-    for (const item of items) {
-      if (!views.has(item.id)) views.set(item.id, newNote(item.id));
-      const view = views.get(item.id);
-      fill(view, item);
-      if (view.li === place) place = place.nextElementSibling;
-      else list.insertBefore(view.li, place);
-    }
+    const { now } = filters;
+    const all = now === archived ? archive.items : (inbox.items ?? []).filter((item) => now === everything || item.category === now);
+    renderNotes(all);
     const waiting = !client.session; // no connection yet, so nobody knows what there is
-    byId("no-notes").hidden = items.length > 0 || waiting || Boolean(inbox.hasMore);
-    byId("wait-notes").hidden = items.length > 0 || !waiting;
-    list.hidden = items.length === 0;
-    older.hidden = waiting || !inbox.hasMore;
+    const older = now !== archived && !waiting && Boolean(inbox.hasMore);
+    byId("no-notes").hidden = all.length > 0 || waiting || older;
+    byId("no-notes-title").textContent = now === archived ? "Nothing archived" : "Nothing to read";
+    byId("no-notes-text").textContent = now === archived ? "What you archive stays here until you delete it." : "Orders that colleagues change, mentions, news and questions come in here, as they happen.";
+    byId("wait-notes").hidden = all.length > 0 || !waiting;
+    byId("older").hidden = !older;
   }
 
-  function newNote(id) {
-    const view = { kind: el("span", { class: "note-kind" }), title: el("b"), text: el("span"), time: el("time"), state: el("span", { class: "unseen" }) };
-    view.main = el("button", { class: "note-main", type: "button", "data-testid": "notification-open", onclick: () => openNote(view) },
-      view.kind, el("span", { class: "note-words" }, view.state, view.title, view.text, view.time));
-    view.toggle = el("button", { class: "icon-button small", type: "button", "data-testid": "toggle-read", onclick: () => mark(view.item.read ? "unread" : "read", id) });
-    view.archive = el("button", { class: "icon-button small", type: "button", title: "Archive", "data-testid": "archive", onclick: () => archive(view) }, icon("archive"));
-    view.li = el("li", { class: "note", "data-testid": "notification", "data-id": id }, view.main, el("div", { class: "note-tools" }, view.toggle, view.archive));
-    return view;
-  }
-
-  function fill(view, item) {
-    const { title: heading, text } = words(item);
-    const first = view.item === undefined;
-    const turned = first || view.item.read !== item.read;
-    view.item = { ...item };
-    view.title.textContent = heading;
-    view.text.textContent = text;
-    view.text.hidden = text === "";
-    if (first) {
-      view.kind.replaceChildren(icon(kinds[item.category] ?? "bell"));
-      view.archive.setAttribute("aria-label", `Archive: ${heading}`);
-    }
-    setTime(view.time, item.time);
-    view.li.classList.toggle("unread", !item.read);
-    view.li.dataset.read = String(Boolean(item.read));
-    view.state.textContent = item.read ? "" : "Unread. ";
-    if (turned) {
-      const label = item.read ? "Mark unread" : "Mark read";
-      view.toggle.title = label;
-      view.toggle.setAttribute("aria-label", `${label}: ${heading}`);
-      view.toggle.replaceChildren(icon(item.read ? "unread" : "read"));
-    }
-  }
-
-  function openNote(view) {
-    const { item } = view;
+  function openNote(item) {
     if (!item.read) mark("read", item.id);
     const url = item.data?.url;
     if (typeof url !== "string") return;
@@ -131,15 +96,10 @@ export function bell({ client, open }) {
     open(url);
   }
 
-  async function archive(view) {
-    const { id } = view.item;
-    if (await mark("archive", id)) toast("Archived", { text: words(view.item).title, action: { label: "Undo", run: () => mark("unarchive", id) } });
-  }
-
   button.addEventListener("click", () => (isOpen() ? hide() : show()));
   byId("panel-close").addEventListener("click", () => hide());
   readAll.addEventListener("click", () => { mark("read", { all: true }); byId("panel-title").focus(); });
-  older.addEventListener("click", async () => {
+  byId("older").addEventListener("click", async () => {
     const last = list.lastElementChild;
     try {
       await inbox.more(20);
@@ -151,7 +111,6 @@ export function bell({ client, open }) {
   document.addEventListener("keydown", (e) => { if (e.key === "Escape" && isOpen() && !document.querySelector("dialog[open]")) hide(); });
   document.addEventListener("pointerdown", (e) => { if (isOpen() && !panel.contains(e.target) && !button.contains(e.target) && !byId("toasts").contains(e.target)) hide({ focus: false }); });
   document.addEventListener("visibilitychange", markSeen);
-  list.addEventListener("keydown", (e) => walk(e, list));
 
   inbox.on("change", () => { render(); renderBadge(); markSeen(); });
   client.on("notification", (item) => {
@@ -163,23 +122,8 @@ export function bell({ client, open }) {
     void button.offsetWidth; // so that a second one rings again
     button.classList.add("rings");
   });
+  muteSwitches({ client, changed: filters.mute });
   render();
   renderBadge();
-}
-
-// Arrow keys go from one notification to the next, Home and End to the ends.
-function walk(event, list) {
-  const mains = [...list.querySelectorAll(".note-main")];
-  const at = mains.findIndex((main) => main.parentElement.contains(document.activeElement));
-  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: mains.length - 1 }[event.key];
-  if (to === undefined || !mains[to]) return;
-  event.preventDefault();
-  mains[to].focus();
-}
-
-// A publisher may send any JSON: title and body are the conventional names, not a promise.
-function words({ category, data }) {
-  const text = (value) => (typeof value === "string" ? value : "");
-  if (data === null || typeof data !== "object") return { title: data == null ? category || "Notification" : String(data), text: "" };
-  return { title: text(data.title) || category || "Notification", text: text(data.body) };
+  return show;
 }

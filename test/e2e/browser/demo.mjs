@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { launch } from "./chromium.mjs";
+import { at, badge, people, row, step } from "./people.mjs";
 
 const { DEMO_URL: url, CONSOLE: lines = "[]", SHOTS: shots } = process.env;
 
@@ -26,31 +27,7 @@ const line = {
 const browser = await launch();
 line.server.listen(0, "127.0.0.1");
 await once(line.server, "listening");
-const at = (id) => `[data-testid="${id}"]`;
-
-// open is one person's window: their own cookies and storage.
-async function open(user, options = {}, base = url) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
-  return tab(context, user, base);
-}
-
-async function tab(context, user, base = url) {
-  const page = await context.newPage();
-  page.on("pageerror", (e) => { throw e; });
-  // A page behind the line that is cut may complain of it, and Chromium may say so late.
-  page.on("console", (m) => { if (m.type() === "error" && base === url) throw new Error(`${user}'s console: ${m.text()}`); });
-  await page.goto(`${base}/?user=${user}`);
-  await page.waitForSelector(`${at("connection")}[data-state="open"]`);
-  await page.waitForSelector(at("order"));
-  return page;
-}
-
-const badge = (page, n) => page.waitForFunction(([sel, want]) => {
-  const el = document.querySelector(sel);
-  return want === 0 ? !el || el.hidden || !el.offsetParent : el?.textContent.trim() === String(want);
-}, [at("badge"), n]);
-const row = (id) => `${at("order")}[data-order="${id}"]`;
-const step = (text) => console.log(`ok - ${text}`);
+const { open, tab } = people(browser, url);
 
 const ann = await open("ann");
 const ben = await open("ben");
