@@ -120,10 +120,7 @@ func mayNotify(p *auth.Principal, to *pb.Audience) error {
 		}
 	}
 	if to.Segment != "" {
-		if err := authorize(p, toNotifySegment, to.Segment, "to.segment"); err != nil {
-			return err
-		}
-		return missing("to.segment: this publisher does not write to segments yet")
+		return authorize(p, toNotifySegment, to.Segment, "to.segment")
 	}
 	return nil
 }

@@ -15,10 +15,10 @@ type Claim struct {
 	Via      notify.Via
 	Unless   notify.Change // ChangeSeen or ChangeRead: what would have made it needless
 	Since    time.Time     // when it was due first, by Redis' clock
-	Attempt  int           // 1 is the first
+	Attempt  int           // 1 is the first; those count of which it was said that they ended
 	Done     []string      // keys of the subscriptions that need no attempt any more
 
-	claimer string
+	claimer string // of no other claim of it
 }
 
 // An Outcome says what became of a Claim. The zero value: it is over.

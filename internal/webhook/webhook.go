@@ -150,7 +150,7 @@ func (s *Sender) request(ctx context.Context, to Endpoint, e Event) (*http.Reque
 	return r, nil
 }
 
-// bodyOf is what is sent and signed, byte for byte the same at each attempt.
+// bodyOf is what is sent and signed. It says what the notification is now: after an update or a failover of Redis a later attempt has another data or pos, and the same id.
 func bodyOf(e Event) ([]byte, error) {
 	type data struct {
 		User     string          `json:"user"`
