@@ -147,7 +147,7 @@ func TestWhatAReceiverAnswersDecidesWhatComesNext(t *testing.T) {
 			to := receive(t, c.answer)
 			one := claim("a", "n1")
 			one.Attempt = c.attempt
-			st := &recorded{due: []store.Due{{Claims: []store.Claim{one}, Expired: 2, Scheduled: 3, Lag: time.Second, Cancelled: map[notify.Via]int{notify.ViaWebPush: 4}}}}
+			st := &recorded{due: []store.Due{{Claims: []store.Claim{one}, Expired: 2, Scheduled: 3, Failed: 5, Lag: time.Second, Cancelled: map[notify.Via]int{notify.ViaWebPush: 4}}}}
 			r, counted, said := runner(t, st, map[string]string{"a": to.URL + "/hunter2"})
 			stop := run(t, r)
 			wantOutcome(t, st, "n1", c.want)
@@ -162,6 +162,9 @@ func TestWhatAReceiverAnswersDecidesWhatComesNext(t *testing.T) {
 				if got := counted("allim_due_done_total", labels); got != want {
 					t.Errorf("%s: %v", labels, got)
 				}
+			}
+			if got := counted("allim_due_failed_total", ""); got != 5 {
+				t.Errorf("failed: %v", got)
 			}
 			if got := counted("allim_escalations_total", "cancelled web_push"); got != 4 {
 				t.Errorf("cancelled: %v", got)

@@ -14,6 +14,7 @@ import (
 type Metrics struct {
 	lag         prometheus.Gauge
 	done        *prometheus.CounterVec
+	failed      prometheus.Counter
 	escalations *prometheus.CounterVec
 	seconds     prometheus.Histogram
 	pushes      *prometheus.CounterVec
@@ -31,6 +32,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		lag: prometheus.NewGauge(prometheus.GaugeOpts{Name: "allim_due_lag_seconds", Help: "How long the oldest of what was due had been so when it was looked at last."}),
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_due_done_total",
 			Help: "What came to its time. expired: items that left; scheduled: notifications that came; escalated: somebody else was to be told."}, []string{"what"}),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "allim_due_failed_total", Help: "Streams whose deadlines could not be looked after, and that come again in a minute."}),
 		escalations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_escalations_total",
 			Help: "What became of telling somebody else. cancelled: a device showed it in time; retried: an attempt failed, and there will be another; nobody: the user has no browser to be told."}, []string{"via", "result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "allim_webhook_seconds", Help: "How long receivers of webhooks took.",
@@ -50,7 +52,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.pushes.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.lag, m.done, m.escalations, m.seconds, m.pushes, m.gone)
+		r.MustRegister(m.lag, m.done, m.failed, m.escalations, m.seconds, m.pushes, m.gone)
 	}
 	return m
 }
@@ -60,6 +62,7 @@ func (m *Metrics) looked(d store.Due) {
 	m.done.WithLabelValues("expired").Add(float64(d.Expired))
 	m.done.WithLabelValues("scheduled").Add(float64(d.Scheduled))
 	m.done.WithLabelValues("escalated").Add(float64(len(d.Claims)))
+	m.failed.Add(float64(d.Failed))
 	for via, n := range d.Cancelled {
 		m.escalated(via, "cancelled", n)
 	}

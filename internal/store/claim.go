@@ -35,6 +35,7 @@ type Due struct {
 	Expired   int // items whose time was over
 	Scheduled int // notifications whose time had come
 	PutOff    int // claims that found no place and come again
+	Failed    int // streams that failed and come again in a minute, and members of other builds that were in the way of others
 	Cancelled map[notify.Via]int
 	Lag       time.Duration // how long the oldest of what was due had been so; 0: nothing was
 	More      bool          // there was more than one look takes

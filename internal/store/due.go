@@ -24,15 +24,15 @@ const (
 )
 
 // Due ends what has expired, delivers what was scheduled, and claims what is to be told; slots bound the claims. Whatever several programs do at once comes about once.
-// Of a stream that fails, and of Redis that does, the others are done all the same. Time is Redis' own.
+// Of a stream that fails, and of Redis that does, the others are done all the same; the stream comes again in a minute. Time is Redis' own.
 func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
-	d := Due{Cancelled: map[notify.Via]int{}}
+	d := look{Due: Due{Cancelled: map[notify.Via]int{}}, passed: map[int][]any{}}
 	var failed error
 	looked := map[notify.Stream]bool{} // at these; true: there was more than one call takes
 	over, stop := context.WithTimeout(ctx, s.dueMost)
 	defer stop()
 	for round := range dueRounds {
-		streams, full, lag, err := s.dueStreams(ctx)
+		streams, full, lag, err := s.dueStreams(ctx, &d)
 		if failed == nil {
 			failed = err
 		}
@@ -51,7 +51,11 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 		if err = s.doDue(ctx, over, todo, looked, slots, &d); failed == nil {
 			failed = err
 		}
-		d.More = full && len(todo) > 0
+		passed, err := s.passOver(ctx, &d)
+		if failed == nil {
+			failed = err
+		}
+		d.More = full && (len(todo) > 0 || passed)
 		for st := range todo {
 			more, done := looked[st]
 			d.More = d.More || more || !done
@@ -60,11 +64,12 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 			break
 		}
 	}
-	return d, failed
+	return d.Due, failed
 }
 
-// dueStreams asks which streams have something that is due, whether there may be more of them, and how long the oldest has been so.
-func (s *Store) dueStreams(ctx context.Context) (streams []notify.Stream, full bool, lag time.Duration, failed error) {
+// dueStreams asks which streams have something that is due, whether there may be more of them, and how long the oldest has been so. What this build does not
+// know is other builds': it is passed over where it may hide some.
+func (s *Store) dueStreams(ctx context.Context, d *look) (streams []notify.Stream, full bool, lag time.Duration, failed error) {
 	calls := make([]call, 0, s.keys.Partitions())
 	for part := range s.keys.Partitions() {
 		if key := s.keys.Due(part); s.cluster || part%duePolled == 0 {
@@ -74,22 +79,30 @@ func (s *Store) dueStreams(ctx context.Context) (streams []notify.Stream, full b
 			last.keys = append(last.keys, key)
 		}
 	}
+	next := 0 // partition
 	for i, c := range s.runDue(ctx, calls) {
+		part := next
+		next += len(calls[i].keys)
 		v, err := replyOf(c, 1+len(calls[i].keys))
 		if err != nil {
 			failed = fmt.Errorf("look at deadlines: %w", err)
 			continue
 		}
 		now, _ := strconv.ParseInt(text(v[0]), 10, 64) // of our script: a number
-		for _, part := range v[1:] {
-			members, _ := part.([]any)
-			full = full || len(members) >= 2*dueMembers
+		for _, one := range v[1:] {
+			members, _ := one.([]any)
+			hides := len(members) >= 2*dueMembers
+			full = full || hides
 			for ; len(members) >= 2; members = members[2:] {
-				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && listed(st) {
+				member := strings.Clone(text(members[0]))
+				if st, ok := keyspace.ParseMember(member); ok && listed(st) {
 					streams = append(streams, st)
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
+				} else if hides {
+					d.passed[part] = append(d.passed[part], member)
 				}
 			}
+			part++
 		}
 	}
 	return streams, full, lag, failed
@@ -110,7 +123,7 @@ func score(v any) int64 {
 
 // doDue has the scripts of streams run, some in a pipeline, until over ends, with so many places for claims each; what finds none is put off, where there were more than one.
 // looked then says of each whether it has more that is due.
-func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *Due) (failed error) {
+func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *look) (failed error) {
 	var of []notify.Stream
 	var most []int
 	var calls []call
@@ -118,7 +131,10 @@ func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, loo
 	do := func() {
 		for i, c := range s.runDue(ctx, calls) {
 			before := len(d.Claims)
-			again, err := s.readDue(of[i], claimer, c, d)
+			again, err := s.readDue(of[i], claimer, c, &d.Due)
+			if c.Err() != nil {
+				d.fails(s.keys.Partition(of[i]), keyspace.Member(of[i]), c.Err())
+			}
 			slots.Free(of[i].Tenant, most[i]-(len(d.Claims)-before))
 			if err != nil {
 				failed = fmt.Errorf("do what is due: %w", err)

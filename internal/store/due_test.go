@@ -86,12 +86,7 @@ func TestAllThatIsDueIsDoneInOneLook(t *testing.T) {
 // Nor do many streams of one partition wait for another look.
 func TestAllStreamsOfAPartitionAreDoneInOneLook(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
-		var all []notify.Stream
-		for i := 0; len(all) < 150; i++ {
-			if st := stream(fmt.Sprint("user:u", i)); b.keys.Partition(st) == b.keys.Partition(ann) {
-				all = append(all, st)
-			}
-		}
+		all := b.neighbours(150)
 		for _, r := range b.Publish(b.ctx, all, expiring("n1", "c", time.Hour)) {
 			if r.Err != nil {
 				b.Fatal(r.Err)

@@ -226,7 +226,7 @@ func TestThousandsThatExpireAtOnceGoInFewLooks(t *testing.T) {
 		d := b.due()
 		gone, more = gone+d.Expired, d.More
 	}
-	if gone != n || looks > 4 {
+	if gone != n || looks > 5 {
 		t.Errorf("%d went in %d looks", gone, looks)
 	}
 	b.wantBadge(ann, "0/0")

@@ -29,6 +29,7 @@ var (
 	preferencesScript  = script("lib", "write", "items", "inbox", "keep", "fence", "prefs")
 	dueScript          = script("lib", "write", "many", "items", "inbox", "keep", "deliver", "due")
 	duePollScript      = script("lib", "duepoll")
+	passOverScript     = script("lib", "passover")
 	doneScript         = script("lib", "items", "done")
 	recoverScript      = script("lib", "recover")
 	recoverInboxScript = script("lib", "items", "inbox", "recover")

@@ -4,7 +4,7 @@
 --      10 the claimer, another one each time, 11 ms after which what finds no place among the claims is due again, 0: it stays so
 -- Answers {what expired, what came, letters of those that need no claim any more, 1 where more is due, the epoch, how many claims found no place and are put off,
 -- id, how it is told, attempt, since when it is due in ms, subscriptions that are done, offset, seen, read, head, body, body of its last update or '', …}. It does 50 of
--- each at most, and 250 of what has expired where there is more than 500 of that.
+-- each at most, and 100 of what has expired where there are 500 of that.
 local due, member, ttl = KEYS[15], ARGV[7], tonumber(ARGV[4])
 if call('EXISTS', META) == 0 then
   call('ZREM', due, member)
@@ -62,7 +62,7 @@ local function claim(id, deadline)
   claims[#claims + 1] = { id, how, int(tonumber(attempt) + 1), since, done, place, call('ZSCORE', UNSEEN, id) and 0 or 1, call('ZSCORE', UNREAD, id) and 0 or 1 }
 end
 
-local found, came = TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'WITHSCORES', 'LIMIT', '0', '1000') or {}, 0
+local found, came = TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'WITHSCORES', 'LIMIT', '0', '500') or {}, 0
 local looked = 0 -- for what may be told: what there is no room for does not stand in front of the others
 for i = 1, #found, 2 do
   local what, id = string.sub(found[i], 1, 2), string.sub(found[i], 3)

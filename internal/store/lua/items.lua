@@ -58,11 +58,11 @@ local function current(id)
   return off and id or nil, off
 end
 
--- The ids of items whose time is over, in order, 1,000 at most: of more than that counts are right when those that do what is due have taken the rest away. They are
+-- The ids of items whose time is over, in order, 500 at most: of more than that counts are right when those that do what is due have taken the rest away. They are
 -- hidden by who reads, and taken away by who writes (keep.lua).
 local function expired(now)
   local out = {}
-  for _, member in ipairs(TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'LIMIT', '0', '1000') or {}) do
+  for _, member in ipairs(TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'LIMIT', '0', '500') or {}) do
     if string.sub(member, 1, 2) == 'x\0' then out[#out + 1] = string.sub(member, 3) end
   end
   return out

@@ -46,13 +46,13 @@ local function drop(scored)
   REMEMBERED = true
 end
 
--- Takes away what has expired, each item with its event, which say the counts behind the last: 50 at most, 250 where so much is due that who was away is reset anyway.
+-- Takes away what has expired, each item with its event, which say the counts behind the last: 50 at most, 100 where so much is due that who was away is reset anyway.
 -- What is left of them is hidden. Answers the top.
 local function expire(e, s, now, events, publish, channel)
   if not TERMS then return s end
   local ids, gone, nothing = {}, {}, {}
   hidden = expired(now)
-  local most = #hidden > 500 and 250 or 50
+  local most = #hidden >= 500 and 100 or 50
   for i = 1, math.min(most, #hidden) do
     local id = hidden[i]
     local off = call('ZSCORE', INDEX, id)
