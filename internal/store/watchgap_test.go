@@ -170,7 +170,12 @@ func TestNothingIsKeptForNobody(t *testing.T) {
 		listener.wantNews("seen:ann:n1")
 		meta := b.keys.Backend(b.keys.Partition(ann), notify.DefaultTenant).Meta
 		testkit.Eventually(b, 10*time.Second, func() bool { return b.rdb.Exists(b.ctx, meta).Val() == 0 }, "its keys have gone")
+		log := b.keys.Backend(b.keys.Partition(ann), notify.DefaultTenant).Events
+		before := b.rdb.XLen(b.ctx, log).Val()
 		b.event(ann, notify.EventSeen, "n2")
+		if n := b.rdb.XLen(b.ctx, log).Val(); n != before {
+			b.Errorf("%d events were written for nobody", n-before)
+		}
 		next := b.watch("g", all)
 		next.wantNews("gap")
 		b.event(ann, notify.EventSeen, "n3")
