@@ -42,6 +42,7 @@ type Settings struct {
 	Anonymous *Grant    `name:"anonymous" of:"gateway" hint:"YAML" help:"What clients without a token may do, in the tenant default. Absent: everybody needs a token."`
 	Topics    []Class   `name:"topics" hint:"YAML" help:"Classes of topics by prefix; the longest prefix counts. The same for both programs."`
 	Inbox     Inbox     `name:"inbox"`
+	Segments  Segments  `name:"segments"`
 	Presence  Presence  `name:"presence"`
 	Reflect   bool      `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
 	Reload    Reload    `name:"reload"`
@@ -160,6 +161,14 @@ type Inbox struct {
 	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long an inbox is kept after its last write."`
 }
 
+// Segments is what holds for notifications to named audiences.
+type Segments struct {
+	Size      int      `name:"size" default:"200" min:"1" max:"200" help:"Newest notifications that are kept for each segment."`
+	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long a notification is kept at most, a segment after its last write, and what a member did there."`
+	Start     int      `name:"start" default:"0" min:"0" max:"200" help:"Newest notifications of a segment that are for who joins it: 0 for those alone that come later. Of the segment all they are 20 at least."`
+	All       bool     `name:"all" default:"true" help:"Whether every user hears the segment all without a token that names it."`
+}
+
 // Presence is how backends are told who is online.
 type Presence struct {
 	Debounce Duration `name:"debounce" default:"10s" min:"0s" max:"1h" help:"How long a user without a connection has to come back before backends are told that he is gone (Events.Watch). The same for both programs."`
@@ -192,7 +201,7 @@ type Sockets struct {
 type Limits struct {
 	Sessions    int      `name:"sessions" of:"gateway" default:"100000" min:"1" max:"10000000" help:"Connections at once; more are refused with 503."`
 	Upgrades    int      `name:"upgrades" of:"gateway" default:"0" min:"0" max:"1000000" help:"New connections in a second; more are refused with 503 and come again after seconds. 0: 500 for each CPU."`
-	Topics      int      `name:"topics" of:"gateway" default:"100" min:"1" max:"1000" help:"Topics of a connection, those it never asked for included."`
+	Topics      int      `name:"topics" of:"gateway" default:"100" min:"2" max:"1000" help:"Topics of a connection, those it never asked for included."`
 	Frame       Size     `name:"frame" of:"gateway" default:"16KiB" min:"1KiB" max:"1MiB" help:"A client's frame; a larger one closes with 1009."`
 	Queue       Size     `name:"queue" of:"gateway" default:"256KiB" min:"16KiB" max:"64MiB" help:"Bytes that wait for a connection that reads slowly."`
 	QueueFrames int      `name:"queue_frames" of:"gateway" default:"512" min:"16" max:"100000" help:"Frames that wait for it."`

@@ -10,6 +10,9 @@ import (
 	"allim/pkg/notify"
 )
 
+// DueMost sets the time after which a look begins no other pipeline.
+func (s *Store) DueMost(d time.Duration) { s.dueMost = d }
+
 // Waiting is the number of writes that wait or are at work.
 func (s *Store) Waiting() int {
 	s.writer.mu.Lock()
