@@ -199,6 +199,23 @@ func TestKeysOfBackendsHaveALifetime(t *testing.T) {
 	}
 }
 
+// A watcher that has no partition yet learns from the registry alone that all is lost.
+func TestAWatcherWithoutAPartitionKnowsOfALoss(t *testing.T) {
+	bounds := quick
+	bounds.Lease = 3 * time.Second
+	b := realBench(t, store.Options{Events: bounds})
+	b.watch("g", all)
+	second := b.watch("g", all)
+	if err := b.rdb.FlushDB(b.ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	second.wantNews("gap")
+	b.event(ann, notify.EventSeen, "n1")
+	if got := second.news(); eventsText(got) != "seen:ann:n1" {
+		t.Errorf("then %s", eventsText(got))
+	}
+}
+
 // What is older than it may be goes, and who did not acknowledge it hears of a gap.
 func TestWhatGetsTooOldIsAGap(t *testing.T) {
 	bounds := quick
