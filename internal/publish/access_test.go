@@ -68,11 +68,11 @@ func TestNothingIsAllowedThatAuthorizeDoesNotKnow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if authorize(p, toPublish, "a", "topics[0]") != nil || authorize(p, toNotify, "a", "user") != nil || authorize(p, toInbox, "a", "user") != nil || authorize(p, toNotifySegment, "a", "to.segment") != nil {
+	if authorize(p, toPublish, "a", "topics[0]") != nil || authorize(p, toNotify, "a", "user") != nil || authorize(p, toInbox, "a", "user") != nil || authorize(p, toNotifySegment, "a", "to.segment") != nil || authorize(p, toEvents, "", "group") != nil {
 		t.Error("a right that is there is not seen")
 	}
 	for a := range action(10) {
-		if authorize(nil, a, "a", "x") == nil || authorize(&auth.Principal{}, a, "a", "x") == nil || a > toNotifySegment && authorize(p, a, "a", "x") == nil || a == 0 && authorize(p, a, "a", "x") == nil {
+		if authorize(nil, a, "a", "x") == nil || authorize(&auth.Principal{}, a, "a", "x") == nil || a > toEvents && authorize(p, a, "a", "x") == nil || a == 0 && authorize(p, a, "a", "x") == nil {
 			t.Errorf("action %d is allowed", a)
 		}
 	}

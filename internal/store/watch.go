@@ -33,6 +33,7 @@ type Watch struct {
 
 	parts []watched
 	heard int64 // Redis' clock when the group's registry answered last, in ms
+	lost  bool  // the registry did not know the group any more
 	beat  time.Time
 	owed  []notify.Event
 	next  int // the partition to begin with
@@ -133,14 +134,14 @@ func (w *Watch) begin(ctx context.Context) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if r.fresh && w.heard > 0 { // it was not new before: Redis has lost all
+	if (r.fresh || w.lost) && w.heard > 0 { // it was not new before: Redis has lost all
 		r.fresh, r.begun, r.before = false, 0, w.heard
 	}
 	watchers := r.watchers
 	if r, err = w.s.join(ctx, w.tenant, w.group, r); err != nil {
 		return false, err
 	}
-	w.heard, w.beat, w.beatAt = r.now, now, now.Add(w.s.events.Lease/beatsALease)
+	w.heard, w.lost, w.beat, w.beatAt = r.now, false, now, now.Add(w.s.events.Lease/beatsALease)
 	if r.to > 0 {
 		w.owed = []notify.Event{{ID: formatGap(r.from, r.to), Type: notify.EventGap, Time: time.UnixMilli(r.now).UTC(), From: time.UnixMilli(r.from).UTC(), To: time.UnixMilli(r.to).UTC()}}
 	}
@@ -198,6 +199,7 @@ func (w *Watch) stay(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if r.fresh || r.lapsed > 0 {
+		w.lost = w.lost || r.fresh
 		_, err := w.begin(ctx)
 		return err
 	}

@@ -292,6 +292,21 @@ func TestAWatcherThatLeavesHandsOver(t *testing.T) {
 	})
 }
 
+// A group that is over makes room for another.
+func TestThereIsRoomForNewGroupsWhereOldOnesAreOver(t *testing.T) {
+	brief := quick
+	brief.Age = 2 * time.Second
+	onEach(t, store.Options{Events: brief}, func(b *bench) {
+		for i := range 64 {
+			b.watch(fmt.Sprint("g", i), all)
+		}
+		testkit.Eventually(b, 20*time.Second, func() bool {
+			_, created, err := b.publisher.Watch(b.ctx, notify.DefaultTenant, "one-more", all)
+			return err == nil && created
+		}, "there is room")
+	})
+}
+
 func TestWhoWatchesWrongIsTold(t *testing.T) {
 	b := realBench(t, store.Options{Events: quick})
 	if _, _, err := b.publisher.Watch(b.ctx, notify.DefaultTenant, "A", all); err == nil {

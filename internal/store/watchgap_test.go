@@ -170,7 +170,12 @@ func TestNothingIsKeptForNobody(t *testing.T) {
 		listener.wantNews("seen:ann:n1")
 		meta := b.keys.Backend(b.keys.Partition(ann), notify.DefaultTenant).Meta
 		testkit.Eventually(b, 10*time.Second, func() bool { return b.rdb.Exists(b.ctx, meta).Val() == 0 }, "its keys have gone")
+		log := b.keys.Backend(b.keys.Partition(ann), notify.DefaultTenant).Events
+		before := b.rdb.XLen(b.ctx, log).Val()
 		b.event(ann, notify.EventSeen, "n2")
+		if n := b.rdb.XLen(b.ctx, log).Val(); n != before {
+			b.Errorf("%d events were written for nobody", n-before)
+		}
 		next := b.watch("g", all)
 		next.wantNews("gap")
 		b.event(ann, notify.EventSeen, "n3")
@@ -191,6 +196,23 @@ func TestKeysOfBackendsHaveALifetime(t *testing.T) {
 		if b.rdb.PTTL(b.ctx, key).Val() <= 0 {
 			t.Errorf("%s has none", key)
 		}
+	}
+}
+
+// A watcher that has no partition yet learns from the registry alone that all is lost.
+func TestAWatcherWithoutAPartitionKnowsOfALoss(t *testing.T) {
+	bounds := quick
+	bounds.Lease = 3 * time.Second
+	b := realBench(t, store.Options{Events: bounds})
+	b.watch("g", all)
+	second := b.watch("g", all)
+	if err := b.rdb.FlushDB(b.ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	second.wantNews("gap")
+	b.event(ann, notify.EventSeen, "n1")
+	if got := second.news(); eventsText(got) != "seen:ann:n1" {
+		t.Errorf("then %s", eventsText(got))
 	}
 }
 

@@ -33,7 +33,6 @@ end
 local function tell(log, meta, now, what, user, ids, body)
   local m = call('HMGET', meta, 'n', 'y', 'b', 'f', 't')
   if not m[1] then return end
-  if full(log, m) then return leave_out(meta, m, now, now) end
   tell_gap(log, meta, m)
   if full(log, m) then return leave_out(meta, m, now, now) end
   write_event(log, meta, m, what, user, ids, body)

@@ -11,7 +11,16 @@ local kept, g, fresh = call('HGET', groups, group), {}, 0
 for n in string.gmatch(kept or '', '%d+') do g[#g + 1] = tonumber(n) end
 if #g ~= 7 then
   if what ~= 'begin' and what ~= 'stay' and what ~= 'gap' then return { int(now), 0, 0, '0', '0', '0', '0', '0' } end
-  if call('HLEN', groups) >= tonumber(ARGV[7]) then return { '-1' } end
+  if call('HLEN', groups) >= tonumber(ARGV[7]) then -- the one that has been over for longest makes room, if any is
+    local oldest, at = nil, now - tonumber(ARGV[5])
+    local every = call('HGETALL', groups)
+    for i = 1, #every, 2 do
+      local contact = tonumber(string.match(every[i + 1], '^%d+ (%d+)') or '0')
+      if contact <= at then oldest, at = every[i], contact end
+    end
+    if not oldest then return { '-1' } end
+    call('HDEL', groups, oldest)
+  end
   g, fresh = { now, now, now, 0, 0, 0, 0 }, 1
 end
 local before, renew = g[2], 0
