@@ -30,9 +30,12 @@ func TestEveryKeyEndsAndNothingIsLeftThen(t *testing.T) {
 			if err := st.writer.Open(st.ctx); err != nil {
 				t.Fatal(err)
 			}
-			for b.ops < operations {
+			for b.ops < operations && !t.Failed() {
 				rapid.Check(t, b.play)
 				users = max(users, b.keysEnd(retention*5/4))
+			}
+			if t.Failed() {
+				return
 			}
 			if users < 20 {
 				t.Errorf("users had %d keys only: too little was done", users)
