@@ -13,6 +13,7 @@ type peer struct {
 	wake chan struct{}
 	stop chan struct{}
 	done chan struct{}
+	got  chan struct{} // buffered 1: frames came; nil: nobody waits for that
 
 	mu     sync.Mutex
 	frames []string
@@ -52,6 +53,10 @@ func (p *peer) pull() {
 			p.frames = append(p.frames, fmt.Sprintf("close %d %s", end.Code, end.Reason))
 		}
 		p.mu.Unlock()
+		select {
+		case p.got <- struct{}{}:
+		default:
+		}
 		if end != nil {
 			p.s.Gone()
 			return

@@ -26,6 +26,8 @@ type stage struct {
 	ctx      context.Context
 	rdb      *redis.Client
 	admin    *redis.Client
+	keys     *keyspace.Map
+	inbox    store.Inbox
 	store    *store.Store
 	writer   *store.Store // a publisher's
 	hub      *fanout.Hub
@@ -36,6 +38,7 @@ type stage struct {
 	shutdown map[*session.Sessions]func()
 	lost     map[string]kept // what a replica has; nil: everything
 	wipe     func()
+	embedded *embedded.Server // nil: it is a real one
 	clients  map[string]*peer
 	order    []string
 	names    map[string]string // what stands for epochs
@@ -44,7 +47,8 @@ type stage struct {
 	lastPos  map[string]string // client.topic to position
 }
 
-func newStage(t *testing.T, backend string) *stage {
+// newStage makes one whose inboxes are as usual, or as the last of inbox says.
+func newStage(t *testing.T, backend string, inbox ...store.Inbox) *stage {
 	t.Helper()
 	st := &stage{t: t, ctx: testkit.Context(t, time.Minute), clients: map[string]*peer{}, names: map[string]string{},
 		cursors: map[string]string{}, lastPos: map[string]string{}}
@@ -55,6 +59,7 @@ func newStage(t *testing.T, backend string) *stage {
 			t.Fatal(err)
 		}
 		run(t, srv.Run)
+		st.embedded = srv
 		url, writer, admin = srv.URL(), srv.URL(), srv.URL()
 	} else {
 		srv := testkit.Redis(t, "--enable-debug-command", "yes")
@@ -67,11 +72,14 @@ func newStage(t *testing.T, backend string) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	st.keys = keys
+	for _, st.inbox = range inbox {
+	}
 	classes := []store.Class{{Prefix: "short/", History: store.History{Size: 3}}}
-	if st.store, err = store.New(store.Options{Redis: rdb, Keys: keys, Classes: classes}); err != nil {
+	if st.store, err = store.New(store.Options{Redis: rdb, Keys: keys, Classes: classes, Inbox: st.inbox}); err != nil {
 		t.Fatal(err)
 	}
-	if st.writer, err = store.New(store.Options{Redis: connect(t, writer), Keys: keys, Classes: classes}); err != nil {
+	if st.writer, err = store.New(store.Options{Redis: connect(t, writer), Keys: keys, Classes: classes, Inbox: st.inbox}); err != nil {
 		t.Fatal(err)
 	}
 	st.hub = fanout.New(fanout.Options{Redis: rdb, Keys: keys, History: st.store, Gateway: "g1", RingSize: 2, Sweep: 20 * time.Millisecond, CheckEvery: -1})
@@ -80,7 +88,7 @@ func newStage(t *testing.T, backend string) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, Limits: session.Limits{AuthTimeout: 500 * time.Millisecond}}
+	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, BadgePause: 20 * time.Millisecond, Limits: session.Limits{AuthTimeout: 500 * time.Millisecond}}
 	st.strict = session.New(o)
 	o.Anonymous = anonymous
 	st.second = session.New(o)
@@ -196,6 +204,8 @@ func (st *stage) token(args []string) (token string, ok bool) {
 			grant[k] = strings.Split(v, ",")
 		case "tenant":
 			grant[k] = v
+		case "iat":
+			claims["iat"] = time.Now().Add(time.Duration(atoi(v)-30) * time.Second).Unix()
 		case "exp":
 			claims["exp"] = time.Now().Add(time.Duration(atoi(v)) * time.Second).Unix()
 		}

@@ -25,6 +25,7 @@ type write struct {
 	version  string        // of an update; "" for none
 	body     []byte        // shared by the streams of one call
 	ids      []string      // that a mark names, or categories that are muted
+	of       *memberOf     // of a mark: its items are of a segment; nil: of the own stream
 }
 
 // writeOf is the write of a message.
@@ -102,7 +103,8 @@ func (s *Store) markCall(st notify.Stream, w *write, of span, was ackedAs) call 
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
-	return call{script: markScript, keys: s.termKeys(st), args: args, fence: markNumber}
+	told := s.keys.Backend(s.keys.Partition(st), st.Tenant)
+	return call{script: markScript, keys: append(s.termKeys(st), told.Events, told.Meta), args: args, fence: markNumber}
 }
 
 const (
@@ -123,11 +125,11 @@ func (s *Store) inboxKeys(st notify.Stream) []string {
 	return append(s.keys.Inbox(st).All(), index, tick, s.keys.Channel(st))
 }
 
-// termKeys are the keys of the other scripts that write a user's stream.
+// termKeys are the keys of the other scripts that write a user's stream, and of all that write a segment.
 func (s *Store) termKeys(st notify.Stream) []string {
 	part := s.keys.Partition(st)
 	index, tick := s.keys.ChangeIndex(part)
-	return append(s.keys.Inbox(st).WithTerms(), index, tick, s.keys.Channel(st), s.keys.Due(part))
+	return append(s.allKeys(st), index, tick, s.keys.Channel(st), s.keys.Due(part))
 }
 
 // What a script that writes says of its call; a mark that changed something says how many items.
@@ -138,14 +140,16 @@ const (
 	codePast       = 3 // of a notification: it would have expired
 	codeMuted      = 4
 	codeScheduled  = 5
-	codeMissing    = 6 // of an update or a retraction: there is no such item
-	codeOlder      = 7 // of an update: the item has a newer version
-	codeCancelled  = 8 // of a retraction: what had not come yet does not come; there is no event
-	codeTerms      = 9 // of a message: its stream has terms, nothing was written
-	codeUnchanged  = 1 // of an update, a retraction or preferences: nothing to do
+	codeMissing    = 6  // of an update or a retraction: there is no such item
+	codeOlder      = 7  // of an update: the item has a newer version
+	codeCancelled  = 8  // of a retraction: what had not come yet does not come; there is no event
+	codeTerms      = 9  // of a message: its stream has terms, nothing was written
+	codeWaits      = 10 // of a notification: it was scheduled before, and waits
+	codeUnchanged  = 1  // of an update, a retraction or preferences: nothing to do
 	codeStaleMark  = -1
 	codeHeldMark   = -2
 	codeLateMark   = -3  // this program has gone on to another one
+	codeMovedMark  = -4  // of items of a segment: another mark came between
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
 
@@ -212,8 +216,9 @@ func historyOf(v any) string {
 
 // ack is the reply to a message.
 func (r reply) ack() Ack {
-	a := Ack{Position: r.at, Duplicate: r.code == codeDuplicate, Muted: r.code == codeMuted, Scheduled: r.code == codeScheduled, Receivers: r.receivers, Unread: r.unread}
-	if a.Muted || a.Scheduled {
+	a := Ack{Position: r.at, Duplicate: r.code == codeDuplicate || r.code == codeWaits, Muted: r.code == codeMuted, Scheduled: r.code == codeScheduled || r.code == codeWaits,
+		Receivers: r.receivers, Unread: r.unread}
+	if a.Muted || a.Scheduled || r.at.Offset == 0 {
 		a.Position = notify.Position{}
 	}
 	return a
@@ -236,7 +241,7 @@ func (r reply) ids() (unknown, meant []string) {
 // proof is the position that shows that Redis still has a write. What made no event, a mark that changed nothing, and is remembered by its items all the
 // same, or a notification that waits for its time, has none of its own: only what came after it shows that.
 func (r reply) proof(w *write) notify.Position {
-	at, quiet := r.at, r.code == codeScheduled
+	at, quiet := r.at, r.code == codeScheduled || r.code == codeWaits
 	switch w.kind() {
 	case opMark:
 		quiet = r.code == 0

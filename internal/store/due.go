@@ -95,7 +95,7 @@ func (s *Store) dueStreams(ctx context.Context, d *look) (streams []notify.Strea
 			full = full || hides
 			for ; len(members) >= 2; members = members[2:] {
 				member := strings.Clone(text(members[0]))
-				if st, ok := keyspace.ParseMember(member); ok && st.Topic.Kind() == notify.KindUser {
+				if st, ok := keyspace.ParseMember(member); ok && listed(st) {
 					streams = append(streams, st)
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
 				} else if hides {
@@ -153,8 +153,9 @@ func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, loo
 		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
-		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
-			s.inbox.Size, keyspace.Member(st), n, s.lease.Milliseconds(), claimer, wait.Milliseconds()}})
+		items, ids, retention := s.boundsOf(st)
+		calls = append(calls, call{script: forKind(st, dueScript, dueSegmentScript), keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, ids, retention.Milliseconds(), s.publishCmd,
+			items, keyspace.Member(st), n, s.lease.Milliseconds(), claimer, wait.Milliseconds()}})
 		if len(calls) == batchWrites {
 			do()
 		}
