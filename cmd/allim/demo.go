@@ -21,6 +21,7 @@ import (
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
+	"allim/internal/presence"
 	"allim/internal/publish"
 	"allim/internal/store"
 	"allim/pkg/auth"
@@ -136,6 +137,7 @@ func writingBank(parts []lifecycle.Part, st *store.Store, rdb redis.UniversalCli
 			return ops.Run(ctx, l[publisherOps], ops.Options{Ready: pulse.Ready, Metrics: registry, Log: log})
 		}},
 		lifecycle.Part{Name: "publisher pulse", Run: pulse.Run},
+		lifecycle.Part{Name: "presence", Run: presence.Reaper{Store: st, Log: log}.Run, Budget: time.Second},
 		lifecycle.Part{Name: "publisher", Run: func(ctx context.Context) error { return server.Run(ctx, l[rpc], l[api]) }, Budget: publish.StopBudget}), nil
 }
 

@@ -93,7 +93,7 @@ keys from  --secret
 signed by  HS256 with --secret
 user       ann
 tenant     default
-hears      user:ann
+hears      user:ann  segment:all
 header     {
              "alg": "HS256",
              "typ": "JWT"

@@ -35,7 +35,7 @@ func run(ctx context.Context, c deliver.Config, p boot.Process) error {
 	bank, err := deliver.New(deliver.Options{Redis: rdb, Keys: c.Keys, Store: st, Anonymous: c.Anonymous, Hosts: c.Hosts, Origins: c.Origins,
 		Verify: func(token string) (*auth.Identity, error) { return verifiers.Load().Verify(token) },
 		Pause:  time.Duration(p.Settings.Drain.Pause), Window: time.Duration(p.Settings.Drain.Window),
-		Limits: limits(p.Settings.Limits), Push: c.Push, Deflate: int(p.Settings.WebSocket.Deflate), Upgrades: p.Settings.Limits.Upgrades, TLS: boot.ServerTLS(c.Pair), Registry: registry, Log: p.Log, Level: p.Level, Public: public, Ops: ops})
+		Limits: limits(p.Settings.Limits), Push: c.Push, Deflate: int(p.Settings.WebSocket.Deflate), Upgrades: p.Settings.Limits.Upgrades, TLS: boot.ServerTLS(c.Pair), Registry: registry, Debounce: max(time.Duration(p.Settings.Presence.Debounce), time.Millisecond), Log: p.Log, Level: p.Level, Public: public, Ops: ops})
 	if err != nil {
 		return errors.Join(err, public.Close(), ops.Close())
 	}

@@ -12,6 +12,7 @@ import (
 	"allim/internal/due"
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
+	"allim/internal/presence"
 	"allim/internal/publish"
 	"allim/internal/store"
 	"allim/pkg/auth"
@@ -69,7 +70,9 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 			case <-ctx.Done():
 				return nil
 			case <-opened:
-				return tell.Run(ctx)
+				gone := make(chan error, 1)
+				go func() { gone <- reaper(p, st).Run(ctx) }()
+				return errors.Join(tell.Run(ctx), <-gone)
 			}
 		}},
 		{Name: "calls", Budget: publish.StopBudget + 2*time.Second, Run: func(ctx context.Context) error {
@@ -83,6 +86,11 @@ func run(ctx context.Context, c boot.Publisher, p boot.Process) error {
 	p.Log.Info("starting", "version", boot.Version, "ops", opsAt.Addr().String(), "tls", c.Pair != nil, "partitions", c.Keys.Partitions(),
 		"stop_budget", lifecycle.Budget(parts...).String())
 	return lifecycle.Run(ctx, parts...)
+}
+
+// reaper tells which users are gone.
+func reaper(p boot.Process, st *store.Store) presence.Reaper {
+	return presence.Reaper{Store: st, Debounce: max(time.Duration(p.Settings.Presence.Debounce), time.Millisecond), Log: p.Log}
 }
 
 func serve(ctx context.Context, server *publish.Server, p boot.Process, serving func()) error {

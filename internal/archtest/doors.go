@@ -54,9 +54,9 @@ var inTests = []string{
 
 // The two banks of the river. Neither may be linked into the other's program.
 var (
-	writingBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/publish", "internal/due", "internal/webhook", "internal/webpush", protos}
+	writingBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/publish", "internal/due", "internal/webhook", "internal/webpush", "internal/presence", protos}
 
-	deliveryBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "pkg/fanout", "internal/wire",
+	deliveryBank = []string{"pkg/auth", "internal/keyspace", "internal/store", "internal/presence", "pkg/fanout", "internal/wire",
 		"internal/session", "internal/transport/ws", "internal/transport/rest", "internal/gateway", "client"}
 
 	process = []string{"internal/lifecycle", "internal/settings", "internal/boot", "internal/ops", "internal/certs"} // what every program is made of
@@ -76,6 +76,8 @@ var rooms = []room{
 	{path: "internal/tcp", outside: []string{xsys}, standalone: true},
 	{path: "internal/audience"}, // segments without I/O: who has seen what, and how many
 	{path: "internal/store", ours: []string{"internal/keyspace", "internal/audience", "internal/tcp"}, outside: []string{goRedis, prometheus, xsync}},
+
+	{path: "internal/presence", ours: []string{"internal/store"}, outside: []string{prometheus}}, // of both banks: who is told of, and who is told to be gone
 
 	// The writing bank.
 	{path: "internal/publish", ours: []string{"pkg/auth", "internal/store", protos},

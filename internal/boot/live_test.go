@@ -32,7 +32,7 @@ func clients(l *settings.Loaded) (*auth.Verifier, error) {
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
-	return auth.NewVerifier(auth.Options{Keys: keys, Audience: l.Audience, Public: public})
+	return auth.NewVerifier(auth.Options{Keys: keys, Audience: l.Audience, Public: public, OnlyMine: !l.Segments.All})
 }
 
 // runWith starts from a settings file. before is called in front of every reading.

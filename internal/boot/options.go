@@ -45,6 +45,11 @@ func Classes(list []settings.Class) (all []store.Class, public []notify.Pattern,
 	return all, public, errors.Join(errs...)
 }
 
+// Segments is the bounds of segments of the settings.
+func Segments(s settings.Segments) store.Segments {
+	return store.Segments{Size: s.Size, Retention: time.Duration(s.Retention), Start: s.Start, OnlyMine: !s.All}
+}
+
 // Inbox is the bounds of inboxes of the settings.
 func Inbox(i settings.Inbox) store.Inbox {
 	return store.Inbox{Size: i.Size, Retention: time.Duration(i.Retention)}

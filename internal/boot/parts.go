@@ -25,7 +25,7 @@ func Store(l *settings.Loaded, keys *keyspace.Map, classes []store.Class, regist
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := store.New(store.Options{Redis: client, Keys: keys, Classes: classes, Inbox: Inbox(l.Inbox), Metrics: c.Metrics,
+	st, err := store.New(store.Options{Redis: client, Keys: keys, Classes: classes, Inbox: Inbox(l.Inbox), Segments: Segments(l.Segments), Metrics: c.Metrics,
 		FsyncAlways: l.Redis.FSync == "always", Log: log})
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())

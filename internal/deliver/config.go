@@ -74,7 +74,7 @@ func Verifier(l *settings.Loaded) (*auth.Verifier, error) {
 	if err != nil {
 		return nil, err // said where the classes are read, too
 	}
-	return auth.NewVerifier(auth.Options{Keys: keys, Audience: l.Audience, Public: public})
+	return auth.NewVerifier(auth.Options{Keys: keys, Audience: l.Audience, Public: public, OnlyMine: !l.Segments.All})
 }
 
 func anonymous(g *settings.Grant, public []notify.Pattern) (*auth.Identity, error) {

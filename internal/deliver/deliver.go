@@ -21,6 +21,7 @@ import (
 	"allim/internal/keyspace"
 	"allim/internal/lifecycle"
 	"allim/internal/ops"
+	"allim/internal/presence"
 	"allim/internal/session"
 	"allim/internal/store"
 	"allim/internal/transport/ws"
@@ -44,6 +45,7 @@ type Options struct {
 	Deflate   int            // see ws.Options
 	Upgrades  int            // new connections in a second; 0: gateway.Options' default
 	TLS       *tls.Config    // of the public port; nil: plain
+	Debounce  time.Duration  // that a user has to come back before backends are told that he is gone; 0: presence.DefaultDebounce
 	Lag       time.Duration  // how long a reader may lag without getting nearer; 0: fanout.Options' default
 	Pause     time.Duration  // after it said that it is not ready any more, until it takes no connections
 	Window    time.Duration  // then, over which clients are asked to connect elsewhere; 0: they are closed at once
@@ -57,6 +59,7 @@ type Options struct {
 type Bank struct {
 	opt      Options
 	hub      *fanout.Hub
+	presence *presence.Keeper
 	sessions *session.Sessions
 	sockets  *ws.Server
 	front    *gateway.Gateway
@@ -69,7 +72,9 @@ func New(o Options) (*Bank, error) {
 	b := &Bank{opt: o}
 	metrics := session.NewMetrics(o.Registry)
 	verify := gateway.Limited(o.Verify)
-	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), LagTimeout: o.Lag, Log: o.Log})
+	b.presence = presence.NewKeeper(presence.Options{Store: o.Store, Users: func(ctx context.Context, part int) error { return b.hub.Users(ctx, part) },
+		Partitions: o.Keys.Partitions(), Debounce: o.Debounce, Metrics: presence.NewMetrics(o.Registry), Log: o.Log})
+	b.hub = fanout.New(fanout.Options{Redis: o.Redis, Keys: o.Keys, History: o.Store, Gateway: rand.Text(), LagTimeout: o.Lag, Log: o.Log, Present: b.presence.Heard})
 	o.Registry.MustRegister(newHubMetrics(b.hub))
 	b.sessions = session.New(session.Options{Limits: o.Limits, Hub: b.hub, Store: o.Store, Verify: verify, Anonymous: o.Anonymous, Window: o.Window, Push: o.Push, Degraded: func() bool { return !b.hub.Ready() }, Log: o.Log, Metrics: metrics})
 	b.sockets = ws.New(ws.Options{Limits: b.sessions.Limits(), Metrics: metrics, Log: o.Log, Deflate: o.Deflate})
@@ -124,8 +129,11 @@ func (b *Bank) feed(ctx context.Context) error {
 		}
 		opened <- err
 	}()
+	kept := make(chan error, 1)
+	go func() { kept <- b.presence.Run(ctx) }()
 	err := b.hub.Run(ctx)
 	stop()
+	err = errors.Join(err, <-kept)
 	return errors.Join(err, <-opened)
 }
 

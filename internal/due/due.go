@@ -19,6 +19,8 @@ import (
 
 const (
 	defaultEvery = 500 * time.Millisecond  // between two looks, ± 20 %
+	often        = 10                      // times as often it looks while there is more to tell than there are places, and places become free
+	goesOn       = 2 * time.Second         // for how long a look that shows that goes for the next ones: what is put off comes after a second
 	lookTimeout  = 5 * time.Second         // of one
 	workers      = 32                      // claims at once
 	ofOneTenant  = workers / 2             // of these: one whose server stands still does not stop the others'
@@ -81,11 +83,13 @@ type Runner struct {
 	active sync.WaitGroup // the claims
 	finish time.Duration  // finishWait
 
+	busy time.Time // until then it looks often; Run's alone
+
 	mu   sync.Mutex // guards said
 	said time.Time  // when it was logged last that Redis fails
 }
 
-// Run looks every half second until ctx ends. Then nothing is claimed any more; what is on its way has 2.5 s to come to its end, and what has not is given back,
+// Run looks every half second, and more often while many are to be told, until ctx ends. Then nothing is claimed any more; what is on its way has 2.5 s to come to its end, and what has not is given back,
 // so that another program takes it at once. What a look had claimed that the end cut off waits for its lease. It returns within StopBudget, also where Redis answers
 // nothing: a read that waits for it ends by its own deadline, not with ctx.
 func (r *Runner) Run(ctx context.Context) error {
@@ -102,11 +106,19 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-pause.C:
 			for r.look(ctx, sends) && ctx.Err() == nil { // there is more
 			}
-			pause.Reset(jitter(r.Every))
+			pause.Reset(r.pause())
 		}
 	}
 	r.active.Wait()
 	return nil
+}
+
+// pause is how long it is until the next look.
+func (r *Runner) pause() time.Duration {
+	if time.Now().Before(r.busy) {
+		return jitter(r.Every / often)
+	}
+	return jitter(r.Every)
 }
 
 // jitter is d ± 20 %: programs that were started together do not look together.
@@ -124,6 +136,9 @@ func (r *Runner) look(ctx, sends context.Context) (more bool) {
 			defer r.slots.Free(c.Stream.Tenant, 1)
 			r.escalate(sends, c)
 		})
+	}
+	if now := time.Now(); len(got.Claims) > 0 && (got.PutOff > 0 || now.Before(r.busy)) {
+		r.busy = now.Add(goesOn)
 	}
 	r.Metrics.looked(got)
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {

@@ -143,6 +143,39 @@ func TestDeadlinesAreLookedAtTwiceASecondAndNotInStep(t *testing.T) {
 	})
 }
 
+// Many are to be told, and those that found no place come a second later: it looks often from the first look that claimed and put off, as long as that goes on.
+func TestItLooksOftenWhileThereIsMoreToTellThanThereArePlaces(t *testing.T) {
+	for name, c := range map[string]struct {
+		first store.Due
+		often bool
+	}{
+		"claimed and put off": {store.Due{Claims: []store.Claim{claim("a", "n1")}, PutOff: 7}, true},
+		"all are claimed":     {store.Due{Claims: []store.Claim{claim("a", "n1")}}, false},
+		"it stands still":     {store.Due{PutOff: 7}, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &recorded{due: []store.Due{c.first}}
+			for range 20 {
+				st.due = append(st.due, store.Due{})
+			}
+			st.due = append(st.due, store.Due{Claims: []store.Claim{claim("a", "n2")}})
+			stop := run(t, New(Options{Store: st}))
+			time.Sleep(10 * time.Second)
+			stop()
+			short, last := 0, time.Time{}
+			looks := st.lookedAt()
+			for i := range looks[1:] {
+				if looks[i+1].Sub(looks[i]) <= 60*time.Millisecond {
+					short, last = short+1, looks[i+1]
+				}
+			}
+			if took := last.Sub(looks[0]); c.often && (short < 40 || took < 2500*time.Millisecond || took > 4*time.Second) || !c.often && short > 0 {
+				t.Errorf("%s: %d short pauses, for %v", name, short, took)
+			}
+		})
+	}
+}
+
 func TestWhereThereIsMoreItIsLookedAtAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &recorded{due: []store.Due{{More: true}, {More: true}, {More: true}, {}}}

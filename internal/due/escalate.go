@@ -3,6 +3,7 @@ package due
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,11 +23,15 @@ const (
 	nobody        // there is nobody to be told
 )
 
+// refusedMark stands in front of the key of a subscription that will take no push of this: it is no letter of keys.
+const refusedMark = "!"
+
 // An attempt is what is known after it.
 type attempt struct {
 	result result
 	after  time.Duration // of again: what was asked for
-	done   []string      // keys of subscriptions that need no more
+	told   bool          // somebody was, in this attempt or before it
+	done   []string      // keys of subscriptions that need no more, those that refused behind a mark
 	status int           // the last one that was no success; 0: none
 	err    error
 }
@@ -52,6 +57,10 @@ func (r *Runner) escalate(sends context.Context, c store.Claim) {
 		if a.result == again && more {
 			o = store.Outcome{Again: true, After: pause, Done: a.done}
 			r.Metrics.escalated(c.Via, "retried", 1)
+			break
+		}
+		if a.told { // and others could not be
+			r.Metrics.escalated(c.Via, "sent", 1)
 			break
 		}
 		r.Metrics.escalated(c.Via, "gave_up", 1)
@@ -129,10 +138,11 @@ func (r *Runner) push(ctx context.Context, c store.Claim) attempt {
 	}
 	sends.Wait()
 	a := attempt{result: nobody, done: slices.Clone(c.Done)}
-	if len(c.Done) > 0 { // an earlier attempt told somebody
-		a.result = sent
-	}
 	wait, refused := false, false
+	for _, key := range c.Done {
+		earlier := strings.HasPrefix(key, refusedMark)
+		refused, a.told = refused || earlier, a.told || !earlier
+	}
 	for i, got := range answers {
 		r.Metrics.pushed(got.Result)
 		if got.Result != webpush.Sent {
@@ -140,19 +150,21 @@ func (r *Runner) push(ctx context.Context, c store.Claim) attempt {
 		}
 		switch got.Result {
 		case webpush.Sent:
-			a.result = sent
+			a.told = true
 			a.done = append(a.done, all[i].Key)
 		case webpush.Again:
 			wait, a.after = true, max(a.after, got.After)
 		case webpush.Refused:
 			refused = true
-			a.done = append(a.done, all[i].Key)
+			a.done = append(a.done, refusedMark+all[i].Key)
 		}
 	}
 	switch {
 	case wait:
 		a.result = again
-	case refused && a.result == nobody:
+	case a.told:
+		a.result = sent
+	case refused:
 		a.result = gaveUp
 	}
 	return a
@@ -163,7 +175,9 @@ func (r *Runner) browsers(ctx context.Context, c store.Claim) ([]store.Subscript
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	all, err := r.Store.PushSubscriptions(ctx, c.Stream)
-	return slices.DeleteFunc(all, func(s store.Subscription) bool { return slices.Contains(c.Done, s.Key) }), err
+	return slices.DeleteFunc(all, func(s store.Subscription) bool {
+		return slices.Contains(c.Done, s.Key) || slices.Contains(c.Done, refusedMark+s.Key)
+	}), err
 }
 
 func (r *Runner) pushTo(ctx context.Context, c store.Claim, s store.Subscription) webpush.Answer {

@@ -205,21 +205,27 @@ func TestATenantWithoutAWebhookIsTriedAgain(t *testing.T) {
 
 // One tenant's server stands still: it has half of the places, and the other tenants' webhooks go on.
 func TestAReceiverThatStandsStillStopsNobodyElse(t *testing.T) {
-	still, fine := receive(t, func(_ http.ResponseWriter, q *http.Request) { <-q.Context().Done() }), receive(t, status(200))
+	still := receive(t, func(_ http.ResponseWriter, q *http.Request) {
+		if q.URL.Path != "/fine" {
+			<-q.Context().Done()
+		}
+	})
 	var all []store.Claim
 	for i := range 40 {
 		all = append(all, claim("still", "s"+string(rune('A'+i))))
 	}
-	all = append(all, claim("fine", "n1"))
 	st := &recorded{due: []store.Due{{Claims: all}}}
-	r, _, _ := runner(t, st, map[string]string{"still": still.URL, "fine": fine.URL})
+	r, _, _ := runner(t, st, map[string]string{"still": still.URL, "fine": still.URL + "/fine"}) // one host
 	r.finish = 10 * time.Millisecond
 	stop := run(t, r)
-	wantOutcome(t, st, "n1", over)
 	testkit.Eventually(t, within, func() bool { return still.got.Load() == ofOneTenant }, "its half")
+	st.mu.Lock()
+	st.due[0].Claims = append(st.due[0].Claims, claim("fine", "n1"))
+	st.mu.Unlock()
+	wantOutcome(t, st, "n1", over)
 	looks := len(st.lookedAt())
 	testkit.Eventually(t, within, func() bool { return len(st.lookedAt()) > looks+3 }, "more looks")
-	if n := still.got.Load(); n != ofOneTenant {
+	if n := still.got.Load() - 1; n != ofOneTenant {
 		t.Errorf("%d requests at once", n)
 	}
 	stop()
@@ -294,7 +300,7 @@ func TestEachBrowserIsToldOnce(t *testing.T) {
 	run(t, r)
 	wantOutcome(t, st, "n1", func(o store.Outcome) bool {
 		slices.Sort(o.Done)
-		return o.Again && o.After >= 4*time.Second && slices.Equal(o.Done, []string{"a", "d"})
+		return o.Again && o.After >= 4*time.Second && slices.Equal(o.Done, []string{"!d", "a"})
 	})
 	if !slices.Equal(st.forgotten, []string{"b"}) || st.renewed != 1 || len(service.Pushes()) != 4 {
 		t.Errorf("forgotten %v, renewed %d, %d pushes", st.forgotten, st.renewed, len(service.Pushes()))
@@ -310,7 +316,7 @@ func TestEachBrowserIsToldOnce(t *testing.T) {
 
 	service.Answer(func(*testkit.Device) int { return 201 })
 	st.mu.Lock()
-	st.due = []store.Due{{Claims: []store.Claim{byPush("n2", 2, "a", "d", "b")}}}
+	st.due = []store.Due{{Claims: []store.Claim{byPush("n2", 2, "a", "!d", "b")}}}
 	st.mu.Unlock()
 	wantOutcome(t, st, "n2", over)
 	if pushes := service.Pushes(); len(pushes) != 5 || pushes[4].To != busy {
@@ -351,6 +357,34 @@ func TestWherePushIsRefusedEverywhereItIsGivenUp(t *testing.T) {
 	stop()
 	if counted("allim_escalations_total", "gave_up web_push") != 1 || !strings.Contains(said.String(), "push_failed") || strings.Contains(said.String(), d.Endpoint) {
 		t.Errorf("log: %s", said)
+	}
+}
+
+// What became of it is what became of the whole: one browser that was told is enough, and one that refused is none.
+func TestWhoWasToldCountsAndWhoRefusedDoesNot(t *testing.T) {
+	service := testkit.NewPushService(t)
+	well, busy, ended := service.Device(t), service.Device(t), service.Device(t)
+	service.Answer(func(d *testkit.Device) int { return map[*testkit.Device]int{well: 201, busy: 503, ended: 410}[d] })
+	for _, c := range []struct {
+		of     []*testkit.Device
+		done   []string // before
+		result string
+	}{
+		{[]*testkit.Device{well, busy}, nil, "sent"},
+		{[]*testkit.Device{busy}, []string{"x"}, "sent"},
+		{[]*testkit.Device{busy}, []string{"!x"}, "gave_up"},
+		{[]*testkit.Device{ended}, []string{"x"}, "sent"},
+		{[]*testkit.Device{ended}, []string{"!x"}, "gave_up"},
+	} {
+		st := &recorded{browsers: browsers(c.of...), due: []store.Due{{Claims: []store.Claim{byPush("n1", 7, c.done...)}}}}
+		r, counted, said := runner(t, st, nil)
+		r.Push = pushing(t, service)
+		stop := run(t, r)
+		wantOutcome(t, st, "n1", over)
+		stop()
+		if counted("allim_escalations_total", c.result+" web_push") != 1 || strings.Contains(said.String(), "push_failed") != (c.result == "gave_up") {
+			t.Errorf("%d browsers, done %q: want %s; log: %s", len(c.of), c.done, c.result, said)
+		}
 	}
 }
 

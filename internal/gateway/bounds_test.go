@@ -58,8 +58,8 @@ func TestLimitsOfTheDoorAreThoseOfTheOptions(t *testing.T) {
 		{"one byte of the head more", "header_bytes", session.Limits{Header: headSize(plain) - 1}, 0, plain, 413, "expected at most " + strconv.Itoa(headSize(plain)-1) + " bytes"},
 		{"bytes of a token", "", session.Limits{Token: len(ann)}, 0, upgrade(ann), 400, passed},
 		{"one byte of a token more", "token_bytes", session.Limits{Token: len(ann) - 1}, 0, upgrade(ann), 401, `"code":"unauthorized"`},
-		{"topics of a token", "", session.Limits{Topics: 3}, 0, upgrade(hears), 400, passed},
-		{"one topic of a token more", "token_topics", session.Limits{Topics: 2}, 0, upgrade(hears), 401, `"code":"unauthorized"`},
+		{"topics of a token", "", session.Limits{Topics: 4}, 0, upgrade(hears), 400, passed},
+		{"one topic of a token more", "token_topics", session.Limits{Topics: 3}, 0, upgrade(hears), 401, `"code":"unauthorized"`},
 		{"sessions", "", session.Limits{Sessions: 2}, 1, plain, 400, passed},
 		{"one session more", "sessions", session.Limits{Sessions: 2}, 2, plain, 503, `"code":"unavailable"`},
 	} {

@@ -41,9 +41,6 @@ func HeadOf(m *notify.Message) Head {
 	return h
 }
 
-// EncodeHead makes the head of an item that has nothing but a category.
-func EncodeHead(category string) string { return "\n" + category + "\n0\n" }
-
 // String is the head as the scripts read it.
 func (h Head) String() string {
 	var flags []string

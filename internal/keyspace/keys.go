@@ -199,6 +199,22 @@ func (k InboxKeys) All() []string {
 // WithTerms lists all keys: All, then those of terms.
 func (k InboxKeys) WithTerms() []string { return append(k.All(), k.Deadlines, k.Collapse) }
 
+// AudienceKeys are those of what a user is a member of, beside its stream's meta. Their values are package audience's.
+type AudienceKeys struct {
+	Meta       string // of the user's stream
+	Members    string // HASH segment to where the user joined and up to where it has read
+	Exceptions string // HASH segment to the items of which that is not true
+}
+
+// Audience names the keys of what a user is a member of.
+func (m *Map) Audience(user notify.Stream) AudienceKeys {
+	p := m.prefix(user)
+	return AudienceKeys{Meta: p + ":m", Members: p + ":g", Exceptions: p + ":q"}
+}
+
+// All lists the keys in the order in which scripts take them.
+func (k AudienceKeys) All() []string { return []string{k.Meta, k.Members, k.Exceptions} }
+
 // SegmentKeys are the keys of a segment: an inbox without anybody's read state.
 type SegmentKeys struct {
 	EventKeys

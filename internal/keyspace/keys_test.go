@@ -2,6 +2,7 @@ package keyspace_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,10 @@ func TestKeysArePinned(t *testing.T) {
 				t.Errorf("key %d of kind %s: got %q, want %q", i+1, kind, rest, want)
 			}
 		}
+	}
+	if got := m.Audience(stream("default", "user:ann")).All(); !slices.Equal(got, []string{m.Inbox(stream("default", "user:ann")).Meta,
+		strings.TrimSuffix(m.Inbox(stream("default", "user:ann")).Meta, "m") + "g", strings.TrimSuffix(m.Inbox(stream("default", "user:ann")).Meta, "m") + "q"}) {
+		t.Errorf("keys of what a user is a member of: %q", got)
 	}
 	if got := m.Due(m.Partition(stream("default", "orders/7"))); got != "al:{49072}:due" {
 		t.Errorf("deadlines of a partition: %q", got)

@@ -15,9 +15,10 @@ const (
 	toNotify                          // a user, named as in the call
 	toInbox                           // to read or mark an inbox of the tenant
 	toNotifySegment                   // a segment, named as in the call
+	toEvents                          // to hear what users of the tenant do
 )
 
-var actionNames = map[action]string{toPublish: "publish", toNotify: "notify", toInbox: "inbox", toNotifySegment: "notify"}
+var actionNames = map[action]string{toPublish: "publish", toNotify: "notify", toInbox: "inbox", toNotifySegment: "notify", toEvents: "events"}
 
 // authorize is the one place that says yes. What it does not know is denied, and so is everything without a principal. The
 // field, which names the resource in the caller's request, is only for the message.
@@ -33,6 +34,8 @@ func authorize(p *auth.Principal, a action, resource, field string) error {
 			allowed = p.MayInbox()
 		case toNotifySegment:
 			allowed = p.MayNotifySegment(resource)
+		case toEvents:
+			allowed = p.MayEvents()
 		}
 	}
 	if !allowed {

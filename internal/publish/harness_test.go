@@ -73,7 +73,7 @@ func services(t testing.TB) *auth.Services {
 		t.Fatal(err)
 	}
 	key := func(name string) string { return strings.TrimPrefix(credentials[name], "Bearer ") }
-	everything := []string{"publish:*", "notify:*", "inbox"}
+	everything := []string{"publish:*", "notify:*", "inbox", "events"}
 	s, err := auth.NewServices(auth.Options{Keys: keys}, []auth.APIKey{
 		{ID: "all", Key: key("all"), Allow: everything},
 		{ID: "orders", Key: key("orders"), Allow: []string{"publish:orders/*"}},

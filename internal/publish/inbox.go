@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"allim/internal/store"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
 	pb "allim/proto/allim/v1"
@@ -43,11 +44,14 @@ func (s *Server) list(ctx context.Context, p *auth.Principal, r *pb.ListRequest)
 	}
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
-	page, err := s.Store.List(ctx, notify.Stream{Tenant: p.Tenant, Topic: topic}, query)
+	page, err := s.Store.ListFor(ctx, reader(p, topic), query)
 	if err != nil {
 		return nil, err
 	}
 	reply := &pb.ListResponse{At: map[string]string{string(topic): page.At.String()}, Badge: badge(page.Badge)}
+	for _, of := range page.Within {
+		reply.At[string(notify.TopicOf(notify.KindSegment, of.Segment))] = of.At.String()
+	}
 	if page.Before != "" {
 		reply.Before = proto.String(page.Before)
 	}
@@ -73,7 +77,7 @@ func (s *Server) counts(ctx context.Context, p *auth.Principal, r *pb.CountsRequ
 	}
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
-	b, err := s.Store.Counts(ctx, notify.Stream{Tenant: p.Tenant, Topic: topic})
+	b, err := s.Store.CountsFor(ctx, reader(p, topic))
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +94,7 @@ func (s *Server) mark(ctx context.Context, p *auth.Principal, r *pb.MarkRequest)
 	}
 	ctx, cancel := withReserve(ctx)
 	defer cancel()
-	m, err := s.Store.Mark(ctx, notify.Stream{Tenant: p.Tenant, Topic: topic}, mark)
+	m, err := s.Store.MarkFor(ctx, reader(p, topic), mark)
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +124,11 @@ func (s *Server) preferences(ctx context.Context, p *auth.Principal, r *pb.Prefe
 		reply.Pos = proto.String(pos.String())
 	}
 	return reply, nil
+}
+
+// reader is a user as a backend sees it: with the segments that it did not leave.
+func reader(p *auth.Principal, user notify.Topic) store.Reader {
+	return store.Reader{Stream: notify.Stream{Tenant: p.Tenant, Topic: user}}
 }
 
 func badge(b notify.Badge) *pb.Badge {

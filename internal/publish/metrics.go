@@ -23,6 +23,12 @@ type Metrics struct {
 	streamsEnded *prometheus.CounterVec
 	streamWaits  *prometheus.CounterVec
 
+	events       *prometheus.CounterVec
+	eventsOpen   prometheus.Gauge
+	groupsLapsed prometheus.Counter
+	watchers     prometheus.Gauge
+	watchesEnded *prometheus.CounterVec
+
 	connections        *prometheus.GaugeVec
 	refusedConnections *prometheus.CounterVec
 }
@@ -52,11 +58,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		streamsEnded: counter("streams_ended_total", "Streams that ended, by why.", "reason"),
 		streamWaits:  counter("stream_waits_total", "Times that a stream was not read on for a while: no place among the messages at work (gate), or too many without an answer (answers).", "reason"),
 
+		events:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_events_total", Help: "Events that watchers were given, by type; one that comes again counts again."}, []string{"type"}),
+		eventsOpen: prometheus.NewGauge(prometheus.GaugeOpts{Name: "allim_events_pending", Help: "Events that watchers here have and that were not acknowledged, as far as is known."}),
+		groupsLapsed: prometheus.NewCounter(prometheus.CounterOpts{Name: "allim_event_groups_lapsed_total",
+			Help: "Groups of watchers that are over: nobody watched or acknowledged for a day, or there was no room and they acknowledged nothing."}),
+		watchers:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "allim_event_watchers", Help: "Streams of Events.Watch that are open."}),
+		watchesEnded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "allim_event_watches_ended_total", Help: "Streams of Events.Watch that ended, by why."}, []string{"reason"}),
+
 		connections:        gauges("connections", "Connections that are open, by port.", "port"),
 		refusedConnections: counter("refused_connections_total", "Connections closed at once because there were too many, by port.", "port"),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.inFlight, m.inFlightBytes, m.receiving, m.streams, m.streamsEnded, m.streamWaits, m.connections, m.refusedConnections)
+		r.MustRegister(m.calls, m.seconds, m.messages, m.refused, m.inFlight, m.inFlightBytes, m.receiving, m.streams, m.streamsEnded, m.streamWaits, m.connections, m.refusedConnections,
+			m.events, m.eventsOpen, m.groupsLapsed, m.watchers, m.watchesEnded)
 	}
 	return m
 }

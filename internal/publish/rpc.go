@@ -34,6 +34,7 @@ var open = map[string]bool{
 var ours = map[string]bool{
 	pb.Publisher_ServiceDesc.ServiceName: true,
 	pb.Inbox_ServiceDesc.ServiceName:     true,
+	pb.Events_ServiceDesc.ServiceName:    true,
 }
 
 var errNoRule = status.Error(codes.PermissionDenied, "no rule allows this call")
@@ -106,6 +107,10 @@ func (s *Server) stream(implementation any, ss grpc.ServerStream, info *grpc.Str
 	if info.FullMethod == pb.Publisher_PublishStream_FullMethodName {
 		defer s.recovered(info.FullMethod, &err)
 		return handle(implementation, ss)
+	}
+	if info.FullMethod == pb.Events_Watch_FullMethodName {
+		defer s.recovered(info.FullMethod, &err)
+		return s.watchEvents(ss)
 	}
 	if service, _, _ := strings.Cut(strings.TrimPrefix(info.FullMethod, "/"), "/"); !open[service] {
 		return errNoRule

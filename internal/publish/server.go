@@ -41,6 +41,7 @@ const (
 	DefaultReceiving     = 32   // requests being read at once
 	DefaultConnections   = 1024 // open at once, on each port
 	DefaultStreams       = 64   // of PublishStream, open at once
+	DefaultWatchers      = 256  // of Events.Watch, open at once
 
 	maxWaiting  = 1024     // calls that wait until their request is read
 	openReading = 8        // requests being read of those who need no credential
@@ -71,6 +72,7 @@ type Options struct {
 	Receiving     int              // requests being read at once, others wait; one caller gets half; 0: DefaultReceiving
 	Connections   int              // open at once on each port, more are closed; 0: DefaultConnections
 	Streams       int              // of PublishStream open at once, more are refused; one caller gets half; 0: DefaultStreams
+	Watchers      int              // of Events.Watch open at once, more are refused; one caller gets half; 0: DefaultWatchers
 	Deadline      time.Duration    // of calls that have none, and of each message of a stream; 0: DefaultDeadline
 	Limits        Limits           // of one call
 	TLS           *tls.Config      // of both ports, protocols (ALPN) excepted; nil: plain
@@ -93,6 +95,7 @@ type Server struct {
 	warn    rate.Sometimes // one line a second of what happens per call
 
 	streams  *roster
+	watchers *roster
 	decoding chan struct{}  // who decodes a large message of a stream is in it
 	readers  sync.WaitGroup // the goroutines that read streams
 
@@ -131,6 +134,9 @@ func New(o Options) (*Server, error) {
 	if o.Streams == 0 {
 		o.Streams = DefaultStreams
 	}
+	if o.Watchers == 0 {
+		o.Watchers = DefaultWatchers
+	}
 	if o.Deadline == 0 {
 		o.Deadline = DefaultDeadline
 	}
@@ -148,6 +154,7 @@ func New(o Options) (*Server, error) {
 		health:  health.NewServer(), warn: rate.Sometimes{Interval: time.Second}}
 	s.decoding = make(chan struct{}, decodeLarge)
 	s.streams = &roster{share: newShare(o.Streams), gauge: o.Metrics.streams}
+	s.watchers = &roster{share: newShare(o.Watchers), gauge: o.Metrics.watchers}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.late, s.cut = context.WithCancel(context.Background())
 	return s, nil
@@ -195,8 +202,9 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 func (s *Server) Register(g *grpc.Server) {
 	s.register(g, &pb.Publisher_ServiceDesc, publisher{s: s})
 	s.register(g, &pb.Inbox_ServiceDesc, inbox{s: s})
+	s.register(g, &pb.Events_ServiceDesc, eventsService{s: s})
 	s.register(g, &healthpb.Health_ServiceDesc, s.health)
-	for _, name := range []string{pb.Publisher_ServiceDesc.ServiceName, pb.Inbox_ServiceDesc.ServiceName} {
+	for _, name := range []string{pb.Publisher_ServiceDesc.ServiceName, pb.Inbox_ServiceDesc.ServiceName, pb.Events_ServiceDesc.ServiceName} {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	if !s.NoReflection {

@@ -135,7 +135,7 @@ func (st *stream) run() *ending {
 	defer context.AfterFunc(work, func() { st.stop(st.over()) })()
 	defer context.AfterFunc(st.s.closing, func() { st.stop(endStopping) })()
 	defer context.AfterFunc(st.s.late, cancel)()
-	defer time.AfterFunc(st.life(), func() { st.stop(endAge) }).Stop()
+	defer time.AfterFunc(st.s.lifeOf(st.out.Context()), func() { st.stop(endAge) }).Stop()
 	st.s.readers.Go(st.read)
 	var others sync.WaitGroup
 	others.Go(st.settle)
@@ -156,12 +156,12 @@ func (st *stream) over() *ending {
 	return endGone
 }
 
-// life is how long the stream may go on. It ends before gRPC asks its connection to end, which is a tenth before times.age at the earliest: at the
+// lifeOf is how long a stream may go on. It ends before gRPC asks its connection to end, which is a tenth before times.age at the earliest: at the
 // end of the grace that follows gRPC cuts off what is left, replies too. One that begins later is short.
-func (st *stream) life() time.Duration {
-	t := st.s.times
+func (s *Server) lifeOf(ctx context.Context) time.Duration {
+	t := s.times
 	life := t.life - t.life/10 + rand.N(t.life/5)
-	if p, ok := peer.FromContext(st.out.Context()); ok {
+	if p, ok := peer.FromContext(ctx); ok {
 		if a, ok := p.Addr.(aged); ok {
 			end := t.age - t.age/5 + rand.N(t.age/10)
 			life = min(life, max(time.Until(a.began.Add(end)), t.old))

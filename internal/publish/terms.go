@@ -29,7 +29,7 @@ var (
 
 // terms puts what a good request wants to be done with its notification into it.
 func (m *mistakes) terms(r *pb.NotifyRequest, into *notify.Message, now time.Time, retention time.Duration) {
-	t := notify.Terms{Collapse: r.CollapseKey, Mandatory: r.Mandatory, Escalate: m.escalate(r)}
+	t := notify.Terms{Collapse: r.CollapseKey, Mandatory: r.Mandatory, Escalate: m.escalate(r, retention)}
 	m.add("collapse_key", notify.CheckCollapse(r.CollapseKey))
 	t.NotBefore = m.time("not_before", r.NotBefore)
 	m.want(!t.NotBefore.After(now.Add(retention)), "not_before", "a time within %v, as long as an inbox is kept (setting inbox.retention)", retention)
@@ -53,7 +53,7 @@ func (m *mistakes) time(field string, at *timestamppb.Timestamp) time.Time {
 	return at.AsTime().Truncate(time.Millisecond)
 }
 
-func (m *mistakes) escalate(r *pb.NotifyRequest) *notify.Escalate {
+func (m *mistakes) escalate(r *pb.NotifyRequest, retention time.Duration) *notify.Escalate {
 	e := r.Escalate
 	if e == nil {
 		return nil
@@ -63,8 +63,8 @@ func (m *mistakes) escalate(r *pb.NotifyRequest) *notify.Escalate {
 	m.want(known, "escalate.unless", "SEEN or READ")
 	via, known := vias[e.Via]
 	m.want(known, "escalate.via", "WEBHOOK or WEB_PUSH")
-	after := time.Duration(e.AfterMs) * time.Millisecond
-	m.want(after >= minEscalate && after <= maxEscalate, "escalate.after_ms", "%d to %d, not %d", minEscalate.Milliseconds(), maxEscalate.Milliseconds(), e.AfterMs)
+	after, most := time.Duration(e.AfterMs)*time.Millisecond, min(maxEscalate, retention) // an inbox that is gone has nothing to tell of
+	m.want(after >= minEscalate && after <= most, "escalate.after_ms", "%d to %d, not %d", minEscalate.Milliseconds(), most.Milliseconds(), e.AfterMs)
 	return &notify.Escalate{Unless: but, After: after, Via: via}
 }
 
@@ -120,10 +120,7 @@ func mayNotify(p *auth.Principal, to *pb.Audience) error {
 		}
 	}
 	if to.Segment != "" {
-		if err := authorize(p, toNotifySegment, to.Segment, "to.segment"); err != nil {
-			return err
-		}
-		return missing("to.segment: this publisher does not write to segments yet")
+		return authorize(p, toNotifySegment, to.Segment, "to.segment")
 	}
 	return nil
 }

@@ -67,6 +67,17 @@ func TestTermsOfANotification(t *testing.T) {
 	}
 }
 
+// What its inbox does not outlive nobody would be told of.
+func TestAnEscalationIsNoLaterThanAnInboxIsKept(t *testing.T) {
+	for after, want := range map[int32]string{3_600_000: "", 3_600_001: "escalate.after_ms: expected 1000 to 3600000, not 3600001"} {
+		var m mistakes
+		m.terms(escalate(&pb.NotifyRequest_Escalate{AfterMs: after}), &notify.Message{}, noon, time.Hour)
+		if err := m.err(); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("after %d: got %v, want %q", after, err, want)
+		}
+	}
+}
+
 func TestAnAudienceIsUsersOrASegment(t *testing.T) {
 	limits := Limits{Users: 2}.withDefaults()
 	for _, c := range []struct {

@@ -13,17 +13,19 @@ import (
 // A batch is a welcome or a subscribed that waits until the hub has said where each of its topics begins. It holds nothing but
 // that: no message comes before the frame is in the outbox.
 type batch struct {
-	s       *Session
-	welcome bool
-	ref     wire.Ref
-	inbox   int // items to list after the welcome
-	wait    int // topics without an answer
-	done    bool
-	begins  []begin
-	known   map[notify.Topic]string // topics that go on where they are
-	again   []string                // recovered
-	resets  []reset
-	errs    []*wire.Error
+	s        *Session
+	welcome  bool
+	ref      wire.Ref
+	inbox    int  // items to list after the welcome
+	wait     int  // topics without an answer, and one where Redis has to tell what the user is a member of
+	counting bool // it has
+	counted  bool // it was asked
+	done     bool
+	begins   []begin
+	known    map[notify.Topic]string // topics that go on where they are
+	again    []string                // recovered
+	resets   []reset
+	errs     []*wire.Error
 }
 
 // A reset is a topic that could not be continued.
@@ -42,19 +44,25 @@ func (b *batch) fail(topic string, err error) {
 
 // attach adds a topic to the batch. The session's lock is held; Begin comes from a loop, after it.
 func (b *batch) attach(t notify.Topic, from fanout.From) {
-	c := &sub{s: b.s, topic: t, batch: b}
+	c := &sub{s: b.s, topic: t, waits: true}
 	b.wait++
 	b.s.subs = append(b.s.subs, c)
 	if own, ok := b.s.identity.Own(); ok && own == t {
 		b.s.own = c
 	}
-	c.feed = b.s.shared.opt.Hub.Attach(b.s.stream(t), from, c)
+	of := b.s.stream(t)
+	if t.Kind() == notify.KindSegment {
+		c.live = b.s.shared.audiences.join(of)
+		of = c.live.segment // whose name all who hear it share
+		c.topic = of.Topic
+	}
+	c.feed = b.s.shared.opt.Hub.Attach(of, from, c)
 }
 
 // move takes a topic that is heard already to another place.
 func (b *batch) move(c *sub, from fanout.From) {
 	b.wait++
-	c.batch = b
+	c.waits = true
 	c.feed.Move(from)
 }
 
@@ -93,6 +101,15 @@ func (b *batch) finish() {
 	if b.wait > 0 || b.done || s.end != nil {
 		return
 	}
+	if b.welcome && !b.counted && s.own != nil {
+		b.counted = true
+		s.shared.audiences.ask(s)
+		if s.counts() {
+			b.counting = true
+			b.wait++
+			return
+		}
+	}
 	b.done = true
 	s.batch = nil
 	s.wakeWaiting()
@@ -109,7 +126,7 @@ func (b *batch) finish() {
 	carry := item{begins: &begins{b.begins}}
 	if b.welcome {
 		for _, c := range s.subs { // those that go on
-			if _, ok := topics[string(c.topic)]; !ok && c.batch == nil {
+			if _, ok := topics[string(c.topic)]; !ok && !c.waits {
 				topics[string(c.topic)] = c.queued.String()
 			}
 		}
@@ -126,7 +143,7 @@ func (b *batch) finish() {
 	relist := false
 	for _, r := range b.resets {
 		if !r.sub.gone {
-			relist = relist || r.sub == s.own
+			relist = relist || r.sub.listed()
 			r.sub.reset(r.sub.queued, r.why)
 		}
 	}
@@ -138,6 +155,20 @@ func (b *batch) finish() {
 			at.sub.feed.Go()
 		}
 	}
+	if s.untold {
+		s.recount()
+	}
+}
+
+// counts tells whether the welcome needs to know what the user is a member of: where there is nothing but a segment of all without any item it does not.
+func (s *Session) counts() bool {
+	for _, c := range s.subs {
+		_, empty := c.queued.Empty()
+		if c.live != nil && (c.topic.Name() != notify.All || c.queued.Epoch != "" && !empty) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Session) sendErrors(errs []*wire.Error) {
@@ -172,7 +203,7 @@ func readCursor(text string) *notify.Cursor {
 // open begins the first life of a connection, or its next one with another identity: what is no longer allowed ends, what is new begins,
 // the rest goes on.
 func (s *Session) open(id *auth.Identity) {
-	first := s.identity == nil
+	first, was := s.identity == nil, s.identity
 	s.identity, s.accepted, s.expiring = id, time.Now(), false
 	b := &batch{s: s, welcome: true, known: map[notify.Topic]string{}}
 	s.batch = b
@@ -203,6 +234,9 @@ func (s *Session) open(id *auth.Identity) {
 	if !id.Anonymous { // the URL has been used up
 		b.inbox = s.hello.Inbox
 		s.hello = Hello{HasCursor: s.hello.HasCursor}
+	}
+	if !first && s.page > 0 && !slices.Equal(segmentsOf(was), segmentsOf(id)) { // the list that was given has others' items, or lacks some
+		b.inbox = s.page
 	}
 	b.finish()
 }

@@ -41,13 +41,13 @@ func TestLimitsAreThoseOfTheOptions(t *testing.T) {
 		at, over    string // frames
 		passes, not string // parts of the answers
 	}{
-		{"topics asked for", "topics", session.Limits{Topics: 3}, "subscribe=*", `{"type":"subscribe","topics":{"a":null,"b":null},"ref":1}`, `{"type":"subscribe","topics":{"c":null},"ref":2}`,
+		{"topics asked for", "topics", session.Limits{Topics: 4}, "subscribe=*", `{"type":"subscribe","topics":{"a":null,"b":null},"ref":1}`, `{"type":"subscribe","topics":{"c":null},"ref":2}`,
 			`{"type":"subscribed","ref":1`, `"ref":2,"code":"limit","topic":"c"`},
-		{"topics of one frame", "topics", session.Limits{Topics: 3}, "subscribe=*", `{"type":"subscribe","topics":{"a":null,"b":null,"me":null},"ref":1}`, `{"type":"subscribe","topics":{"a":null,"b":null,"me":null,"!":null},"ref":2}`,
-			`{"type":"subscribed","ref":1`, `"ref":2,"code":"limit","message":"topics: expected at most 3 topics in one frame"`},
+		{"topics of one frame", "topics", session.Limits{Topics: 4}, "subscribe=*", `{"type":"subscribe","topics":{"a":null,"b":null,"me":null,"segment:all":null},"ref":1}`, `{"type":"subscribe","topics":{"a":null,"b":null,"me":null,"segment:all":null,"!":null},"ref":2}`,
+			`{"type":"subscribed","ref":1`, `"ref":2,"code":"limit","message":"topics: expected at most 4 topics in one frame"`},
 		{"topics left in one frame", "topics", session.Limits{Topics: 3}, "", `{"type":"unsubscribe","topics":["a","b","c"],"ref":1}`, `{"type":"unsubscribe","topics":["a","b","c","d"],"ref":2}`,
 			`"ref":1`, `"ref":2,"code":"limit","message":"topics: expected at most 3 topics in one frame"`},
-		{"more topics than by default", "topics", session.Limits{Topics: 102}, "subscribe=*", `{"type":"subscribe","topics":{` + numbered(101) + `},"ref":1}`, `{"type":"subscribe","topics":{"one more":null,"c":null},"ref":2}`,
+		{"more topics than by default", "topics", session.Limits{Topics: 103}, "subscribe=*", `{"type":"subscribe","topics":{` + numbered(101) + `},"ref":1}`, `{"type":"subscribe","topics":{"one more":null,"c":null},"ref":2}`,
 			`{"type":"subscribed","ref":1`, `"ref":2,"code":"limit","topic":"c"`},
 		{"ids of a mark", "mark_ids", session.Limits{MarkIDs: 2}, "", `{"type":"read","ids":[` + ids(2) + `],"ref":1}`, `{"type":"read","ids":[` + ids(3) + `],"ref":2}`,
 			`{"type":"ok","ref":1`, `"ref":2,"code":"bad_frame","message":"ids: expected at most 2, not 3"`},
@@ -85,8 +85,8 @@ func TestTokensAreWithinTheLimitsOfTheOptions(t *testing.T) {
 		name, limit, token, why string
 		limits                  session.Limits
 	}{
-		{"its topics", "", at, "", session.Limits{Topics: 3}},
-		{"one topic more", "token_topics", over, "hear: expected at most 3 topics with the own stream and the segments, not 4", session.Limits{Topics: 3}},
+		{"its topics", "", at, "", session.Limits{Topics: 4}},
+		{"one topic more", "token_topics", over, "hear: expected at most 4 topics with the own stream and the segments, all among them, not 5", session.Limits{Topics: 4}},
 		{"its bytes", "", at, "", session.Limits{Token: len(at)}},
 		{"one byte more", "token_bytes", at, fmt.Sprintf("token: expected at most %d bytes, not %d", len(at)-1, len(at)), session.Limits{Token: len(at) - 1}},
 	} {

@@ -21,8 +21,8 @@ func (*idle) Wake()  {}
 func (*idle) Ping()  {}
 func (*idle) Abort() {}
 
-// The budget of delivery.md ("The gateway"): at most 1.5 KB per session with one subscription, its identity included, its topic not, which
-// pkg/fanout measures.
+// The budget of delivery.md ("The gateway"): at most 1.5 KB per session with its own stream and the segment of all, its identity included, its topics
+// not, which pkg/fanout measures.
 func TestSessionFitsItsBudget(t *testing.T) {
 	rdb, err := store.Connect(store.Connection{URL: testkit.Redis(t).As("gateway")})
 	if err != nil {
@@ -67,7 +67,7 @@ func TestSessionFitsItsBudget(t *testing.T) {
 	}
 	drain(t, conns)
 	per := int64(heap()-before) / n
-	t.Logf("%d B per session with one subscription", per)
+	t.Logf("%d B per session with its own stream and the segment of all", per)
 	if per > 1536 {
 		t.Errorf("%d B per session, budget 1,536", per)
 	}

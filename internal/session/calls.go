@@ -38,7 +38,7 @@ func (c *Calls) List(ctx context.Context, id *auth.Identity, cmd *wire.Command) 
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.page(ctx, own, q)
+	p, err := c.page(ctx, readerOf(id, own), q)
 	if err != nil {
 		return nil, err
 	}
@@ -55,16 +55,24 @@ func asked(id *auth.Identity, cmd *wire.Command) (own notify.Stream, q store.Que
 	return own, q, err
 }
 
-func (c *Calls) page(ctx context.Context, own notify.Stream, q store.Query) (store.Page, error) {
+func (c *Calls) page(ctx context.Context, r store.Reader, q store.Query) (store.Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
-	return c.store.List(ctx, own, q)
+	return c.store.ListFor(ctx, r, q)
+}
+
+// readerOf is who reads its own inbox and the segments of its token.
+func readerOf(id *auth.Identity, own notify.Stream) store.Reader {
+	return store.Reader{Stream: own, Segments: segmentsOf(id), IssuedAt: id.IssuedAt}
 }
 
 // inboxOf is the frame form of a page.
 func inboxOf(ref wire.Ref, own notify.Stream, p *store.Page) *wire.Inbox {
 	f := &wire.Inbox{Ref: ref, Items: make([]wire.Item, len(p.Items)), Before: p.Before,
 		At: map[string]string{string(own.Topic): p.At.String()}, Badge: wire.BadgeOf(&p.Badge)}
+	for _, of := range p.Within {
+		f.At[string(notify.TopicOf(notify.KindSegment, of.Segment))] = of.At.String()
+	}
 	for i := range p.Items {
 		f.Items[i] = wire.ItemOf(&p.Items[i])
 	}
@@ -79,7 +87,7 @@ func (c *Calls) Badge(ctx context.Context, id *auth.Identity) (*wire.Badge, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
-	b, err := c.store.Counts(ctx, own)
+	b, err := c.store.CountsFor(ctx, readerOf(id, own))
 	if err != nil {
 		return nil, err
 	}
@@ -93,13 +101,13 @@ func (c *Calls) Mark(ctx context.Context, id *auth.Identity, cmd *wire.Command, 
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.markOf(own, cmd, origin)
+	m, err := c.markOf(id, own, cmd, origin)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.wait)
 	defer cancel()
-	got, err := c.store.Mark(ctx, own, m)
+	got, err := c.store.MarkFor(ctx, readerOf(id, own), m)
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +119,10 @@ func (c *Calls) Mark(ctx context.Context, id *auth.Identity, cmd *wire.Command, 
 }
 
 // markOf checks what a mark names.
-func (c *Calls) markOf(own notify.Stream, cmd *wire.Command, origin string) (store.Mark, error) {
+func (c *Calls) markOf(id *auth.Identity, own notify.Stream, cmd *wire.Command, origin string) (store.Mark, error) {
 	m := store.Mark{Change: notify.Marks[cmd.Type], IDs: cmd.IDs, All: cmd.All}
 	var err error
-	if m.Upto, err = uptoOf(cmd, own.Topic); err != nil {
+	if m.Upto, m.Within, err = uptoOf(cmd, id, own.Topic); err != nil {
 		return m, err
 	}
 	if m.Origin, err = originOf(cmd, origin); err != nil {
@@ -132,20 +140,27 @@ func (c *Calls) markOf(own notify.Stream, cmd *wire.Command, origin string) (sto
 	return m, nil
 }
 
-// uptoOf is the position of the own stream up to which a mark goes, nil where it names none.
-func uptoOf(c *wire.Command, own notify.Topic) (*notify.Position, error) {
-	text := c.Upto
-	for topic, pos := range c.UptoAt {
-		if len(c.UptoAt) > 1 || topic != notify.Me && topic != string(own) {
-			return nil, &notify.FieldError{Field: "upto", Want: "a position of your own stream"}
+// uptoOf is the position of the own stream up to which a mark goes, nil where it names none, and those of segments that the user hears.
+func uptoOf(c *wire.Command, id *auth.Identity, own notify.Topic) (upto *notify.Position, within []store.Joined, err error) {
+	if c.Upto != nil {
+		pos, err := notify.ParsePosition(*c.Upto)
+		return &pos, nil, notify.InField("upto", err)
+	}
+	for topic, text := range c.UptoAt {
+		pos, err := notify.ParsePosition(text)
+		t := notify.Topic(topic)
+		switch {
+		case err != nil:
+			return nil, nil, notify.InField("upto", err)
+		case topic == notify.Me || t == own:
+			upto = &pos
+		case t.Kind() == notify.KindSegment && id.MayHear(t):
+			within = append(within, store.Joined{Segment: t.Name(), At: pos})
+		default:
+			return nil, nil, &notify.FieldError{Field: "upto", Want: "positions of your own stream and your segments"}
 		}
-		text = &pos
 	}
-	if text == nil {
-		return nil, nil
-	}
-	pos, err := notify.ParsePosition(*text)
-	return &pos, notify.InField("upto", err)
+	return upto, within, nil
 }
 
 // originOf is the page that a command names, or the one that sent it.

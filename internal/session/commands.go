@@ -193,7 +193,7 @@ func (s *Session) subscribeOne(b *batch, name string, text *string, cursor *noti
 		from = fanout.From{Position: pos}
 	}
 	switch {
-	case here != nil && here.batch != nil: // named twice, as me and in full: the first one counts
+	case here != nil && here.waits: // named twice, as me and in full: the first one counts
 	case here != nil && text == nil: // heard already: it stays where it is
 		b.known[t] = here.queued.String()
 	case here == nil && len(s.subs) >= s.shared.opt.Limits.Topics:

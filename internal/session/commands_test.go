@@ -13,7 +13,7 @@ import (
 // users of a deployment need no other.
 var commands = strings.Fields(`
 	client client|setinfo client|setname eval evalsha exists flushall get hdel hello hget hlen hmget hset hsetnx info
-	pexpire ping pttl publish quit set subscribe time unsubscribe
+	hgetall hkeys zmscore pexpire ping pttl publish quit set subscribe time unsubscribe
 	xadd xrange xrevrange zadd zcard zlexcount zrange zrangebylex zrangebyscore zrem zremrangebyrank zrevrange zrevrangebyscore zscore del`)
 
 var called = regexp.MustCompile(`(?m)^cmdstat_([^:]+):`)

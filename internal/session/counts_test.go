@@ -20,7 +20,8 @@ func (deafConn) Abort() {}
 func TestCountsThatASubscribedDoesNotCarryComeAfterTheBatch(t *testing.T) {
 	at := func(n uint64) notify.Position { return notify.Position{Epoch: "aaaaaa", Offset: n} }
 	s := &Session{shared: New(Options{}), conn: deafConn{}, identity: &auth.Identity{User: "ann"}, badge: &notify.Badge{Unread: 1, Revision: at(1)}}
-	c := &sub{s: s, topic: "user:ann", batch: &batch{s: s, wait: 2}}
+	s.batch = &batch{s: s, wait: 2}
+	c := &sub{s: s, topic: "user:ann", waits: true}
 	s.own = c
 	now := &notify.Badge{Unread: 2, Revision: at(2)}
 	c.Begin(nil, fanout.Begin{Position: at(1), Recovered: true, Badge: now})

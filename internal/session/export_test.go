@@ -37,12 +37,12 @@ func Settled(ctx context.Context, s *Session, st *store.Store) bool {
 		defer s.mu.Unlock()
 		return s.out.len() == 0 && s.gone
 	}
-	busy := s.batch != nil || s.out.len() > 0 || s.listing || s.shared.opt.Degraded != nil && s.degraded != s.shared.opt.Degraded() ||
+	busy := s.batch != nil || s.out.len() > 0 || s.listing || s.shared.opt.Degraded != nil && s.degraded != s.shared.opt.Degraded() || s.shared.audiences.busy(s) ||
 		s.shared.drains() && !s.moved
 	streams := make([]notify.Stream, len(s.subs))
 	at := make([]notify.Position, len(s.subs))
 	for i, c := range s.subs {
-		busy = busy || c.lags || c.batch != nil
+		busy = busy || c.lags || c.waits
 		streams[i], at[i] = s.stream(c.topic), c.queued
 	}
 	badge := s.badge

@@ -39,6 +39,9 @@ func (s *Session) Fill(b []byte, most int, f *Framing) (out []byte, end *End) {
 	if s.low() {
 		s.met = false
 		s.wakeWaiting()
+		if s.untold {
+			s.recount()
+		}
 		if s.lagging {
 			s.lagging = false
 			for _, c := range s.subs {
@@ -52,13 +55,13 @@ func (s *Session) Fill(b []byte, most int, f *Framing) (out []byte, end *End) {
 
 // append appends what goes over the wire for i. cursor is "" where none is wanted.
 func (i *item) append(b []byte, cursor string, f *Framing) []byte {
-	shared := i.d != nil && !i.mine && cursor == ""
+	shared := i.d != nil && i.own == nil && !i.mine && cursor == ""
 	json := i.own
 	format := formatBare
 	if i.counts {
 		format = formatCounts
 	}
-	if i.d != nil {
+	if i.d != nil && i.own == nil {
 		json = i.d.Encoded(format, func(d *fanout.Delivery) []byte { return wire.Message(d.Stream.Topic, d.Message, i.counts) })
 	}
 	if shared && f.Shared != nil {

@@ -48,7 +48,7 @@ func (ss *Sessions) Within(verify func(token string) (*auth.Identity, error)) fu
 		}
 		id, err := verify(token)
 		if err == nil && len(id.Heard()) > ss.opt.Limits.Topics {
-			err = &notify.FieldError{Field: "hear", Want: fmt.Sprintf("at most %d topics with the own stream and the segments, not %d", ss.opt.Limits.Topics, len(id.Heard())), Kind: notify.ErrLimit}
+			err = &notify.FieldError{Field: "hear", Want: fmt.Sprintf("at most %d topics with the own stream and the segments, all among them, not %d", ss.opt.Limits.Topics, len(id.Heard())), Kind: notify.ErrLimit}
 		}
 		if errors.Is(err, notify.ErrLimit) {
 			ss.metrics.limit("token_topics")

@@ -54,8 +54,9 @@ func (s *Session) listOnce() (done bool, err error) {
 	}
 	stream, q := s.stream(s.own.topic), store.Query{Limit: s.page}
 	s.relist = false
+	r := s.reader(stream)
 	s.mu.Unlock()
-	p, err := s.shared.calls.page(context.Background(), stream, q)
+	p, err := s.shared.calls.page(context.Background(), r, q)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil || s.relist {
@@ -81,8 +82,9 @@ func (ss *Sessions) sleep(d time.Duration) bool {
 // list answers a request for a page. The lock is held, but not while Redis is asked.
 func (s *Session) list(stream notify.Stream, q store.Query, ref wire.Ref) {
 	s.listing = true
+	r := s.reader(stream)
 	s.mu.Unlock()
-	p, err := s.shared.calls.page(context.Background(), stream, q)
+	p, err := s.shared.calls.page(context.Background(), r, q)
 	s.mu.Lock()
 	if err != nil {
 		s.refuse(ref, err)
@@ -92,11 +94,23 @@ func (s *Session) list(stream notify.Stream, q store.Query, ref wire.Ref) {
 	s.listed()
 }
 
+func (s *Session) reader(own notify.Stream) store.Reader { return readerOf(s.identity, own) }
+
 func (s *Session) sendInbox(ref wire.Ref, stream notify.Stream, p store.Page) {
-	if newer(&p.Badge, s.badge) {
-		s.badge = &p.Badge
+	own, sum := p.Own, p.Badge // a session keeps its counts, and must not keep the page
+	if newer(&own, s.badge) {
+		s.badge = &own
 	}
-	s.send(inboxOf(ref, stream, &p), item{})
+	if s.shown = &sum; p.Audience != nil {
+		s.members = p.Audience
+	}
+	f := inboxOf(ref, stream, &p)
+	for _, c := range s.subs {
+		if _, has := f.At[string(c.topic)]; !has && c.listed() && !c.waits { // it has no items, or it is none of the list's
+			f.At[string(c.topic)] = c.queued.String()
+		}
+	}
+	s.send(f, item{})
 }
 
 // listed ends a list: the messages come that waited for it, or the next list.
@@ -106,7 +120,14 @@ func (s *Session) listed() {
 	s.wakeWaiting()
 	if again {
 		s.listAnew()
-	} else if s.own != nil {
-		s.own.resume()
+		return
+	}
+	for _, c := range s.subs {
+		if c.listed() {
+			c.resume()
+		}
+	}
+	if s.untold {
+		s.recount()
 	}
 }

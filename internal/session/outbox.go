@@ -7,7 +7,7 @@ import (
 	"allim/pkg/notify"
 )
 
-// An item is one frame that waits: a shared message, or bytes of this connection's own.
+// An item is one frame that waits: a shared message, or bytes of this connection's own; where it has both, they stand for the message.
 type item struct {
 	d      *fanout.Delivery
 	own    []byte

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"allim/internal/store"
 	"allim/internal/wire"
 	"allim/pkg/auth"
 	"allim/pkg/notify"
@@ -23,8 +24,10 @@ type Session struct {
 	page     int // items of an inbox that is listed anew; 0: the store's default
 	hello    Hello
 	subs     []*sub
-	own      *sub          // of subs: the user's own stream; nil for the anonymous
-	badge    *notify.Badge // the newest counts in the outbox or beyond it
+	own      *sub           // of subs: the user's own stream; nil for the anonymous
+	badge    *notify.Badge  // the newest counts of the own stream in the outbox or beyond it
+	shown    *notify.Badge  // those of segments with them that were told last
+	members  *store.Members // what the user is a member of, as far as Redis has told; nil: it has not yet
 	out      outbox
 	end      *End          // set once: what is pulled after the last frame
 	batch    *batch        // the welcome or subscribed under way
@@ -35,6 +38,7 @@ type Session struct {
 	listing  bool          // an inbox is being listed: no message of the own stream may overtake it
 	relist   bool          // and must be listed once more
 	lagging  bool          // a sub may lag
+	untold   bool          // counts must be told when there is room
 	met      bool          // the outbox was full, and not low since
 	expiring bool          // was told so
 	moved    bool          // was asked to move
@@ -92,6 +96,7 @@ func (s *Session) Gone() {
 	code := s.end.Code
 	s.out = outbox{}
 	s.mu.Unlock()
+	s.shared.audiences.forget(s)
 	s.shared.remove(s, code)
 }
 
@@ -126,7 +131,7 @@ const cutAfter = 2 * time.Second
 
 // leave ends one topic.
 func (s *Session) leave(c *sub) {
-	c.gone, c.batch = true, nil
+	c.gone, c.waits = true, false
 	for i, x := range s.subs {
 		if x == c {
 			s.subs = append(s.subs[:i], s.subs[i+1:]...)
@@ -135,6 +140,9 @@ func (s *Session) leave(c *sub) {
 	}
 	if c == s.own {
 		s.own = nil
+	}
+	if c.live != nil {
+		c.live.leave()
 	}
 	if c.feed != nil {
 		c.feed.Detach()
@@ -182,7 +190,8 @@ func (s *Session) sendWelcome(topics map[string]string, recovered []string, carr
 	if !s.identity.Anonymous {
 		in := max(0, int(time.Until(s.identity.Expires)/time.Second))
 		w.ExpiresIn = &in
-		w.Badge = wire.BadgeOf(s.badge)
+		s.shown, _ = s.sum()
+		w.Badge = wire.BadgeOf(s.shown)
 	}
 	s.send(w, carry)
 }

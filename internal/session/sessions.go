@@ -28,13 +28,14 @@ type Options struct {
 
 	Push *Push // nil: nothing is pushed
 
-	Limits    Limits        // of connections
-	RedisWait time.Duration // of one command in Redis; 4 s
-	ListPause time.Duration // between two tries to list an inbox, ± 50 %; 1 s
-	Tick      time.Duration // step of everything that waits for time to pass; 1 s
-	Window    time.Duration // over which clients are asked to connect elsewhere when Run ends; 0: nobody is asked
-	MoveWait  time.Duration // after it, for the last of them to come there; 2 s
-	Grace     time.Duration // then, for closing those that did not; 4 s
+	Limits     Limits        // of connections
+	RedisWait  time.Duration // of one command in Redis; 4 s
+	ListPause  time.Duration // between two tries to list an inbox, ± 50 %; 1 s
+	BadgePause time.Duration // between two looks at which segments changed, whose members' badges follow; 250 ms
+	Tick       time.Duration // step of everything that waits for time to pass; 1 s
+	Window     time.Duration // over which clients are asked to connect elsewhere when Run ends; 0: nobody is asked
+	MoveWait   time.Duration // after it, for the last of them to come there; 2 s
+	Grace      time.Duration // then, for closing those that did not; 4 s
 }
 
 // Warn is how long before its end a token's client is told.
@@ -45,10 +46,11 @@ const leastLife = 10 * time.Second
 
 // Sessions are all sessions of a gateway. Make them with New, Run them once.
 type Sessions struct {
-	opt     Options
-	metrics *Metrics
-	calls   *Calls
-	lists   chan struct{} // a place for each inbox that is listed without being asked for by a command
+	opt       Options
+	metrics   *Metrics
+	calls     *Calls
+	audiences *audiences
+	lists     chan struct{} // a place for each inbox that is listed without being asked for by a command
 
 	stopping chan struct{} // closed by Run when it ends the sessions
 	left     chan struct{} // buffered 1: the last session has gone; never closed
@@ -65,7 +67,7 @@ func New(o Options) *Sessions {
 	for _, d := range []struct {
 		p *time.Duration
 		d time.Duration
-	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.Tick, time.Second}, {&o.MoveWait, 2 * time.Second}, {&o.Grace, 4 * time.Second}} {
+	}{{&o.RedisWait, 4 * time.Second}, {&o.ListPause, time.Second}, {&o.BadgePause, badgePause}, {&o.Tick, time.Second}, {&o.MoveWait, 2 * time.Second}, {&o.Grace, 4 * time.Second}} {
 		if *d.p == 0 {
 			*d.p = d.d
 		}
@@ -81,12 +83,14 @@ func New(o Options) *Sessions {
 		stopping: make(chan struct{}), left: make(chan struct{}, 1), all: map[*Session]struct{}{}}
 	ss.opt.Verify = ss.Within(o.Verify)
 	ss.calls = newCalls(&ss.opt)
+	ss.audiences = newAudiences(&ss.opt, ss.snapshot)
 	return ss
 }
 
 // Run keeps time for all sessions: pings, deadlines, the ends of tokens. When ctx ends it takes no new ones, asks those that there are to move, ends
 // with 1012 who did not, and returns when their transports have let go of them, at the latest after Budget.
 func (ss *Sessions) Run(ctx context.Context) error {
+	ss.wg.Go(func() { ss.audiences.run(ss.stopping) })
 	tick := time.NewTicker(max(ss.opt.Tick/steps, time.Millisecond))
 	defer tick.Stop()
 	for all, n := []*Session(nil), 0; ctx.Err() == nil; {

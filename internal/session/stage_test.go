@@ -88,7 +88,7 @@ func newStage(t *testing.T, backend string, inbox ...store.Inbox) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, Limits: session.Limits{AuthTimeout: 500 * time.Millisecond}}
+	o := session.Options{Hub: st.hub, Store: st.store, Verify: verifier(t), Tick: 20 * time.Millisecond, BadgePause: 20 * time.Millisecond, Limits: session.Limits{AuthTimeout: 500 * time.Millisecond}}
 	st.strict = session.New(o)
 	o.Anonymous = anonymous
 	st.second = session.New(o)
@@ -204,6 +204,8 @@ func (st *stage) token(args []string) (token string, ok bool) {
 			grant[k] = strings.Split(v, ",")
 		case "tenant":
 			grant[k] = v
+		case "iat":
+			claims["iat"] = time.Now().Add(time.Duration(atoi(v)-30) * time.Second).Unix()
 		case "exp":
 			claims["exp"] = time.Now().Add(time.Duration(atoi(v)) * time.Second).Unix()
 		}

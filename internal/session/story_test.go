@@ -25,12 +25,13 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 // A story is a text of steps and, behind "----", the frames that every client got after each step. Epochs, sessions, times and cursors
 // stand as E1, SESSION, TIME and CURSOR. Each runs on the real Redis and on the embedded one, so that they cannot drift.
 //
-//	connect NAME [user=U] [topic=T]… [inbox=N] [cursor=|cursor=NAME] [origin=O] [subscribe=P,…] [hear=T,…] [segments=…] [exp=SECONDS] [anonymous] [silent] [gateway=2]
+//	connect NAME [user=U] [topic=T]… [inbox=N] [cursor=|cursor=NAME] [origin=O] [subscribe=P,…] [hear=T,…] [segments=…] [exp=SECONDS] [iat=SECONDS] [anonymous] [silent] [gateway=2]
 //	send NAME FRAME        NAME's page sends a frame; $NAME.TOPIC in it is the position after the last frame that NAME got of TOPIC
 //	publish TOPIC ID DATA [origin=O]     the backend publishes an event
 //	ephemeral TOPIC ID DATA
 //	notify USER ID CATEGORY DATA [origin=O] [collapse=K] [mandatory]
 //	update USER ID DATA [origin=O] / retract USER ID
+//	tell SEGMENT ID CATEGORY DATA [collapse=K] [mandatory] / retell SEGMENT ID DATA / untell SEGMENT ID   as notify, update and retract
 //	drop NAME              the connection is gone
 //	stall NAME / drain NAME   NAME stops pulling frames, and begins again
 //	late NAME [SECONDS]    the hub says that NAME reads too slowly, and should stay away so long

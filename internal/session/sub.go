@@ -16,8 +16,9 @@ type sub struct {
 	topic  notify.Topic
 	queued notify.Position // after the last frame in the outbox
 	sent   notify.Position // after the last frame that was pulled
-	batch  *batch          // waits for its Begin
+	live   *live           // of a segment
 	lags   bool            // refused a message: to be resumed
+	waits  bool            // for its Begin, which the batch of the session wants
 	gone   bool            // left: whatever still comes is dropped
 }
 
@@ -25,17 +26,23 @@ type sub struct {
 func (c *sub) Begin(_ *fanout.Subscription, b fanout.Begin) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	if c.gone || c.batch == nil {
+	if c.gone || !c.waits {
 		return
 	}
-	batch := c.batch
-	c.batch = nil
+	batch := c.s.batch
+	c.waits = false
+	if c.live != nil && b.Err == nil {
+		c.live.begins(b.Position)
+	}
 	batch.begun(c, b)
 }
 
 // Deliver takes a message into the outbox, or refuses it when that is full. Ephemeral ones that have waited longer give it their place.
 func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool) bool {
 	s, m := c.s, d.Message
+	if c.live != nil {
+		c.live.apply(m)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.gone || s.end != nil {
@@ -52,7 +59,8 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 		c.queued = m.Position
 		if m.Badge != nil && !recovered && newer(m.Badge, s.badge) {
 			s.badge = m.Badge
-			s.send(&wire.BadgeNow{Topic: string(c.topic), Badge: wire.BadgeOf(m.Badge)}, item{})
+			sum, _ := s.sum()
+			s.tellCounts(sum)
 		}
 		return true
 	}
@@ -61,14 +69,20 @@ func (c *sub) Deliver(_ *fanout.Subscription, d *fanout.Delivery, recovered bool
 		i.sub, c.queued = c, m.Position
 	}
 	if m.Badge != nil && !recovered && newer(m.Badge, s.badge) {
-		i.counts, s.badge = true, m.Badge
+		s.withCounts(&i, c, m)
+	}
+	if c.live != nil && s.mutes(m) {
+		i.own = wire.Muted(c.topic, m)
 	}
 	s.enqueue(i)
+	if m.Segments || c == s.own && m.Change == notify.ChangePreferences {
+		s.shared.audiences.ask(s)
+	}
 	return true
 }
 
-// held tells whether nothing may be sent now: an inbox is being listed, and a frame before it must be in it.
-func (c *sub) held() bool { return c == c.s.own && c.s.listing }
+// held tells whether nothing may be sent now: an inbox is being listed, and a frame before it must be in it; or it is not known yet what of a segment the user does not want.
+func (c *sub) held() bool { return c.s.listing && c.listed() || c.live != nil && c.s.members == nil }
 
 // resume lets messages come again that were refused, if there is room now.
 func (c *sub) resume() {
@@ -85,6 +99,9 @@ func (c *sub) Reset(_ *fanout.Subscription, pos notify.Position, why notify.Why,
 	if c.gone || c.s.end != nil {
 		return
 	}
+	if c.live != nil {
+		c.live.begins(pos)
+	}
 	c.reset(pos, why)
 }
 
@@ -97,10 +114,13 @@ func (c *sub) reset(pos notify.Position, why notify.Why) {
 		reason = wire.ResetLost
 	}
 	s.send(&wire.Reset{Topic: string(c.topic), Pos: pos.String(), Reason: reason}, item{begins: &begins{[]begin{{c, pos}}}})
-	if c == s.own {
+	if c.listed() {
 		s.listAnew()
 	}
 }
+
+// listed tells whether a list of the inbox shows what the topic holds.
+func (c *sub) listed() bool { return c == c.s.own || c.topic.Kind() == notify.KindSegment }
 
 // TooSlow ends a session that does not read what it asked for: it comes back and goes on where it was. So does who only waits for a list of its inbox,
 // and so for Redis, but it is told that this is not its fault.
@@ -125,7 +145,8 @@ func (c *sub) CaughtUp(_ *fanout.Subscription, badge *notify.Badge) {
 		return
 	}
 	s.badge = badge
-	s.send(&wire.BadgeNow{Topic: string(c.topic), Badge: wire.BadgeOf(badge)}, item{})
+	sum, _ := s.sum()
+	s.tellCounts(sum)
 }
 
 // older tells whether counts must not follow others on one connection: those of the same epoch and a lower offset.

@@ -42,6 +42,8 @@ type Settings struct {
 	Anonymous *Grant    `name:"anonymous" of:"gateway" hint:"YAML" help:"What clients without a token may do, in the tenant default. Absent: everybody needs a token."`
 	Topics    []Class   `name:"topics" hint:"YAML" help:"Classes of topics by prefix; the longest prefix counts. The same for both programs."`
 	Inbox     Inbox     `name:"inbox"`
+	Segments  Segments  `name:"segments"`
+	Presence  Presence  `name:"presence"`
 	Reflect   bool      `name:"reflection" of:"publisher" default:"true" help:"Tell gRPC callers the services' descriptions, so that grpcurl works without the .proto files."`
 	Reload    Reload    `name:"reload"`
 	Drain     Drain     `name:"drain"`
@@ -159,6 +161,19 @@ type Inbox struct {
 	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long an inbox is kept after its last write."`
 }
 
+// Segments is what holds for notifications to named audiences.
+type Segments struct {
+	Size      int      `name:"size" default:"200" min:"1" max:"200" help:"Newest notifications that are kept for each segment."`
+	Retention Duration `name:"retention" default:"90d" min:"1h" max:"87600h" help:"How long a notification is kept at most, a segment after its last write, and what a member did there."`
+	Start     int      `name:"start" default:"0" min:"0" max:"200" help:"Newest notifications of a segment that are for who joins it: 0 for those alone that come later. Of the segment all they are 20 at least."`
+	All       bool     `name:"all" default:"true" help:"Whether every user hears the segment all without a token that names it."`
+}
+
+// Presence is how backends are told who is online.
+type Presence struct {
+	Debounce Duration `name:"debounce" default:"10s" min:"0s" max:"1h" help:"How long a user without a connection has to come back before backends are told that he is gone (Events.Watch). The same for both programs."`
+}
+
 // A Grant is what clients without a token may do.
 type Grant struct {
 	Subscribe []string `name:"subscribe" help:"Patterns of topics that they may subscribe to, such as public/*."`
@@ -186,7 +201,7 @@ type Sockets struct {
 type Limits struct {
 	Sessions    int      `name:"sessions" of:"gateway" default:"100000" min:"1" max:"10000000" help:"Connections at once; more are refused with 503."`
 	Upgrades    int      `name:"upgrades" of:"gateway" default:"0" min:"0" max:"1000000" help:"New connections in a second; more are refused with 503 and come again after seconds. 0: 500 for each CPU."`
-	Topics      int      `name:"topics" of:"gateway" default:"100" min:"1" max:"1000" help:"Topics of a connection, those it never asked for included."`
+	Topics      int      `name:"topics" of:"gateway" default:"100" min:"2" max:"1000" help:"Topics of a connection, those it never asked for included."`
 	Frame       Size     `name:"frame" of:"gateway" default:"16KiB" min:"1KiB" max:"1MiB" help:"A client's frame; a larger one closes with 1009."`
 	Queue       Size     `name:"queue" of:"gateway" default:"256KiB" min:"16KiB" max:"64MiB" help:"Bytes that wait for a connection that reads slowly."`
 	QueueFrames int      `name:"queue_frames" of:"gateway" default:"512" min:"16" max:"100000" help:"Frames that wait for it."`
@@ -207,6 +222,7 @@ type Limits struct {
 	CallsBytes    Size     `name:"calls_bytes" of:"publisher" default:"64MiB" min:"4MiB" max:"4GiB" help:"Bytes of their requests."`
 	Receiving     int      `name:"receiving" of:"publisher" default:"32" min:"2" max:"10000" help:"Requests that are read at once; others wait."`
 	Streams       int      `name:"streams" of:"publisher" default:"64" min:"2" max:"10000" help:"Open streams of PublishStream; more are refused. One may hold twice a request of the largest size."`
+	Watchers      int      `name:"watchers" of:"publisher" default:"256" min:"2" max:"10000" help:"Open streams of Events.Watch; more are refused."`
 	Connections   int      `name:"connections" of:"publisher" default:"1024" min:"1" max:"1000000" help:"Connections on each port; more are closed."`
 	Deadline      Duration `name:"deadline" of:"publisher" default:"10s" min:"100ms" max:"10m" help:"Of calls that name none."`
 }

@@ -55,9 +55,14 @@ func TestEachRoleMayDoWhatItMustAndNoMore(t *testing.T) {
 		{"XADD " + orders + ":e * d x", key, ""}, {"ZADD " + orders + ":x 1 id", key, ""}, {"DEL " + orders + ":e", key, key},
 		{"HSET " + orders + ":m e x", "", ""}, {"PEXPIRE " + orders + ":m 60000", "", ""}, {"PEXPIRE " + orders + ":e 1", key, ""},
 		{"XADD " + inbox + ":e * d x", "", ""}, {"HDEL " + inbox + ":h x", "", ""}, {"DEL " + inbox + ":c", "", ""},
-		{"XRANGE " + orders + ":e - +", "", command}, {"ZADD al:{7}:chg 1 x", "", ""}, {"SET al:{7}:chgn 1", "", ""},
+		{"XRANGE " + orders + ":e - +", "", key}, {"ZADD al:{7}:chg 1 x", "", ""}, {"SET al:{7}:chgn 1", "", ""},
 		{"SET al:{7}:chgn 0 PX 600000 NX", "", ""}, {"PEXPIRE al:{7}:chgn 600000", "", ""}, // in front of a WAIT
 		{"SET " + inbox + ":m x", key, ""},
+
+		{"XADD al:{7}:acme:ev * d x", "", ""}, {"HSET al:{7}:acme:evm b 0", "", ""}, {"XLEN al:{7}:acme:ev", "", ""}, {"XLEN " + orders + ":e", key, key},
+		{"XRANGE al:{7}:acme:ev - +", "", ""}, {"XTRIM al:{7}:acme:ev MAXLEN 0", command, ""}, {"XTRIM " + orders + ":e MAXLEN 0", command, key},
+		{"XGROUP CREATE al:{7}:acme:ev g $", command, ""}, {"XGROUP CREATE " + inbox + ":e g $", command, key}, {"XGROUP DESTROY al:{7}:acme:ev g", command, ""},
+		{"XREADGROUP GROUP g w COUNT 1 STREAMS " + inbox + ":e >", command, key}, {"HLEN al:{7}:acme:evg", command, ""}, {"HSET al:{7}:acme:evg g x", key, ""},
 
 		{"PUBLISH " + orders + " forged", channel, ""}, {"PUBLISH " + inbox + " x", "", ""}, {"PUBLISH al:{7}:probe:g1 x", "", ""},
 		{"PUBLISH other x", channel, channel}, {"SUBSCRIBE other", channel, command}, {"SUBSCRIBE " + orders, "", command},

@@ -50,7 +50,8 @@ func (s *Store) Begin(ctx context.Context, to []notify.Stream, m *notify.Message
 	ops := make([]*op, len(to))
 	for i, st := range to {
 		k := st.Topic.Kind()
-		if w.single() || k != notify.KindUser && (k != notify.KindEvent || w.kind() == opNotify) {
+		alone := k == notify.KindEvent && w.kind() != opNotify || k == notify.KindSegment && w.change == notify.ChangeNotification && w.escalate == ""
+		if w.single() || k != notify.KindUser && !alone {
 			return failed(fmt.Errorf("write to a topic of kind %c: %w", k, notify.ErrInvalid))
 		}
 		ops[i] = &op{stream: st, write: w, level: level, share: len(to)}

@@ -25,6 +25,7 @@ type write struct {
 	version  string        // of an update; "" for none
 	body     []byte        // shared by the streams of one call
 	ids      []string      // that a mark names, or categories that are muted
+	of       *memberOf     // of a mark: its items are of a segment; nil: of the own stream
 }
 
 // writeOf is the write of a message.
@@ -102,7 +103,8 @@ func (s *Store) markCall(st notify.Stream, w *write, of span, was ackedAs) call 
 	for _, id := range w.ids {
 		args = append(args, id)
 	}
-	return call{script: markScript, keys: s.termKeys(st), args: args, fence: markNumber}
+	told := s.keys.Backend(s.keys.Partition(st), st.Tenant)
+	return call{script: markScript, keys: append(s.termKeys(st), told.Events, told.Meta), args: args, fence: markNumber}
 }
 
 const (
@@ -123,11 +125,11 @@ func (s *Store) inboxKeys(st notify.Stream) []string {
 	return append(s.keys.Inbox(st).All(), index, tick, s.keys.Channel(st))
 }
 
-// termKeys are the keys of the other scripts that write a user's stream.
+// termKeys are the keys of the other scripts that write a user's stream, and of all that write a segment.
 func (s *Store) termKeys(st notify.Stream) []string {
 	part := s.keys.Partition(st)
 	index, tick := s.keys.ChangeIndex(part)
-	return append(s.keys.Inbox(st).WithTerms(), index, tick, s.keys.Channel(st), s.keys.Due(part))
+	return append(s.allKeys(st), index, tick, s.keys.Channel(st), s.keys.Due(part))
 }
 
 // What a script that writes says of its call; a mark that changed something says how many items.
@@ -146,6 +148,7 @@ const (
 	codeStaleMark  = -1
 	codeHeldMark   = -2
 	codeLateMark   = -3  // this program has gone on to another one
+	codeMovedMark  = -4  // of items of a segment: another mark came between
 	unknownHistory = "?" // of a Redis that does not tell the id of its history
 )
 

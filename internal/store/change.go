@@ -64,8 +64,8 @@ func (s *Store) change(ctx context.Context, to []notify.Stream, w *write, id, co
 	}
 	ops := make([]*op, len(to))
 	for i, st := range to {
-		if k := st.Topic.Kind(); k != notify.KindUser {
-			return failAll(to, fmt.Errorf("change a topic of kind %c: %w", k, notify.ErrInvalid))
+		if !listed(st) {
+			return failAll(to, fmt.Errorf("change a topic of kind %c: %w", st.Topic.Kind(), notify.ErrInvalid))
 		}
 		ops[i] = &op{stream: st, write: w, level: level, call: s.changeCall(st, w, ackedAs{}), share: len(to)}
 	}
@@ -101,7 +101,7 @@ func (o *op) changed() Result {
 }
 
 func (s *Store) changeCall(st notify.Stream, w *write, was ackedAs) call {
-	return s.single(changeScript, st, []any{string(rune(w.change)), string(rune(w.named)), w.id, w.version, w.body}, was)
+	return s.single(forKind(st, changeScript, changeSegmentScript), st, []any{string(rune(w.change)), string(rune(w.named)), w.id, w.version, w.body}, was)
 }
 
 func (s *Store) preferencesCall(st notify.Stream, w *write, was ackedAs) call {
@@ -110,7 +110,8 @@ func (s *Store) preferencesCall(st notify.Stream, w *write, was ackedAs) call {
 
 // single is the call of a script whose arguments from the sixth on are those of lua/change.lua.
 func (s *Store) single(script *redis.Script, st notify.Stream, first []any, was ackedAs) call {
-	args := append(first, newEpoch(), inboxEvents, s.inbox.Retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset,
-		was.first.Epoch, was.first.Offset, was.firstUS, s.program, markUnnumbered, s.inboxIDs())
+	_, ids, retention := s.boundsOf(st)
+	args := append(first, newEpoch(), inboxEvents, retention.Milliseconds(), s.publishCmd, keyspace.Member(st), was.at.Epoch, was.at.Offset,
+		was.first.Epoch, was.first.Offset, was.firstUS, s.program, markUnnumbered, ids)
 	return call{script: script, keys: s.termKeys(st), args: args, fence: markNumber}
 }

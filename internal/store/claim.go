@@ -15,10 +15,10 @@ type Claim struct {
 	Via      notify.Via
 	Unless   notify.Change // ChangeSeen or ChangeRead: what would have made it needless
 	Since    time.Time     // when it was due first, by Redis' clock
-	Attempt  int           // 1 is the first
+	Attempt  int           // 1 is the first; those count of which it was said that they ended
 	Done     []string      // keys of the subscriptions that need no attempt any more
 
-	claimer string
+	claimer string // of no other claim of it
 }
 
 // An Outcome says what became of a Claim. The zero value: it is over.
@@ -34,6 +34,7 @@ type Due struct {
 	Claims    []Claim
 	Expired   int // items whose time was over
 	Scheduled int // notifications whose time had come
+	PutOff    int // claims that found no place and come again
 	Cancelled map[notify.Via]int
 	Lag       time.Duration // how long the oldest of what was due had been so; 0: nothing was
 	More      bool          // there was more than one look takes

@@ -172,7 +172,7 @@ func TestALeaseThatIsOverIsAnothers(t *testing.T) {
 		wantClaims(b.T, first, "n1/1")
 		b.passed("n1")
 		second := b.look(other, 8)
-		wantClaims(b.T, second, "n1/2")
+		wantClaims(b.T, second, "n1/1") // an attempt counts when it has ended
 		if !second.Claims[0].Since.Equal(first.Claims[0].Since) {
 			b.Errorf("it is due since %v, and was since %v", second.Claims[0].Since, first.Claims[0].Since)
 		}
@@ -186,6 +186,32 @@ func TestALeaseThatIsOverIsAnothers(t *testing.T) {
 			b.Fatal(err)
 		}
 		b.wantNothingDue()
+	})
+}
+
+// Answers of Redis may be lost with the claims in them: they use up no attempt, and each is a claim of its own, also of one program.
+func TestClaimsThatWereLostUseUpNoAttempt(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		b.escalated("n1", notify.ChangeSeen, notify.ViaWebhook)
+		var lost []store.Claim
+		for range 8 {
+			d := b.look(b.publisher, 8)
+			wantClaims(b.T, d, "n1/1")
+			lost = append(lost, d.Claims...)
+			b.passed("n1")
+		}
+		d := b.look(b.publisher, 8)
+		wantClaims(b.T, d, "n1/1")
+		for _, c := range lost {
+			if err := b.publisher.Escalated(b.ctx, c, store.Outcome{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := b.publisher.Escalated(b.ctx, d.Claims[0], store.Outcome{Again: true, After: time.Hour}); err != nil {
+			b.Fatal(err)
+		}
+		b.passed("n1")
+		wantClaims(b.T, b.look(b.publisher, 8), "n1/2")
 	})
 }
 

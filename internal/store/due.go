@@ -20,6 +20,7 @@ const (
 	dueMembers = 64               // streams of a partition in one of them (lua/duepoll.lua)
 	duePolled  = 128              // partitions that one script asks
 	dueWait    = 2 * time.Second  // for the answer to a pipeline of a look
+	dueMost    = time.Second      // after which a look begins no other: what it has claimed waits for its end
 )
 
 // Due ends what has expired, delivers what was scheduled, and claims what is to be told; slots bound the claims. Whatever several programs do at once comes about once.
@@ -28,6 +29,8 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 	d := Due{Cancelled: map[notify.Via]int{}}
 	var failed error
 	looked := map[notify.Stream]bool{} // at these; true: there was more than one call takes
+	over, stop := context.WithTimeout(ctx, s.dueMost)
+	defer stop()
 	for round := range dueRounds {
 		streams, full, lag, err := s.dueStreams(ctx)
 		if failed == nil {
@@ -45,14 +48,15 @@ func (s *Store) Due(ctx context.Context, slots Slots) (Due, error) {
 				todo[st] = claimsMost
 			} // else it fails, or is just due: the next look's
 		}
-		if err = s.doDue(ctx, todo, looked, slots, &d); failed == nil {
+		if err = s.doDue(ctx, over, todo, looked, slots, &d); failed == nil {
 			failed = err
 		}
 		d.More = full && len(todo) > 0
 		for st := range todo {
-			d.More = d.More || looked[st]
+			more, done := looked[st]
+			d.More = d.More || more || !done
 		}
-		if !d.More || ctx.Err() != nil {
+		if !d.More || over.Err() != nil {
 			break
 		}
 	}
@@ -81,7 +85,7 @@ func (s *Store) dueStreams(ctx context.Context) (streams []notify.Stream, full b
 			members, _ := part.([]any)
 			full = full || len(members) >= 2*dueMembers
 			for ; len(members) >= 2; members = members[2:] {
-				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && st.Topic.Kind() == notify.KindUser {
+				if st, ok := keyspace.ParseMember(strings.Clone(text(members[0]))); ok && listed(st) {
 					streams = append(streams, st)
 					lag = max(lag, time.Duration(now-score(members[1]))*time.Millisecond)
 				}
@@ -104,16 +108,17 @@ func score(v any) int64 {
 	return int64(f)
 }
 
-// doDue has the scripts of streams run, some in a pipeline, with so many places for claims each; what finds none is put off, where there were more than one. looked then says
-// of each whether it has more that is due.
-func (s *Store) doDue(ctx context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *Due) (failed error) {
+// doDue has the scripts of streams run, some in a pipeline, until over ends, with so many places for claims each; what finds none is put off, where there were more than one.
+// looked then says of each whether it has more that is due.
+func (s *Store) doDue(ctx, over context.Context, todo map[notify.Stream]int, looked map[notify.Stream]bool, slots Slots, d *Due) (failed error) {
 	var of []notify.Stream
 	var most []int
 	var calls []call
+	claimer := s.program + "." + newEpoch()
 	do := func() {
 		for i, c := range s.runDue(ctx, calls) {
 			before := len(d.Claims)
-			again, err := s.readDue(of[i], c, d)
+			again, err := s.readDue(of[i], claimer, c, d)
 			slots.Free(of[i].Tenant, most[i]-(len(d.Claims)-before))
 			if err != nil {
 				failed = fmt.Errorf("do what is due: %w", err)
@@ -123,17 +128,18 @@ func (s *Store) doDue(ctx context.Context, todo map[notify.Stream]int, looked ma
 		of, most, calls = nil, nil, nil
 	}
 	for st, places := range todo {
-		if ctx.Err() != nil {
+		if over.Err() != nil && len(looked) > 0 {
 			break
 		}
 		wait := time.Duration(0)
 		if places > 1 {
-			wait = s.putOff.wait(st.Tenant, len(calls))
+			wait = s.putOff.wait(st.Tenant, len(calls), between(st.Tenant, d.Claims))
 		}
 		n := slots.Take(st.Tenant, places)
 		of, most = append(of, st), append(most, n)
-		calls = append(calls, call{script: dueScript, keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd,
-			s.inbox.Size, keyspace.Member(st), n, s.lease.Milliseconds(), s.program, wait.Milliseconds()}})
+		items, ids, retention := s.boundsOf(st)
+		calls = append(calls, call{script: forKind(st, dueScript, dueSegmentScript), keys: s.termKeys(st), args: []any{newEpoch(), inboxEvents, ids, retention.Milliseconds(), s.publishCmd,
+			items, keyspace.Member(st), n, s.lease.Milliseconds(), claimer, wait.Milliseconds()}})
 		if len(calls) == batchWrites {
 			do()
 		}
@@ -142,8 +148,8 @@ func (s *Store) doDue(ctx context.Context, todo map[notify.Stream]int, looked ma
 	return failed
 }
 
-// readDue reads what lua/due.lua answered, and tells whether more is due.
-func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err error) {
+// readDue reads what lua/due.lua answered to a claimer, and tells whether more is due.
+func (s *Store) readDue(st notify.Stream, claimer string, c *redis.Cmd, d *Due) (again bool, err error) {
 	const fixed, fields = 6, 11
 	v, err := replyOf(c, fixed)
 	if err != nil {
@@ -154,19 +160,21 @@ func (s *Store) readDue(st notify.Stream, c *redis.Cmd, d *Due) (again bool, err
 	for _, via := range text(v[2]) {
 		d.Cancelled[notify.Via(via)]++
 	}
-	s.putOff.add(st.Tenant, number(v[5]))
+	s.putOff.add(st.Tenant, number(v[5]), between(st.Tenant, d.Claims))
+	d.PutOff += number(v[5])
 	epoch := strings.Clone(text(v[4]))
 	for f := v[fixed:]; len(f) >= fields; f = f[fields:] {
-		one, err := s.claimOf(st, epoch, f)
+		one, err := claimOf(st, epoch, f)
 		if err != nil {
 			return false, err
 		}
+		one.claimer = claimer
 		d.Claims = append(d.Claims, one)
 	}
 	return number(v[3]) == 1, nil
 }
 
-func (s *Store) claimOf(st notify.Stream, epoch string, f []any) (Claim, error) {
+func claimOf(st notify.Stream, epoch string, f []any) (Claim, error) {
 	id, how, head := strings.Clone(text(f[0])), text(f[1]), text(f[8])
 	item, err := keyspace.DecodeItem(id, head, []byte(text(f[9])), []byte(text(f[10])))
 	if err != nil {
@@ -182,7 +190,7 @@ func (s *Store) claimOf(st notify.Stream, epoch string, f []any) (Claim, error) 
 	}
 	item.Topic, item.Position = st.Topic, notify.Position{Epoch: epoch, Offset: offset}
 	item.Seen, item.Read = number(f[6]) == 1, number(f[7]) == 1
-	one := Claim{Stream: st, Item: *item, Collapse: strings.Clone(h.Collapse), Via: notify.Via(how[1]), Unless: notify.ChangeSeen, claimer: s.program,
+	one := Claim{Stream: st, Item: *item, Collapse: strings.Clone(h.Collapse), Via: notify.Via(how[1]), Unless: notify.ChangeSeen,
 		Done: strings.Fields(strings.Clone(text(f[4])))}
 	if how[0] == 'R' {
 		one.Unless = notify.ChangeRead
@@ -203,7 +211,7 @@ func (s *Store) Escalated(ctx context.Context, c Claim, o Outcome) error {
 		attempts--
 	}
 	cmd := s.run(ctx, opDue, []call{{script: doneScript, keys: s.termKeys(c.Stream),
-		args: []any{keyspace.Member(c.Stream), c.Item.ID, c.claimer, c.Attempt, after, attempts, strings.Join(o.Done, " ")}}})[0]
+		args: []any{keyspace.Member(c.Stream), c.Item.ID, c.claimer, after, attempts, strings.Join(o.Done, " ")}}})[0]
 	if err := cmd.Err(); err != nil {
 		return fmt.Errorf("say what became of a claim: %w", classify(err))
 	}

@@ -2,10 +2,16 @@ package store
 
 import (
 	"context"
+	"io/fs"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"allim/pkg/notify"
 )
+
+// DueMost sets the time after which a look begins no other pipeline.
+func (s *Store) DueMost(d time.Duration) { s.dueMost = d }
 
 // Waiting is the number of writes that wait or are at work.
 func (s *Store) Waiting() int {
@@ -182,4 +188,20 @@ func (s *Store) seriesOf(st notify.Stream, ms []*notify.Message, terms bool) (*s
 		one.messages = append(one.messages, message{write: w})
 	}
 	return one, s.callOf([]*series{one})
+}
+
+var tellScript = redis.NewScript(luaOf("lib") + luaOf("events") + "tell(KEYS[1], KEYS[2], now_ms(), ARGV[1], ARGV[2], ARGV[3], '')\nreturn 1")
+
+func luaOf(part string) string {
+	src, err := fs.ReadFile(sources, "lua/"+part+".lua")
+	if err != nil {
+		panic(err)
+	}
+	return string(src)
+}
+
+// TellEvent tells backends of something that did not happen.
+func TellEvent(ctx context.Context, s *Store, st notify.Stream, what notify.EventType, id string) error {
+	k := s.keys.Backend(s.keys.Partition(st), st.Tenant)
+	return s.run(ctx, opEvents, []call{{script: tellScript, keys: []string{k.Events, k.Meta}, args: []any{string(rune(what)), st.Topic.Name(), id}}})[0].Err()
 }

@@ -209,6 +209,12 @@ func (b *bench) wantList(s notify.Stream, q store.Query, want string) store.Page
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.wantItemsOf(q, p, want)
+	return p
+}
+
+func (b *bench) wantItemsOf(q store.Query, p store.Page, want string) {
+	b.Helper()
 	got := ""
 	for _, i := range p.Items {
 		flags := ""
@@ -231,7 +237,6 @@ func (b *bench) wantList(s notify.Stream, q store.Query, want string) store.Page
 	if got != want {
 		b.Fatalf("list %+v: got %q, want %q", q, got, want)
 	}
-	return p
 }
 
 func ids(ms []notify.Message) (out []string) {

@@ -17,8 +17,9 @@ import (
 func (s *Store) Recover(ctx context.Context, st notify.Stream, from notify.Position, limit int) (notify.Recovery, error) {
 	c := call{script: recoverScript, keys: s.keys.Event(st).All()}
 	life := metaLife(s.history(st.Topic))
-	if st.Topic.Kind() == notify.KindUser {
-		c.script, c.keys, life = recoverInboxScript, s.keys.Inbox(st).WithTerms(), s.inbox.Retention
+	if listed(st) {
+		c.script, c.keys = forKind(st, recoverInboxScript, recoverSegmentScript), s.allKeys(st)
+		_, _, life = s.boundsOf(st)
 	}
 	c.args = []any{from.Epoch, from.Offset, limit, pageBytes, newEpoch(), life.Milliseconds()}
 	v, err := s.one(ctx, opRecover, c, 5)
@@ -117,12 +118,19 @@ func topOf(c *redis.SliceCmd) (p notify.Position, err error) {
 
 // Renew keeps the streams' memory of their positions alive. It creates nothing.
 func (s *Store) Renew(ctx context.Context, streams []notify.Stream) error {
-	calls := make([]call, len(streams))
-	for i, st := range streams {
-		if st.Topic.Kind() == notify.KindUser {
-			calls[i] = call{script: renewScript, keys: s.keys.Inbox(st).WithTerms(), args: []any{s.inbox.Retention.Milliseconds()}}
+	calls := make([]call, 0, len(streams))
+	renew := func(life time.Duration, keys ...string) {
+		calls = append(calls, call{script: renewScript, keys: keys, args: []any{life.Milliseconds()}})
+	}
+	for _, st := range streams {
+		if _, _, retention := s.boundsOf(st); listed(st) {
+			renew(retention, s.allKeys(st)...)
 		} else {
-			calls[i] = call{script: renewScript, keys: []string{s.keys.Event(st).Meta}, args: []any{metaLife(s.history(st.Topic)).Milliseconds()}}
+			renew(metaLife(s.history(st.Topic)), s.keys.Event(st).Meta)
+		}
+		if st.Topic.Kind() == notify.KindUser {
+			k := s.keys.Audience(st)
+			renew(s.memberLife(), k.Members, k.Exceptions)
 		}
 	}
 	for _, c := range s.run(ctx, opRenew, calls) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,12 +17,8 @@ const (
 	maxMarkIDs  = 500
 )
 
-// Mark changes the state of items and tells every device of the user. It is idempotent, and tried again until ctx ends. Errors: ErrInvalid, ErrStalePosition
-// where Upto is of another epoch.
-func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, error) {
-	if len(m.IDs) > maxMarkIDs {
-		return Marked{}, &notify.FieldError{Field: "ids", Want: fmt.Sprintf("at most %d", maxMarkIDs)}
-	}
+// markOwn marks items of the own stream.
+func (s *Store) markOwn(ctx context.Context, st notify.Stream, m Mark) (Marked, error) {
 	var of span
 	switch {
 	case m.All:
@@ -33,6 +28,8 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 		if of.upto.Offset == 0 { // "0", and the position of an inbox that did not exist
 			return Marked{}, nil
 		}
+	case len(m.Within) > 0:
+		return Marked{}, nil
 	}
 	body, err := keyspace.EncodeBody(&notify.Message{Origin: m.Origin})
 	if err != nil {
@@ -69,37 +66,6 @@ func (s *Store) Mark(ctx context.Context, st notify.Stream, m Mark) (Marked, err
 	return out, nil
 }
 
-// Counts is the badge of a user's inbox.
-func (s *Store) Counts(ctx context.Context, st notify.Stream) (notify.Badge, error) {
-	p, err := s.list(ctx, opCounts, st, Query{}, 0, "+inf")
-	return p.Badge, err
-}
-
-// List is one page of a user's inbox.
-func (s *Store) List(ctx context.Context, st notify.Stream, q Query) (Page, error) {
-	if q.Limit == 0 {
-		q.Limit = defaultPage
-	}
-	if q.Limit < 0 || q.Limit > maxPage {
-		return Page{}, &notify.FieldError{Field: "limit", Want: fmt.Sprintf("1 to %d", maxPage)}
-	}
-	if q.Status > All {
-		return Page{}, &notify.FieldError{Field: "status", Want: strings.Join(statuses[:], ", ")}
-	}
-	if err := notify.CheckCategory(q.Category); err != nil {
-		return Page{}, err
-	}
-	below := "+inf"
-	if q.Before != "" {
-		o, ok := parseBefore(q)
-		if !ok {
-			return Page{}, &notify.FieldError{Field: "before", Want: "the `before` of the previous page, with the same filters"}
-		}
-		below = o
-	}
-	return s.list(ctx, opList, st, q, q.Limit, below)
-}
-
 var statuses = [...]string{"active", "unread", "unseen", "archived", "all"}
 
 // ParseStatus is the status that clients spell s; "" is Active.
@@ -115,39 +81,64 @@ func ParseStatus(s string) (Status, error) {
 	return 0, &notify.FieldError{Field: "status", Want: "one of " + strings.Join(statuses[:], ", ")}
 }
 
-func (s *Store) list(ctx context.Context, op operation, st notify.Stream, q Query, limit int, below string) (Page, error) {
+// own is what the own stream gives to a page; times are those of its items' first acknowledgements, in ms of Unix time. limit 0 counts only. below is the offset below
+// which there is more, 0: there is none.
+func (s *Store) own(ctx context.Context, op operation, st notify.Stream, q Query, limit int, from uint64) (p Page, times []int64, below uint64, err error) {
 	v, err := s.one(ctx, op, call{script: listScript, keys: s.keys.Inbox(st).WithTerms(),
-		args: []any{statuses[q.Status], q.Category, limit, below, pageBytes}}, 7)
-	if err != nil {
-		return Page{}, fmt.Errorf("list: %w", err)
+		args: []any{statuses[q.Status], q.Category, limit, from, pageBytes}}, 7)
+	if err == nil {
+		p, times, below, err = readPage(st, v)
 	}
-	at, err := placeOf(text(v[0]), text(v[1]), text(v[2]))
 	if err != nil {
-		return Page{}, fmt.Errorf("list: %w", err)
+		return Page{}, nil, 0, fmt.Errorf("list: %w", err)
 	}
-	badge, err := keyspace.DecodeBadge(at.Epoch, strconv.FormatUint(at.Offset, 10), text(v[3]), text(v[4]), text(v[5]))
+	return p, times, below, nil
+}
+
+func readPage(st notify.Stream, v []any) (p Page, times []int64, below uint64, err error) {
+	if p.At, err = placeOf(text(v[0]), text(v[1]), text(v[2])); err != nil {
+		return p, nil, 0, err
+	}
+	badge, err := keyspace.DecodeBadge(p.At.Epoch, strconv.FormatUint(p.At.Offset, 10), text(v[3]), text(v[4]), text(v[5]))
 	if err != nil {
-		return Page{}, fmt.Errorf("list: %w", err)
+		return p, nil, 0, err
 	}
-	p := Page{At: at, Badge: *badge}
+	p.Own = *badge
+	if text(v[6]) != "" {
+		if below, err = parseOffset(v[6]); err != nil {
+			return p, nil, 0, err
+		}
+	}
 	const fields = 8
 	for rest := v[7:]; len(rest) >= fields; rest = rest[fields:] {
-		item, err := keyspace.DecodeItem(text(rest[0]), text(rest[5]), []byte(text(rest[6])), []byte(text(rest[7])))
+		item, since, err := itemOf(text(rest[0]), text(rest[5]), text(rest[6]), text(rest[7]))
 		if err != nil {
-			return Page{}, fmt.Errorf("list: %w", err)
+			return p, nil, 0, err
 		}
-		o, err := strconv.ParseUint(text(rest[1]), 10, 53)
-		if err != nil {
-			return Page{}, fmt.Errorf("list: offset of an item: %w", err)
+		item.Topic, item.Position.Epoch = st.Topic, p.At.Epoch
+		if item.Position.Offset, err = parseOffset(rest[1]); err != nil {
+			return p, nil, 0, err
 		}
-		item.Topic, item.Position = st.Topic, notify.Position{Epoch: at.Epoch, Offset: o}
 		item.Seen, item.Read, item.Archived = number(rest[2]) == 1, number(rest[3]) == 1, number(rest[4]) == 1
-		p.Items = append(p.Items, *item)
+		p.Items, times = append(p.Items, *item), append(times, since)
 	}
-	if below := text(v[6]); below != "" {
-		p.Before = formatBefore(q, below)
+	return p, times, below, nil
+}
+
+// itemOf reads an item, and when it was acknowledged first, in ms of Unix time.
+func itemOf(id, head, body, update string) (*notify.Item, int64, error) {
+	item, err := keyspace.DecodeItem(id, head, []byte(body), []byte(update))
+	if err != nil {
+		return nil, 0, err
 	}
-	return p, nil
+	h, err := keyspace.ParseHead(head)
+	if err != nil {
+		return nil, 0, err
+	}
+	if h.Since.IsZero() { // of an earlier build
+		h.Since = item.Time
+	}
+	return item, h.Since.UnixMilli(), nil
 }
 
 // placeOf is a position as the scripts answer it: of a stream, or of its absence at a time in Unix milliseconds.
@@ -164,17 +155,4 @@ func placeOf(epoch, offset, now string) (notify.Position, error) {
 		return notify.Position{}, fmt.Errorf("script answered offset %q: %w", offset, err)
 	}
 	return notify.Position{Epoch: epoch, Offset: o}, nil
-}
-
-// The token of a page is "<status>/<category>/<offset>" in base64url: offsets go on above everything visible whatever happens to the epoch, so
-// paging is stable under new arrivals.
-func formatBefore(q Query, offset string) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d/%s/%s", q.Status, q.Category, offset))
-}
-
-func parseBefore(q Query) (offset string, ok bool) {
-	b, err := base64.RawURLEncoding.DecodeString(q.Before)
-	offset, ok = strings.CutPrefix(string(b), fmt.Sprintf("%d/%s/", q.Status, q.Category))
-	_, nerr := strconv.ParseUint(offset, 10, 53)
-	return offset, ok && err == nil && nerr == nil
 }

@@ -31,11 +31,15 @@ const (
 	opPreferences
 	opDue
 	opPush
+	opSegments
+	opMembers
+	opEvents
+	opPresence
 )
 
 var operations = [...]string{opOpen: "open", opPublish: "publish", opEphemeral: "ephemeral", opNotify: "notify", opMark: "mark", opList: "list",
 	opCounts: "counts", opRecover: "recover", opTops: "tops", opRenew: "renew", opReplay: "replay", opPoll: "replication",
-	opUpdate: "update", opRetract: "retract", opPreferences: "preferences", opDue: "due", opPush: "push"}
+	opUpdate: "update", opRetract: "retract", opPreferences: "preferences", opDue: "due", opPush: "push", opSegments: "segments", opMembers: "members", opEvents: "events", opPresence: "presence"}
 
 // A result is what became of a call, by whose turn it is: nobody's, Redis', that of who sized its memory, of who wrote us or its ACL, or the caller's.
 type result int

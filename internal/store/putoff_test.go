@@ -43,6 +43,35 @@ func TestWhatFindsNoPlaceComesOneBehindTheOther(t *testing.T) {
 	})
 }
 
+// Where some of a tenant's find a place the others come soon: its receiver may be a fast one.
+func TestWhatFindsNoPlaceComesSoonWhereOthersFindOne(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		const many, placesLeft = 40, 3
+		for n := range many {
+			m := notification(fmt.Sprint("n", n), "mention")
+			m.Terms = &notify.Terms{Escalate: &notify.Escalate{Unless: notify.ChangeSeen, After: time.Millisecond, Via: notify.ViaWebhook}}
+			if r := b.Publish(b.ctx, []notify.Stream{stream(fmt.Sprint("user:u", n))}, m)[0]; r.Err != nil {
+				b.Fatal(r.Err)
+			}
+		}
+		b.tick()
+		b.tick()
+		d := b.look(b.publisher, placesLeft)
+		if len(d.Claims) != placesLeft || d.PutOff != many-placesLeft {
+			b.Fatalf("%d are claimed and %d put off", len(d.Claims), d.PutOff)
+		}
+		var at []float64
+		for n := range many {
+			at = append(at, b.rdb.ZScore(b.ctx, b.keys.Inbox(stream(fmt.Sprint("user:u", n))).Deadlines, fmt.Sprint("w\x00n", n)).Val())
+		}
+		slices.Sort(at)
+		at = at[:many-placesLeft] // the others are leases
+		if took := at[len(at)-1] - at[0]; took > 600 {
+			b.Errorf("they come within %v ms, want within %d", took, (many-placesLeft)*1000/256)
+		}
+	})
+}
+
 // What a receiver is told of when it became due is the truth, however long it waited for a place.
 func TestWhatWaitedForAPlaceIsDueSinceItsTime(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {

@@ -68,7 +68,12 @@ func (s *Store) remarkDue(now time.Time) {
 		s.log.Warn("items_missing", "marks", gone)
 	}
 	slices.SortFunc(due, func(a, b remark) int { return cmp.Compare(a.firstUS, b.firstUS) }) // or what is deleted has nothing left to be read
+	var segments []remark
 	for _, m := range due {
+		if m.of.of != nil {
+			segments = append(segments, m)
+			continue
+		}
 		w := m.write
 		w.body = keyspace.ReplayedBody(w.body)
 		o := &op{stream: m.stream, write: &m.write, call: s.singleCall(m.stream, &w, m.ackedAs), was: m.ackedAs, share: 1}
@@ -77,6 +82,7 @@ func (s *Store) remarkDue(now time.Time) {
 			s.remark(m)
 		}
 	}
+	s.remarkSegments(segments)
 }
 
 // remarked takes what became of a remark. What passes by itself is no try.

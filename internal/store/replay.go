@@ -51,6 +51,8 @@ func (s *Store) replay(turns []turn, done func(turn, error)) {
 		for _, e := range s.ring.of(s.keys.Partition(r.lane.stream), r.lane.stream) {
 			if top, ok := r.tops[e.at.Epoch]; ok && e.at.Offset <= top {
 				s.metrics.replayHeld()
+			} else if e.of != nil { // it needs the segment, which another program's ring may bring
+				s.remark(remark{of: e, stream: e.stream, write: e.write, ackedAs: e.ackedAs})
 			} else if !e.gone {
 				r.lost = append(r.lost, e)
 			}

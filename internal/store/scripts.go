@@ -24,7 +24,7 @@ var (
 	publishScript      = script("lib", "write", "many", "publish")
 	notifyScript       = script("lib", "write", "many", "items", "inbox", "keep", "notify")
 	noticeScript       = script("lib", "write", "many", "items", "inbox", "keep", "deliver", "notice")
-	markScript         = script("lib", "write", "items", "inbox", "keep", "fence", "mark")
+	markScript         = script("lib", "write", "items", "inbox", "keep", "fence", "events", "news", "mark")
 	changeScript       = script("lib", "write", "items", "inbox", "keep", "fence", "change")
 	preferencesScript  = script("lib", "write", "items", "inbox", "keep", "fence", "prefs")
 	dueScript          = script("lib", "write", "many", "items", "inbox", "keep", "deliver", "due")
@@ -36,6 +36,13 @@ var (
 	renewScript        = script("renew")
 	lookScript         = script("lib", "look")
 	replicasScript     = script("replicas")
+	watcherScript      = script("lib", "watcher")
+	listenScript       = script("lib", "listen")
+	trimScript         = script("lib", "events", "trim")
+	presentScript      = script("lib", "present")
+	presenceScript     = script("lib", "events", "online", "presence")
+	reapScript         = script("lib", "events", "online", "reap")
+	offlineScript      = script("lib", "events", "online", "offline")
 )
 
 func script(parts ...string) *redis.Script {

@@ -32,12 +32,12 @@ type message struct {
 	was ackedAs
 }
 
-// callOf is one call of several series: of event topics, or of users' streams, with or without terms.
+// callOf is one call of several series: of event topics, of users' streams, with or without terms, or of segments.
 func (s *Store) callOf(all []*series) call {
 	switch {
-	case all[0].stream.Topic.Kind() != notify.KindUser:
+	case !listed(all[0].stream):
 		return s.publishCall(all)
-	case all[0].terms:
+	case all[0].terms || all[0].stream.Topic.Kind() == notify.KindSegment:
 		return s.noticeCall(all)
 	}
 	return s.notifyCall(all)
@@ -69,9 +69,10 @@ func (s *Store) notifyCall(all []*series) call {
 	return c
 }
 
-// noticeCall is the call of messages to users' streams with terms, and of those that are made again.
+// noticeCall is the call of messages to users' streams with terms, of those that are made again, and of what comes to segments.
 func (s *Store) noticeCall(all []*series) call {
-	c := call{script: noticeScript, args: []any{newEpoch(), inboxEvents, s.inboxIDs(), s.inbox.Retention.Milliseconds(), s.publishCmd, s.inbox.Size}}
+	items, ids, retention := s.boundsOf(all[0].stream)
+	c := call{script: forKind(all[0].stream, noticeScript, noticeSegmentScript), args: []any{newEpoch(), inboxEvents, ids, retention.Milliseconds(), s.publishCmd, items}}
 	for _, one := range all {
 		c.keys = append(c.keys, s.termKeys(one.stream)...)
 		c.args = append(c.args, keyspace.Member(one.stream), len(one.messages))
@@ -92,10 +93,11 @@ func (s *Store) inboxIDs() int { return max(dedupeIDs, s.inbox.Size) }
 
 // seriesMost is how many messages a series of a stream may have. An inbox keeps all of a call's (lua/notify.lua).
 func (s *Store) seriesMost(st notify.Stream) int {
-	if st.Topic.Kind() == notify.KindUser {
-		return min(callMessages, s.inbox.Size)
+	if !listed(st) {
+		return callMessages
 	}
-	return callMessages
+	items, _, _ := s.boundsOf(st)
+	return min(callMessages, items)
 }
 
 // A streamError is what Redis said of one stream of a call.
@@ -195,7 +197,7 @@ func (s *Store) requests(turns []turn) (out []request) {
 			out = append(out, r)
 			continue
 		}
-		one := &series{stream: t.lane.stream, ops: t.ops, terms: s.terms.has(t.lane.stream)}
+		one := &series{stream: t.lane.stream, ops: t.ops, terms: t.lane.stream.Topic.Kind() == notify.KindSegment || s.terms.has(t.lane.stream)}
 		for _, o := range t.ops {
 			one.messages = append(one.messages, message{o.write, o.was})
 			one.terms = one.terms || o.write.terms

@@ -25,7 +25,9 @@ type Options struct {
 	Inbox   Inbox
 	Metrics *Metrics      // nil: nothing is counted
 	Lease   time.Duration // of a claim (Due): who holds one and says nothing for so long is dead; 0: 30 s
+	Events  Events        // what backends are told (Watch)
 
+	Segments    Segments
 	FsyncAlways bool         // the server answers a write only when the append file has it on disk (appendfsync always)
 	Log         *slog.Logger // faults; nil: nowhere
 }
@@ -69,11 +71,12 @@ type Result struct {
 	Err     error
 }
 
-// A Mark changes the state of items, named by exactly one of IDs, Upto and All.
+// A Mark changes the state of items of the own stream and of segments, named by exactly one of IDs, All, and Upto and Within.
 type Mark struct {
 	Change notify.Change    // one of notify.Marks
 	IDs    []string         // at most 500
 	Upto   *notify.Position // every item up to this position of the user's stream
+	Within []Joined         // and every one up to these of segments
 	All    bool
 	Origin string
 }
@@ -81,7 +84,7 @@ type Mark struct {
 // Marked says what a Mark changed.
 type Marked struct {
 	Changed  int
-	Unknown  []string        // IDs that are not in the inbox
+	Unknown  []string        // IDs that are neither in the inbox nor in a segment of the user's
 	Position notify.Position // of the mark's last event; zero when nothing changed
 }
 
@@ -105,12 +108,15 @@ type Query struct {
 	Before   string // of the previous page, with the same filters
 }
 
-// A Page is one page of an inbox, newest first.
+// A Page is one page of what a user has, of the own stream and of segments in the order of time, newest first.
 type Page struct {
-	Items  []notify.Item
-	Before string // "" when there is no more; a page with filters may be short, or empty, and go on all the same
-	At     notify.Position
-	Badge  notify.Badge
+	Items    []notify.Item
+	Before   string          // "" when there is no more; a page with filters may be short, or empty, and go on all the same
+	At       notify.Position // of the own stream: what the page has of it
+	Within   []Joined        // the same of segments that there are
+	Badge    notify.Badge
+	Own      notify.Badge // of the own stream alone
+	Audience *Members     // what was counted with; nil where no segment was looked at
 }
 
 const programLen = 8 // characters of 5 bits: two of the few programs that mark one inbox have the same name once in a hundred billion times
@@ -120,7 +126,7 @@ func New(o Options) (*Store, error) {
 	if o.Redis == nil || o.Keys == nil {
 		return nil, fmt.Errorf("store: options need Redis and Keys")
 	}
-	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways, lease: o.Lease,
+	s := &Store{redis: o.Redis, keys: o.Keys, classes: o.Classes, inbox: o.Inbox, publishCmd: "PUBLISH", metrics: o.Metrics, log: o.Log, fsyncAlways: o.FsyncAlways, lease: o.Lease, events: o.Events.withDefaults(),
 		program: rand.Text()[:programLen], remarks: map[*entry]remark{}}
 	if _, s.cluster = o.Redis.(*redis.ClusterClient); s.cluster {
 		s.publishCmd = "SPUBLISH"
@@ -128,6 +134,7 @@ func New(o Options) (*Store, error) {
 	if s.lease == 0 {
 		s.lease = claimLease
 	}
+	s.dueMost = dueMost
 	s.disk = make([]atomic.Int32, 1)
 	if s.cluster {
 		s.disk = make([]atomic.Int32, o.Keys.Partitions())
@@ -143,6 +150,12 @@ func New(o Options) (*Store, error) {
 	if s.inbox.Retention == 0 {
 		s.inbox.Retention = 90 * 24 * time.Hour
 	}
+	s.segments = o.Segments.withDefaults()
+	s.boards = newBoards(s.segments)
+	s.marking = make([]chan struct{}, o.Keys.Partitions())
+	for i := range s.marking {
+		s.marking[i] = make(chan struct{}, 1)
+	}
 	return s, nil
 }
 
@@ -157,9 +170,14 @@ type Store struct {
 	keys        *keyspace.Map
 	classes     []Class
 	inbox       Inbox
-	publishCmd  string // PUBLISH on one Redis, SPUBLISH on a cluster
+	segments    Segments
+	boards      *boards
+	marking     []chan struct{} // by partition: buffered 1, held by who marks items of segments there; never closed
+	publishCmd  string          // PUBLISH on one Redis, SPUBLISH on a cluster
 	fsyncAlways bool
 	lease       time.Duration
+	dueMost     time.Duration // dueMost
+	events      Events
 	metrics     *Metrics
 	log         *slog.Logger
 

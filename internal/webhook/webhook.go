@@ -23,7 +23,7 @@ const (
 	maxAnswer      = 4 << 10          // bytes that are read of an answer's body, so that the connection can serve again; nobody looks at them
 	maxHeader      = 16 << 10         // bytes of its header
 	maxPause       = time.Hour        // that a receiver can ask for
-	maxConnections = 16               // to one receiver
+	maxConnections = 32               // to one receiver, which may be many tenants': all that are on their way (internal/due)
 	idleTimeout    = 90 * time.Second // of a connection
 )
 
@@ -150,7 +150,7 @@ func (s *Sender) request(ctx context.Context, to Endpoint, e Event) (*http.Reque
 	return r, nil
 }
 
-// bodyOf is what is sent and signed, byte for byte the same at each attempt.
+// bodyOf is what is sent and signed. It says what the notification is now: after an update or a failover of Redis a later attempt has another data or pos, and the same id.
 func bodyOf(e Event) ([]byte, error) {
 	type data struct {
 		User     string          `json:"user"`

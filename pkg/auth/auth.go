@@ -12,7 +12,7 @@ import (
 // Bounds of credentials (contract, sections 3 and 4).
 const (
 	MaxToken    = 4 << 10 // bytes of a token or an API key, checked before it is parsed
-	MaxHeard    = 100     // topics heard without asking: own stream, segments and hear
+	MaxHeard    = 100     // topics heard without asking: own stream, segments, notify.All among them, and hear
 	MaxSegments = 20      // of them, segments
 	MaxAllow    = 100     // rights of a publisher's credential
 )

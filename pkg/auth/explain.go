@@ -229,7 +229,7 @@ func (x *explaining) tenant() {
 
 // grants are what a client may do.
 func (x *explaining) grants() {
-	id := &Identity{}
+	id := &Identity{all: !x.OnlyMine}
 	id.own, _ = notify.UserTopic(x.claims.subject)
 	g, wrong := readLists(x.claims.grant)
 	wrong = append(wrong, id.grant(g))

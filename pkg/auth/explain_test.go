@@ -27,7 +27,7 @@ func TestAGoodTokenIsExplained(t *testing.T) {
 		{"not before", "2027-01-15T08:00:00Z, now"},
 		{"expires", "2027-01-15T09:00:00Z, in 60 minutes"},
 		{"tenant", "acme"},
-		{"hears", "user:~YW5uIGxlZQ  segment:org-7  orders/all"},
+		{"hears", "user:~YW5uIGxlZQ  segment:all  segment:org-7  orders/all"},
 		{"subscribe", "orders/*  page:*"},
 		{"send", "chat message"},
 		{"public", "public/*"},

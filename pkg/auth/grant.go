@@ -65,7 +65,7 @@ func (id *Identity) grant(g Grant) error {
 	if len(id.Segments) > MaxSegments {
 		errs[4] = &notify.FieldError{Field: "segments", Want: fmt.Sprintf("at most %d", MaxSegments), Kind: notify.ErrLimit}
 	} else if n := len(id.Heard()); n > MaxHeard {
-		errs[4] = &notify.FieldError{Field: "hear", Want: fmt.Sprintf("at most %d topics with the own stream and the segments, not %d", MaxHeard, n), Kind: notify.ErrLimit}
+		errs[4] = &notify.FieldError{Field: "hear", Want: fmt.Sprintf("at most %d topics with the own stream and the segments, all among them, not %d", MaxHeard, n), Kind: notify.ErrLimit}
 	}
 	return errors.Join(errs[:]...)
 }
@@ -105,16 +105,20 @@ func parseSend(s string) (notify.Pattern, error) {
 // Own is the stream of the user itself; ok is false for the anonymous.
 func (id *Identity) Own() (own notify.Topic, ok bool) { return id.own, id.own != "" }
 
-// Heard lists the topics that are heard without asking: the own stream, the segments' and hear; at most MaxHeard.
+// Heard lists the topics that are heard without asking: the own stream, the segments' and hear; at most MaxHeard. Every user is of the segment notify.All, named or not,
+// unless Options.OnlyMine.
 func (id *Identity) Heard() []notify.Topic {
-	var all []notify.Topic
+	heard := make([]notify.Topic, 0, 2+len(id.Segments)+len(id.Hear))
 	if own, ok := id.Own(); ok {
-		all = append(all, own)
+		heard = append(heard, own)
+	}
+	if id.all && !slices.Contains(id.Segments, notify.All) {
+		heard = append(heard, notify.TopicOf(notify.KindSegment, notify.All))
 	}
 	for _, s := range id.Segments {
-		all = append(all, notify.TopicOf(notify.KindSegment, s))
+		heard = append(heard, notify.TopicOf(notify.KindSegment, s))
 	}
-	return append(all, id.Hear...)
+	return append(heard, id.Hear...)
 }
 
 // MayHear tells whether id may hear a topic. A user's stream is for that user alone and a segment's for who the token puts into
@@ -125,7 +129,7 @@ func (id *Identity) MayHear(t notify.Topic) bool {
 		own, ok := id.Own()
 		return ok && t == own
 	case notify.KindSegment:
-		return slices.Contains(id.Segments, t.Name())
+		return id.all && t.Name() == notify.All || slices.Contains(id.Segments, t.Name())
 	case notify.KindEvent, notify.KindPage:
 		return slices.Contains(id.Hear, t) || matches(id.Subscribe, string(t)) || id.public != nil && matches(id.public.patterns, string(t))
 	}

@@ -80,6 +80,9 @@ func (p *Principal) MayNotifySegment(name string) bool { return p.may("notify", 
 // MayInbox tells whether p may read and mark the inboxes of its tenant.
 func (p *Principal) MayInbox() bool { return p.may("inbox", "") }
 
+// MayEvents tells whether p may watch what the users of its tenant do.
+func (p *Principal) MayEvents() bool { return p.may("events", "") }
+
 func (p *Principal) may(action, name string) bool {
 	return slices.ContainsFunc(p.Allow, func(r Right) bool { return r.Action == action && r.Pattern.Match(name) })
 }

@@ -29,6 +29,7 @@ type Options struct {
 	MaxLife  time.Duration    // the longest from iat to exp, and from now to exp where there is no iat; 0: DefaultMaxLife
 	Now      func() time.Time // nil: time.Now
 	Public   []notify.Pattern // of event and page topics that every client may subscribe to, whatever its token names; Services do not look at it
+	OnlyMine bool             // a client hears the segments that its token names, and no other; false: notify.All, too. Services do not look at it
 }
 
 func (o Options) withDefaults() Options {

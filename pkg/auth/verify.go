@@ -42,6 +42,7 @@ type Identity struct {
 	Anonymous bool             // no credential was shown
 
 	own    notify.Topic // "" when Anonymous
+	all    bool         // it is of notify.All without naming it
 	public *public      // shared by all; nil: none
 }
 
@@ -65,7 +66,7 @@ func (v *Verifier) Verify(token string) (*Identity, error) {
 	if err != nil {
 		return nil, refuse("%w", err)
 	}
-	id := &Identity{User: c.subject, Tenant: tenant, Expires: c.expires, IssuedAt: c.issuedAt, ID: c.id, SessionID: c.session, own: own, public: v.public}
+	id := &Identity{User: c.subject, Tenant: tenant, Expires: c.expires, IssuedAt: c.issuedAt, ID: c.id, SessionID: c.session, own: own, all: !v.OnlyMine, public: v.public}
 	if err := id.readGrant(c.grant); err != nil {
 		return nil, refuse("allim.%w", err)
 	}

@@ -85,8 +85,40 @@ func TestAGoodTokenBecomesAnIdentity(t *testing.T) {
 		!id.Expires.Equal(now.Add(3600*time.Second+500*time.Millisecond)) || !id.IssuedAt.Equal(now) {
 		t.Errorf("got %+v", id)
 	}
-	if want := []notify.Topic{"user:ann", "segment:org-7", "orders/all"}; !slices.Equal(id.Heard(), want) {
+	if want := []notify.Topic{"user:ann", "segment:all", "segment:org-7", "orders/all"}; !slices.Equal(id.Heard(), want) {
 		t.Errorf("heard: got %v, want %v", id.Heard(), want)
+	}
+}
+
+func TestEveryUserIsOfTheSegmentAllUnlessOnlyTheNamedOnesAre(t *testing.T) {
+	only := options(t)
+	only.OnlyMine = true
+	anonymous, err := Anonymous(Grant{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, claim string
+		o           Options
+		want        []notify.Topic
+	}{
+		{"not named", `{}`, options(t), []notify.Topic{"user:42", "segment:all"}},
+		{"named", `{"segments":["org-7","all"]}`, options(t), []notify.Topic{"user:42", "segment:org-7", "segment:all"}},
+		{"only the named ones, not named", `{"segments":["org-7"]}`, only, []notify.Topic{"user:42", "segment:org-7"}},
+		{"only the named ones, named", `{"segments":["all"]}`, only, []notify.Topic{"user:42", "segment:all"}},
+	} {
+		token := forge(head, `{"sub":"42","exp":1800003600,"allim":`+c.claim+`}`, secret)
+		id, err := verifierFor(t, c.o).Verify(token)
+		if err != nil {
+			t.Errorf("%s: %s", c.name, Why(err))
+			continue
+		}
+		if heard := id.Heard(); !slices.Equal(heard, c.want) || id.MayHear("segment:all") != slices.Contains(c.want, "segment:all") || id.MayHear("segment:allx") {
+			t.Errorf("%s: heard %v, want %v; may hear all: %v", c.name, heard, c.want, id.MayHear("segment:all"))
+		}
+	}
+	if anonymous.MayHear("segment:all") || len(anonymous.Heard()) > 0 {
+		t.Errorf("the anonymous hear %v", anonymous.Heard())
 	}
 }
 
@@ -198,7 +230,7 @@ func TestEveryAttackIsRefused(t *testing.T) {
 		{"segment with a colon", grant(`{"segments":["a:b"]}`), "segments[0]"},
 		{"21 segments", grant(`{"segments":[` + many(21, `"s%d"`) + `]}`), "segments"},
 		{"101 topics heard", grant(`{"hear":[` + many(100, `"t%d"`) + `]}`), "at most 100"},
-		{"101 topics heard with segments", grant(`{"hear":[` + many(90, `"t%d"`) + `],"segments":[` + many(10, `"s%d"`) + `]}`), "at most 100"},
+		{"101 topics heard with segments", grant(`{"hear":[` + many(89, `"t%d"`) + `],"segments":[` + many(10, `"s%d"`) + `]}`), "at most 100"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			id, err := v.Verify(c.token)
@@ -212,7 +244,7 @@ func TestEveryAttackIsRefused(t *testing.T) {
 
 func TestTokensAtTheLimitsAreTaken(t *testing.T) {
 	v := verifierFor(t, options(t))
-	hear := make([]string, 99)
+	hear := make([]string, 98)
 	for i := range hear {
 		hear[i] = fmt.Sprintf(`"t%d"`, i)
 	}

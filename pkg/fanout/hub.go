@@ -46,6 +46,9 @@ type Options struct {
 	History History
 	Gateway string       // id of this gateway, unique among those alive; names the probe's channel
 	Log     *slog.Logger // nil: none
+	// Present hears that a user's stream begins to be heard here, or ends to be, UserLinger after the last one left. The calls for one stream are in order; loops make them,
+	// so it must not block and must not call the hub. nil: nobody wants to know.
+	Present func(s notify.Stream, here bool)
 
 	Shards  int // loops; 0: 4 × GOMAXPROCS
 	Workers int // calls of History at once; 0: 32

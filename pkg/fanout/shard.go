@@ -280,6 +280,9 @@ func (x *shard) topicOf(c *Subscription) *topic {
 	x.count.held[t.part].Add(1)
 	x.parts[part] = append(x.parts[part], t)
 	x.topics[t.channel] = t
+	if x.opt.Present != nil && t.kind == notify.KindUser {
+		x.opt.Present(c.stream, true)
+	}
 	x.enter(t, waits)
 	if k := x.links[t.lane]; k.up {
 		x.env.wire(t.lane, true, k.gen, []string{t.channel})

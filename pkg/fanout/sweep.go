@@ -88,6 +88,7 @@ func (x *shard) forget(q *fifo[leaver], now time.Duration) (more bool) {
 }
 
 func (x *shard) remove(t *topic) {
+	x.tellPresent(t, false)
 	x.free(t)
 	x.enter(t, gone)
 	t.seq++

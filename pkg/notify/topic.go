@@ -25,6 +25,9 @@ const MaxMute = 100
 // DefaultTenant is the tenant of credentials that name none.
 const DefaultTenant = "default"
 
+// All is the segment of every user, without being named.
+const All = "all"
+
 // Me is the alias by which a client names its own stream. It is no topic: a publisher cannot use it.
 const Me = "me"
 

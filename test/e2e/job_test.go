@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -48,33 +47,43 @@ func (j *job) wantOK(results []*pb.NotifyResult, err error) (duplicates int) {
 	return duplicates
 }
 
-// wantOne wants each inbox to have the notification and nothing else.
-func (j *job) wantOne(b *pods.Backend) {
+// wantOne wants each inbox to have the notification and nothing else: all of them as they stand in Redis, and some as a backend sees them.
+func (j *job) wantOne(b *pods.Backend, rdb *redis.Client) {
 	j.Helper()
-	ctx := b.As(testkit.Context(j.T, 60*time.Second))
-	var wg sync.WaitGroup
-	for part := range slices.Chunk(j.users, len(j.users)/8+1) {
-		wg.Go(func() {
-			for _, user := range part {
-				r, err := b.Inbox.List(ctx, &pb.ListRequest{User: user, Status: pb.ListRequest_ALL})
-				if err != nil || len(r.Items) != 1 || r.Items[0].Id != "sale" || r.Badge.Unread != 1 {
-					j.Errorf("the inbox of %s: got %v, %v", user, r, err)
-					return
-				}
-			}
-		})
+	keys := indexes(j.T, rdb)
+	if len(keys) != len(j.users) {
+		j.Errorf("%d of %d users have an inbox", len(keys), len(j.users))
 	}
-	wg.Wait()
+	all, err := rdb.Pipelined(j.Context(), func(p redis.Pipeliner) error {
+		for _, key := range keys {
+			p.ZRange(j.Context(), key, 0, -1)
+		}
+		return nil
+	})
+	if err != nil {
+		j.Fatal(err)
+	}
+	for i, one := range all {
+		if ids := one.(*redis.StringSliceCmd).Val(); !slices.Equal(ids, []string{"sale"}) {
+			j.Fatalf("%s has %q", keys[i], ids)
+		}
+	}
+	for i := 0; i < len(j.users); i += len(j.users) / 50 {
+		user := j.users[i]
+		if ids, c := inboxOf(b, user), b.Counts(user); !slices.Equal(ids, []string{"sale"}) || c.Unread != 1 || c.Unseen != 1 {
+			j.Errorf("%s has %q and counts %v", user, ids, c)
+		}
+	}
 }
 
-// inboxes is how many users have one.
-func inboxes(t *testing.T, rdb *redis.Client) int {
+// indexes are the keys of all inboxes.
+func indexes(t *testing.T, rdb *redis.Client) []string {
 	t.Helper()
 	keys, err := rdb.Keys(t.Context(), "al:{*}:default:i:*:z").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(keys)
+	return keys
 }
 
 // Ten thousand users in one call, and the publisher is killed when about half of them have it: the same call to another one gives it to the others, says of which
@@ -82,7 +91,7 @@ func inboxes(t *testing.T, rdb *redis.Client) int {
 func TestAJobOfTenThousandGoesOnWhereItsPublisherWasKilled(t *testing.T) {
 	t.Parallel()
 	const many = 10_000
-	stage := pods.Start(t, pods.Options{Gateways: -1, Publishers: 2, Redis: testkit.Redis(t, "--slowlog-log-slower-than", "0", "--slowlog-max-len", "100000")})
+	stage := pods.Start(t, pods.Options{Gateways: -1, Publishers: 2, Redis: testkit.Redis(t, "--slowlog-log-slower-than", "100", "--slowlog-max-len", "10000")})
 	rdb := stage.Redis.Client()
 	j := &job{T: t, users: names(many, "user-%d")}
 	begun, failed := make(chan struct{}), make(chan error, 1)
@@ -99,7 +108,7 @@ func TestAJobOfTenThousandGoesOnWhereItsPublisherWasKilled(t *testing.T) {
 	if err := testkit.Receive(t, pods.Within, failed, "the call fails"); err == nil {
 		t.Fatal("it was done before its publisher was killed")
 	}
-	had := inboxes(t, rdb)
+	had := len(indexes(t, rdb))
 	if had <= 100 || had >= many-100 {
 		t.Fatalf("%d of %d inboxes have it when the publisher is dead, want about half", had, many)
 	}
@@ -109,10 +118,7 @@ func TestAJobOfTenThousandGoesOnWhereItsPublisherWasKilled(t *testing.T) {
 	if again := j.wantOK(results, err); again < had || again >= many-100 {
 		t.Errorf("%d users are said to have had it, %d had it", again, had)
 	}
-	j.wantOne(second)
-	if n := inboxes(t, rdb); n != many {
-		t.Errorf("%d users have an inbox", n)
-	}
+	j.wantOne(second, rdb)
 	keys, writes := rdb.DBSize(t.Context()).Val(), written(t, rdb)
 	third, err := j.call(second)
 	if again := j.wantOK(third, err); again != many {
@@ -130,7 +136,7 @@ func TestAJobOfTenThousandGoesOnWhereItsPublisherWasKilled(t *testing.T) {
 		t.Errorf("the third call appended %d entries", now-writes)
 	}
 	t.Logf("%d users had it when the publisher was dead", had)
-	wantSmallScripts(t, rdb, many)
+	wantSmallScripts(t, rdb)
 }
 
 // written is how many entries scripts appended to streams so far.
@@ -151,7 +157,7 @@ func written(t *testing.T, rdb *redis.Client) int {
 
 // wantSmallScripts wants the scripts that gave many users something to be of a bounded number of users each, by what Redis itself took down. How long they took is
 // said, and not judged: this machine does other things as well.
-func wantSmallScripts(t *testing.T, rdb *redis.Client, many int) {
+func wantSmallScripts(t *testing.T, rdb *redis.Client) {
 	t.Helper()
 	const streams, keysOfStream = 64, 12 // of one call at most
 	log, err := rdb.SlowLogGet(t.Context(), -1).Result()
@@ -174,8 +180,8 @@ func wantSmallScripts(t *testing.T, rdb *redis.Client, many int) {
 		took = append(took, one.Duration)
 	}
 	slices.Sort(took)
-	if len(took) < many/streams || len(took) == 0 {
+	if len(took) < 50 { // of some 1,500, those that took 0.1 ms
 		t.Fatalf("Redis took down %d scripts, want more", len(took))
 	}
-	t.Logf("%d scripts, of %d keys at most; the longest took %v, one of a hundred more than %v", len(took), most, took[len(took)-1], took[len(took)*99/100])
+	t.Logf("%d slow scripts, of %d keys at most; the longest took %v, one of a hundred more than %v", len(took), most, took[len(took)-1], took[len(took)*99/100])
 }

@@ -82,6 +82,32 @@ func TestAPublisherThatIsKilledWhileItTellsIsFollowedByAnotherOnce(t *testing.T)
 	}
 }
 
+// Many are due at once, more than there are places, and two publishers race for them: each is told by one of them, and only once.
+func TestTwoPublishersThatRaceTellOfEachOnce(t *testing.T) {
+	t.Parallel()
+	const many = 150
+	h := newHook(t, func(http.ResponseWriter, *http.Request, int, told) {})
+	stage := pods.Start(t, pods.Options{Gateways: -1, Publishers: 2, Settings: "webhooks: [" + h.as("default", "") + "]\n"})
+	b := pods.NewBackend(t, stage.Publishers[0], "default")
+	r, err := b.Publisher.Notify(b.Call(), &pb.NotifyRequest{Id: "n1", To: &pb.Audience{Users: names(many, "u%d")}, Data: []byte("1"), Escalate: unlessSeen(webhook)})
+	if err != nil || len(r.Results) != many {
+		t.Fatalf("%d results, %v", len(r.GetResults()), err)
+	}
+	testkit.Eventually(t, pods.Within, func() bool { return escalations("sent", stage.Publishers...) >= many }, "all are told")
+	for _, p := range stage.Publishers {
+		if n := escalations("sent", p); n == 0 || n == many {
+			t.Errorf("%s told %v of %d: there was no race", p.Name, n, many)
+		}
+	}
+	users, ids := map[string]bool{}, map[string]bool{}
+	for _, m := range h.all() {
+		users[m.Data.User], ids[m.MessageID] = true, true
+	}
+	if n := len(h.all()); n != many || len(users) != many || len(ids) != many {
+		t.Errorf("told %d times, of %d users by %d ids, want %d of each", n, len(users), len(ids), many)
+	}
+}
+
 // Each tenant's receiver decides for itself: one fails and takes it when it is told again, one wants no more, one sends us elsewhere, where nobody goes, and one
 // says nothing at all, which no other tenant waits for.
 func TestReceiversThatFailDecideForThemselves(t *testing.T) {

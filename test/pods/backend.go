@@ -17,6 +17,7 @@ import (
 type Backend struct {
 	Publisher pb.PublisherClient
 	Inbox     pb.InboxClient
+	Events    pb.EventsClient
 
 	tb    testing.TB
 	token string
@@ -41,7 +42,7 @@ func newBackend(t testing.TB, p *Pod, token string) *Backend {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &Backend{Publisher: pb.NewPublisherClient(conn), Inbox: pb.NewInboxClient(conn), tb: t, token: token}
+	return &Backend{Publisher: pb.NewPublisherClient(conn), Inbox: pb.NewInboxClient(conn), Events: pb.NewEventsClient(conn), tb: t, token: token}
 }
 
 // Call is the context of one call: the credential and a deadline.

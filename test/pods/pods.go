@@ -124,7 +124,7 @@ func Settings(strict bool) string {
 	fmt.Fprintf(&b, "keys:\n  - {algorithm: HS256, secret: %q, tenants: [%s]}\n", secret, strings.Join(Tenants, ", "))
 	b.WriteString("api_keys:\n")
 	for _, tenant := range Tenants {
-		fmt.Fprintf(&b, "  - {id: %s, key: %q, tenant: %s, allow: ['publish:*', 'notify:*', inbox]}\n", tenant, APIKey(tenant), tenant)
+		fmt.Fprintf(&b, "  - {id: %s, key: %q, tenant: %s, allow: ['publish:*', 'notify:*', inbox, events]}\n", tenant, APIKey(tenant), tenant)
 	}
 	fmt.Fprintf(&b, "topics:\n  - {prefix: short/, history: %d, ttl: 5m}\n  - {prefix: long/, history: %d, ttl: 5m}\n", ShortHistory, LongHistory)
 	if !strict {

@@ -1,7 +1,7 @@
 -- lib, write, many, items, inbox, keep, deliver. Does what is due of a stream: what has expired goes, what waited for its time comes, and what nobody looked at is
 -- claimed, so that this program tells somebody. KEYS as notice.lua, of one stream
 -- ARGV 1 new epoch, 2 events kept, 3 ids kept, 4 retention ms, 5 PUBLISH or SPUBLISH, 6 items kept, 7 change member, 8 claims at most, 9 how long one is held, ms,
---      10 who claims, 11 ms after which what finds no place among the claims is due again, 0: it stays so
+--      10 the claimer, another one each time, 11 ms after which what finds no place among the claims is due again, 0: it stays so
 -- Answers {what expired, what came, letters of those that need no claim any more, 1 where more is due, the epoch, how many claims found no place and are put off,
 -- id, how it is told, attempt, since when it is due in ms, subscriptions that are done, offset, seen, read, head, body, body of its last update or '', …}. It does 50 of
 -- each at most, and 250 of what has expired where there is more than 500 of that.
@@ -36,7 +36,8 @@ local function come(id)
   if not unschedule(id) then call('ZREM', DEADLINES, 's\0' .. id) end
 end
 
--- Claims an escalation for a while, or ends it where a device has shown the item. It is kept as '<S|R><W|P> <attempt> <claimer> <since ms> <subscriptions, …>'.
+-- Claims an escalation for a while, or ends it where a device has shown the item. It is kept as '<S|R><W|P> <attempts that ended> <claimer> <since ms> <subscriptions, …>':
+-- a claim whose answer was lost, or whose program died, uses up none (done.lua counts).
 local function claim(id, deadline)
   local how, attempt, _, since, done = string.match(call('HGET', ITEMS, id .. '\0w') or '', '^(%u%u) (%d+) ?(%S*) ?(%d*) ?(.*)$')
   local place = call('ZSCORE', INDEX, id)
@@ -55,10 +56,10 @@ local function claim(id, deadline)
     put_off = put_off + 1
     return
   end
-  attempt, since = int(tonumber(attempt) + 1), since ~= '' and since or deadline
+  since = since ~= '' and since or deadline
   call('ZADD', DEADLINES, int(now + tonumber(ARGV[9])), 'w\0' .. id)
   call('HSET', ITEMS, id .. '\0w', table.concat({ how, attempt, ARGV[10], since, done }, ' '))
-  claims[#claims + 1] = { id, how, attempt, since, done, place, call('ZSCORE', UNSEEN, id) and 0 or 1, call('ZSCORE', UNREAD, id) and 0 or 1 }
+  claims[#claims + 1] = { id, how, int(tonumber(attempt) + 1), since, done, place, call('ZSCORE', UNSEEN, id) and 0 or 1, call('ZSCORE', UNREAD, id) and 0 or 1 }
 end
 
 local found, came = TERMS and call('ZRANGEBYSCORE', DEADLINES, '-inf', int(now), 'WITHSCORES', 'LIMIT', '0', '1000') or {}, 0

@@ -1,4 +1,4 @@
--- lib, write, items, inbox, keep, fence. Changes the state of items. KEYS as notice.lua, of one user
+-- lib, write, items, inbox, keep, fence, events, news. Changes the state of items. KEYS as notice.lua, of one user, and news.lua
 -- ARGV 1 change, 2 'ids' | 'upto' | 'all', 3 epoch and 4 offset of upto, 5 body, 6 new epoch, 7 events kept, 8 retention ms,
 --      9 PUBLISH or SPUBLISH, 10 change member, 11 epoch and 12 offset with which it was acknowledged before, '' and 0 for a new one,
 --      13 epoch, 14 offset and 15 Redis' us of its first acknowledgement where it is made again,
@@ -213,6 +213,7 @@ end
 
 local function event(what, which)
   if #which == 0 then return end
+  local news_seen, news_read = news_of(what, which)
   apply[what](which)
   s = s + 1
   local off, list = int(s), table.concat(which, ',')
@@ -220,6 +221,7 @@ local function event(what, which)
   call('HSET', META, 's', off)
   local unread, unseen, by = counts()
   call(ARGV[9], KEYS[14], envelope(e, off, off, unread, unseen, by, what, list, ARGV[5]))
+  tell_news(ARGV[10], now, news_seen, news_read, ARGV[5])
 end
 if slot then
   local did = {}

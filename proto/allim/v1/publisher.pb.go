@@ -1669,7 +1669,7 @@ type NotifyRequest_Escalate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unless it was seen, or read.
 	Unless NotifyRequest_Escalate_Unless `protobuf:"varint,1,opt,name=unless,proto3,enum=allim.v1.NotifyRequest_Escalate_Unless" json:"unless,omitempty"`
-	// After_ms is when, counted from its coming into the inbox: 1,000 to 604,800,000 (7 days).
+	// After_ms is when, counted from its coming into the inbox: 1,000 to 604,800,000 (7 days), no later than inboxes are kept.
 	AfterMs int32 `protobuf:"varint,2,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
 	// Via which way.
 	Via           NotifyRequest_Escalate_Via `protobuf:"varint,3,opt,name=via,proto3,enum=allim.v1.NotifyRequest_Escalate_Via" json:"via,omitempty"`

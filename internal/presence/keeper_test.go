@@ -1,0 +1,244 @@
+package presence_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"allim/internal/keyspace"
+	"allim/internal/presence"
+	"allim/internal/store"
+	"allim/internal/testkit"
+	"allim/pkg/notify"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// A bed is a Redis, with a backend that watches and a reaper.
+type bed struct {
+	*testing.T
+	srv       *testkit.RedisServer
+	keys      *keyspace.Map
+	publisher *store.Store
+	watch     *store.Watch
+	heard     []string // "online:ann"
+}
+
+func newBed(t *testing.T) *bed {
+	t.Helper()
+	keys, err := keyspace.NewMap(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{T: t, srv: testkit.Redis(t), keys: keys}
+	b.publisher = b.store("publisher")
+	return b
+}
+
+func (b *bed) store(role string) *store.Store {
+	b.Helper()
+	rdb, err := store.Connect(store.Connection{URL: b.srv.As(role)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = rdb.Close() })
+	s, err := store.New(store.Options{Redis: rdb, Keys: b.keys, Events: store.Events{Trim: time.Hour}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Open(testkit.Context(b, 10*time.Second)); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// listen has a backend listen from now on, and users who are gone be told.
+func (b *bed) listen() {
+	b.Helper()
+	w, _, err := b.publisher.Watch(testkit.Context(b, 10*time.Second), notify.DefaultTenant, "g", func(notify.EventType) bool { return true })
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.watch = w
+	run(b, presence.Reaper{Store: b.publisher, Debounce: 50 * time.Millisecond, Every: 20 * time.Millisecond}.Run)
+}
+
+// run runs something until the test ends, or stop is called.
+func run(b *bed, f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := f(ctx); err != nil {
+			b.Errorf("run: %v", err)
+		}
+	})
+	stop = func() { cancel(); wg.Wait() }
+	b.Cleanup(stop)
+	return stop
+}
+
+// want waits until these were heard in all, in any order of users.
+func (b *bed) want(want ...string) {
+	b.Helper()
+	slices.Sort(want)
+	testkit.EventuallyNil(b, 20*time.Second, func() error {
+		n, err := b.watch.Next(b.Context(), 20*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		for _, e := range n.Events {
+			user, _ := e.Topic.User()
+			b.heard = append(b.heard, map[notify.EventType]string{notify.EventOnline: "online:", notify.EventOffline: "offline:"}[e.Type]+user)
+		}
+		if got := slices.Sorted(slices.Values(b.heard)); !slices.Equal(got, want) {
+			return fmt.Errorf("heard %v, want %v", got, want)
+		}
+		return nil
+	}, "events")
+}
+
+// A house is a gateway: a Keeper, and who is there.
+type house struct {
+	*presence.Keeper
+	b    *bed
+	stop func()
+
+	mu   sync.Mutex
+	here map[notify.Stream]bool
+}
+
+func (b *bed) house(lease time.Duration, teller presence.Teller) *house {
+	h := &house{b: b, here: map[notify.Stream]bool{}}
+	h.Keeper = presence.NewKeeper(presence.Options{Store: teller, Users: h.users, Partitions: b.keys.Partitions(), Lease: lease, Debounce: 50 * time.Millisecond})
+	h.stop = run(b, h.Run)
+	return h
+}
+
+// users does what a hub does.
+func (h *house) users(_ context.Context, part int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range maps.Keys(h.here) {
+		if h.b.keys.Partition(s) == part {
+			h.Heard(s, true)
+		}
+	}
+	return nil
+}
+
+// say is "+ann -bob": who comes, and who leaves.
+func (h *house) say(who string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, one := range strings.Fields(who) {
+		s := notify.Stream{Tenant: notify.DefaultTenant, Topic: notify.Topic("user:" + one[1:])}
+		if one[0] == '+' {
+			h.here[s] = true
+		} else {
+			delete(h.here, s)
+		}
+		h.Heard(s, one[0] == '+')
+	}
+}
+
+const quickLease = 300 * time.Millisecond
+
+// Who was there before anybody listened is told, and so is who comes and leaves then.
+func TestAKeeperTellsWhoIsThere(t *testing.T) {
+	b := newBed(t)
+	h := b.house(quickLease, b.store("gateway"))
+	h.say("+ann +bob -bob")
+	b.listen()
+	b.want("online:ann")
+	h.say("+carl -ann")
+	b.want("online:ann", "online:carl", "offline:ann")
+	h.say("-carl")
+	h.say("+carl")
+	h.say("+dora")
+	b.want("online:ann", "online:carl", "offline:ann", "online:dora")
+	h.stop() // nobody has to wait for its lease
+	b.want("online:ann", "online:carl", "offline:ann", "online:dora", "offline:dora", "offline:carl")
+}
+
+// A frozen one says nothing and then goes on.
+type frozen struct {
+	*store.Store
+	mu sync.RWMutex
+}
+
+var errFrozen = errors.New("frozen")
+
+func (f *frozen) Present(ctx context.Context, gateway string, lease time.Duration, begins bool, former string) (bool, []string, error) {
+	if !f.mu.TryRLock() {
+		return false, nil, errFrozen
+	}
+	defer f.mu.RUnlock()
+	return f.Store.Present(ctx, gateway, lease, begins, former)
+}
+
+func (f *frozen) SayPresence(ctx context.Context, gateway string, debounce time.Duration, all []store.Presence) error {
+	if !f.mu.TryRLock() {
+		return errFrozen
+	}
+	defer f.mu.RUnlock()
+	return f.Store.SayPresence(ctx, gateway, debounce, all)
+}
+
+// Its lease is over, and its users are gone. When it is back all of them are there again, and who left meanwhile is not.
+func TestAGatewayThatWasGoneTellsAllAgain(t *testing.T) {
+	b := newBed(t)
+	f := &frozen{Store: b.store("gateway")}
+	h := b.house(quickLease, f)
+	b.listen()
+	h.say("+ann +bob +carl")
+	b.want("online:ann", "online:bob", "online:carl")
+	f.mu.Lock()
+	b.want("online:ann", "online:bob", "online:carl", "offline:ann", "offline:bob", "offline:carl")
+	h.say("-bob +dora")
+	f.mu.Unlock()
+	b.want("online:ann", "online:bob", "online:carl", "offline:ann", "offline:bob", "offline:carl", "online:ann", "online:carl", "online:dora")
+	h.say("-ann -carl")
+	b.want("online:ann", "online:bob", "online:carl", "offline:ann", "offline:bob", "offline:carl", "online:ann", "online:carl", "online:dora", "offline:ann", "offline:carl")
+}
+
+// Redis cannot be told for less than a lease: what changed meanwhile is told then, once.
+func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
+	b := newBed(t)
+	f := &frozen{Store: b.store("gateway")}
+	b.listen()
+	h := b.house(time.Minute, f) // it hears at its beginning who listens
+	h.say("+ann")
+	b.want("online:ann")
+	f.mu.Lock()
+	h.say("+bob +carl")
+	h.say("-bob -ann")
+	f.mu.Unlock()
+	b.want("online:ann", "online:carl", "offline:ann")
+}
+
+// A Redis that lost everything knows nobody; the watcher begins anew, and hears of all who are there.
+func TestPresenceComesBackAfterALossOfEverything(t *testing.T) {
+	b := newBed(t)
+	h := b.house(quickLease, b.store("gateway"))
+	b.listen()
+	h.say("+ann")
+	b.want("online:ann")
+	admin := redis.NewClient(b.srv.Client().Options())
+	defer admin.Close()
+	if err := admin.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.heard = nil
+	testkit.Eventually(t, 30*time.Second, func() bool {
+		n, err := b.watch.Next(t.Context(), 20*time.Millisecond)
+		return err == nil && slices.ContainsFunc(n.Events, func(e notify.Event) bool { return e.Type == notify.EventOnline && e.Topic == "user:ann" })
+	}, "ann is online again")
+}
