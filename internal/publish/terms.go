@@ -39,6 +39,9 @@ func (m *mistakes) terms(r *pb.NotifyRequest, into *notify.Message, now time.Tim
 		m.want(!into.ExpiresAt.After(now.Add(retention)), "expires_at", "a time within %v, as long as an inbox is kept (setting inbox.retention)", retention)
 		m.want(r.NotBefore == nil || into.ExpiresAt.After(t.NotBefore), "expires_at", "a time after not_before")
 	}
+	if t.NotBefore.After(into.Time) { // what waits is as new as it looks when it comes
+		into.Time = t.NotBefore
+	}
 	if t != (notify.Terms{}) {
 		into.Terms = &t
 	}

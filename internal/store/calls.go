@@ -140,11 +140,12 @@ const (
 	codePast       = 3 // of a notification: it would have expired
 	codeMuted      = 4
 	codeScheduled  = 5
-	codeMissing    = 6 // of an update or a retraction: there is no such item
-	codeOlder      = 7 // of an update: the item has a newer version
-	codeCancelled  = 8 // of a retraction: what had not come yet does not come; there is no event
-	codeTerms      = 9 // of a message: its stream has terms, nothing was written
-	codeUnchanged  = 1 // of an update, a retraction or preferences: nothing to do
+	codeMissing    = 6  // of an update or a retraction: there is no such item
+	codeOlder      = 7  // of an update: the item has a newer version
+	codeCancelled  = 8  // of a retraction: what had not come yet does not come; there is no event
+	codeTerms      = 9  // of a message: its stream has terms, nothing was written
+	codeWaits      = 10 // of a notification: it was scheduled before, and waits
+	codeUnchanged  = 1  // of an update, a retraction or preferences: nothing to do
 	codeStaleMark  = -1
 	codeHeldMark   = -2
 	codeLateMark   = -3  // this program has gone on to another one
@@ -215,8 +216,9 @@ func historyOf(v any) string {
 
 // ack is the reply to a message.
 func (r reply) ack() Ack {
-	a := Ack{Position: r.at, Duplicate: r.code == codeDuplicate, Muted: r.code == codeMuted, Scheduled: r.code == codeScheduled, Receivers: r.receivers, Unread: r.unread}
-	if a.Muted || a.Scheduled {
+	a := Ack{Position: r.at, Duplicate: r.code == codeDuplicate || r.code == codeWaits, Muted: r.code == codeMuted, Scheduled: r.code == codeScheduled || r.code == codeWaits,
+		Receivers: r.receivers, Unread: r.unread}
+	if a.Muted || a.Scheduled || r.at.Offset == 0 {
 		a.Position = notify.Position{}
 	}
 	return a
@@ -239,7 +241,7 @@ func (r reply) ids() (unknown, meant []string) {
 // proof is the position that shows that Redis still has a write. What made no event, a mark that changed nothing, and is remembered by its items all the
 // same, or a notification that waits for its time, has none of its own: only what came after it shows that.
 func (r reply) proof(w *write) notify.Position {
-	at, quiet := r.at, r.code == codeScheduled
+	at, quiet := r.at, r.code == codeScheduled || r.code == codeWaits
 	switch w.kind() {
 	case opMark:
 		quiet = r.code == 0

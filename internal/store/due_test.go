@@ -120,8 +120,12 @@ func TestAScheduledNotificationComesAtItsTime(t *testing.T) {
 		if r := b.put(m); !r.Scheduled || r.Position.Offset != 0 || r.Duplicate {
 			b.Errorf("it is %+v", r)
 		}
-		if r := b.put(m); !r.Scheduled || r.Duplicate {
-			b.Errorf("again: %+v", r)
+		sooner := *m
+		sooner.Terms = nil
+		for _, again := range []*notify.Message{m, &sooner} { // it says that it changes nothing
+			if r := b.put(again); !r.Scheduled || !r.Duplicate || r.Position != (notify.Position{}) {
+				b.Errorf("again: %+v", r)
+			}
 		}
 		b.wantList(ann, store.Query{}, "")
 		b.notify(ann, "c", "n2")
@@ -188,9 +192,11 @@ func TestAScheduledNotificationCanBeTakenBack(t *testing.T) {
 		if got := b.retract(store.RetractOf{ID: "n1"}); got.Changed {
 			b.Errorf("once more: %+v", got)
 		}
-		if r := b.put(m); !r.Duplicate {
+		b.notify(ann, "c", "other")
+		if r := b.put(m); !r.Duplicate || r.Position != (notify.Position{}) { // it never had one
 			b.Errorf("it is scheduled again: %+v", r)
 		}
+		b.retract(store.RetractOf{ID: "other"})
 		if n := b.rdb.ZCard(b.ctx, b.keys.Inbox(ann).Deadlines).Val(); n != 0 {
 			b.Errorf("%d deadlines are left", n)
 		}

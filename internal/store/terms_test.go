@@ -177,34 +177,6 @@ func TestMessagesOfOneCallSeeWhatThoseBeforeThemDid(t *testing.T) {
 	})
 }
 
-func TestAFormerIDMeansTheItemThatTookItsPlace(t *testing.T) {
-	onEach(t, store.Options{}, func(b *bench) {
-		b.put(collapsing("n1", "c", "k"))
-		b.put(collapsing("n2", "c", "k"))
-		b.put(collapsing("n3", "c", "k"))
-		if got := b.mark(ann, "read", store.Mark{IDs: []string{"n1", "n2", "n3", "x"}}); got.Changed != 1 || cmp.Diff([]string{"x"}, got.Unknown) != "" {
-			b.Errorf("a mark by all names: %+v", got)
-		}
-		b.wantList(ann, store.Query{}, "n3/sr")
-		if got := b.update(store.UpdateOf{ID: "n1", Data: []byte(`"new"`)}); got.Err != nil || !got.Changed {
-			b.Errorf("an update by a former id: %+v", got)
-		}
-		if p := b.wantList(ann, store.Query{}, "n3/sr"); string(p.Items[0].Data) != `"new"` {
-			b.Errorf("the item is %s", p.Items[0].Data)
-		}
-		if got := b.retract(store.RetractOf{ID: "n2"}); !got.Changed {
-			b.Errorf("a retraction by a former id: %+v", got)
-		}
-		b.wantList(ann, store.Query{}, "")
-		if got := b.events(3); got != "r:n3 p:n3 t:n3" {
-			b.Errorf("the stream says %s", got)
-		}
-		if got := b.mark(ann, "read", store.Mark{IDs: []string{"n1"}}); len(got.Unknown) != 1 {
-			b.Errorf("when it is gone: %+v", got)
-		}
-	})
-}
-
 func TestWhatHasExpiredIsHiddenByReadersAndTakenAwayByWriters(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		b.notify(ann, "d", "stays")

@@ -83,7 +83,7 @@ local function retract()
   if ARGV[2] == 'k' and not waits then return 1 end
   id = waits or name
   waits = TERMS and unschedule(id)
-  if not call('ZSCORE', INDEX, id) and call('ZADD', DEDUPE, 'NX', int(s), id) == 1 then REMEMBERED = true end
+  if not call('ZSCORE', INDEX, id) then bar(id, s) end
   return waits and 8 or 1
 end
 

@@ -15,8 +15,8 @@ local function parts_of(head) return string.match(head, '^([^\n]*)\n([^\n]*)\n(%
 -- Is a message written, or waiting for its time? Answers its code and offset.
 local function known(id, s)
   local dup = call('ZSCORE', DEDUPE, id) or call('ZSCORE', INDEX, id)
-  if dup then return 1, int(dup) end
-  if TERMS and call('HGET', COLLAPSE, 's\0' .. id) then return 5, int(s) end
+  if dup then return 1, place_of(dup) end
+  if TERMS and call('HGET', COLLAPSE, 's\0' .. id) then return 10, int(s) end
 end
 
 -- Why a notification does not come into the stream now: its code, nil where it does. Who had it acknowledged before had it written.
@@ -24,8 +24,7 @@ local function refused(n, mute, s)
   local flags, category, expires = parts_of(n.head)
   if expires ~= '0' and tonumber(expires) <= now then
     if not n.first then return 3 end
-    call('ZADD', DEDUPE, int(s), n.id)
-    REMEMBERED = true
+    bar(n.id, s)
     return 2
   end
   if mute and category ~= '' and not n.first and not string.find(flags, '!', 1, true) and string.find(mute, ',' .. category .. ',', 1, true) then return 4 end
@@ -38,12 +37,11 @@ local function deliver(e, s, n, events, due, member)
   local off, names, old = int(s + 1), n.id, nil
   local first = n.first or { e, off, int(us) }
   if key ~= '' then
-    local epoch, at, at_us
-    old, epoch, at, at_us = last_of(key)
+    local epoch, at, at_us, chain
+    old, epoch, at, at_us, chain = last_of(key)
     if n.first and later(e, epoch, at, at_us, unpack(first)) then
-      call('ZADD', DEDUPE, int(s), n.id)
-      call('HSET', COLLAPSE, 'l\0' .. n.id, key)
-      REMEMBERED = true
+      bar(n.id, s)
+      call('HSET', COLLAPSE, 'l\0' .. n.id, chain .. ' ' .. key)
       return
     end
     local place = old and call('ZSCORE', INDEX, old)
@@ -51,7 +49,7 @@ local function deliver(e, s, n, events, due, member)
     call('XADD', EVENTS, 'MAXLEN', '=', events, off .. '-0', 'k', 'n', 'i', names, 'd', n.body)
     if place then drop({ old, place }) end
     with_terms()
-    call('HSET', COLLAPSE, 'k\0' .. key, n.id .. ' ' .. table.concat(first, '.'))
+    call('HSET', COLLAPSE, 'k\0' .. key, n.id .. ' ' .. table.concat(first, '.') .. ' ' .. (place and chain or n.id))
   else
     call('XADD', EVENTS, 'MAXLEN', '=', events, off .. '-0', 'k', 'n', 'i', names, 'd', n.body)
   end

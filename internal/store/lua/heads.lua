@@ -20,7 +20,8 @@ for i = #ids, 1, -1 do -- the oldest first
   end
 end
 
--- The ids of items whose place others have taken, that are still there: 'l\0<id>' leads to a collapse key, 'k\0<key>' to the item that came with it last.
+-- The ids of items whose place others have taken, that are still there: 'l\0<id>' leads to a chain and its collapse key, 'k\0<key>' to the item that came with it
+-- last, and its chain.
 local replaced, old = {}, {}
 if m[4] then
   for _, field in ipairs(call('HKEYS', KEYS[4])) do
@@ -29,10 +30,14 @@ if m[4] then
 end
 for i = 1, #old, 500 do
   local keys = call('HMGET', KEYS[4], unpack(old, i, math.min(i + 499, #old)))
-  for j, key in ipairs(keys) do keys[j] = 'k\0' .. (key or '') end
+  local chains = {}
+  for j, alias in ipairs(keys) do
+    local chain, key = string.match(alias or '', '^(%S+) (.*)$')
+    chains[j], keys[j] = chain, 'k\0' .. (key or '')
+  end
   for j, last in ipairs(call('HMGET', KEYS[4], unpack(keys))) do
-    local id = string.match(last or '', '^%S+')
-    if id and there[id] then replaced[#replaced + 1] = string.sub(old[i + j - 1], 3) .. ' ' .. id .. '\n' end
+    local id, chain = string.match(last or '', '^(%S+) %S+ (%S+)$')
+    if id and there[id] and chain == chains[j] then replaced[#replaced + 1] = string.sub(old[i + j - 1], 3) .. ' ' .. id .. '\n' end
   end
 end
 return { m[1], m[2], m[3] or '', table.concat(items), table.concat(replaced) }

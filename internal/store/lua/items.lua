@@ -32,16 +32,20 @@ local function turn_to(k)
   TERMS, hidden = nil, {}
 end
 
--- A collapse key is known by 'k\0<key>', the id of its last item and when that was acknowledged first, as long as that id is: also where the item is gone. Ids of
--- former items are 'l\0<id>', the key.
+-- A collapse key is known by 'k\0<key>', the id of its last item, when that was acknowledged first, and its chain, as long as that id is: also where the item is gone.
+-- A chain is the items that took each other's place, named by the first id. Ids of former items are 'l\0<id>', their chain and key.
 local function last_of(key)
-  return string.match(call('HGET', COLLAPSE, 'k\0' .. key) or '', '^(%S+) (%w+)%.(%d+)%.(%d+)$')
+  return string.match(call('HGET', COLLAPSE, 'k\0' .. key) or '', '^(%S+) (%w+)%.(%d+)%.(%d+) (%S+)$')
 end
 
--- what took the place of a former item, as far as it is known
+local function chain_of(alias) return string.match(alias or '', '^(%S+) (.*)$') end
+
+-- What took the place of a former item, as far as it is known. What came with its collapse key when it, or its successor, had left is something else.
 local function successor(id)
-  local key = TERMS and call('HGET', COLLAPSE, 'l\0' .. id)
-  return key and (last_of(key))
+  local chain, key = chain_of(TERMS and call('HGET', COLLAPSE, 'l\0' .. id) or '')
+  if not chain then return end
+  local last, _, _, _, same = last_of(key)
+  return chain == same and last or nil
 end
 
 -- The item that an id means, and its offset: itself, or its successor. nil where there is none.

@@ -3,13 +3,28 @@
 -- An item is known as written by its place in the index. The ids of others, of messages and of items that left, are in DEDUPE.
 local REMEMBERED -- this call gave it some
 
+-- Has an id known that never had a place: its score lies between two. It leaves with those of its time.
+local function bar(id, s)
+  REMEMBERED = true
+  return call('ZADD', DEDUPE, 'NX', int(s) .. '.5', id)
+end
+
+-- The place of a known id, '0' where it never had one.
+local function place_of(score) return string.find(score, '.', 1, true) and '0' or int(score) end
+
 -- What items had of terms goes with them; their collapse keys are known as long as their ids.
 local function drop_terms(ids)
-  local members, fields, aliases = {}, {}, {}
+  local members, fields, aliases, chains = {}, {}, {}, {}
   for i, head in ipairs(call('HMGET', ITEMS, unpack(ids))) do
     local id, key = ids[i], collapse_of(head)
     members[2 * i - 1], members[2 * i], fields[i] = 'x\0' .. id, 'w\0' .. id, id .. '\0w'
-    if key then aliases[#aliases + 1], aliases[#aliases + 2] = 'l\0' .. id, key end
+    if key then
+      if not chains[key] then
+        local _, _, _, _, chain = last_of(key)
+        chains[key] = chain or id
+      end
+      aliases[#aliases + 1], aliases[#aliases + 2] = 'l\0' .. id, chains[key] .. ' ' .. key
+    end
   end
   call('ZREM', DEADLINES, unpack(members))
   call('HDEL', ITEMS, unpack(fields))
@@ -69,7 +84,8 @@ local function forget_ids(kept)
     call('ZREM', DEDUPE, unpack(ids))
     if TERMS then
       for n, id in ipairs(ids) do fields[n] = 'l\0' .. id end
-      for n, key in ipairs(call('HMGET', COLLAPSE, unpack(fields))) do
+      for n, alias in ipairs(call('HMGET', COLLAPSE, unpack(fields))) do
+        local _, key = chain_of(alias or '')
         if key then
           gone[#gone + 1] = fields[n]
           if last_of(key) == ids[n] then gone[#gone + 1] = 'k\0' .. key end

@@ -175,7 +175,7 @@ if ARGV[2] == 'ids' then
     local id, off = named, call('ZSCORE', INDEX, named)
     if not off and not again then id, off = current(named) end -- what is made again means the item that it had hit
     aliased = aliased or id ~= named
-    if not off and again and successor(named) then
+    if not off and again and TERMS and call('HGET', COLLAPSE, 'l\0' .. named) then
       id = nil -- and something took its place, or it left
     elseif not off or gone[id] then
       unknown[#unknown + 1] = named

@@ -21,7 +21,7 @@ local function stream()
     local code, off, names = 2, ARGV[m + 7], nil
     if ARGV[m + 6] == '' or not held(ARGV[m + 6], off) then
       code, off = known(n.id, s)
-      if code == 5 and n.first then code, off = 2, ARGV[m + 7] end
+      if code == 10 and n.first then code, off = 2, ARGV[m + 7] end
       if not code and n.head ~= '' then code, off = refused(n, mute, s), int(s) end
       if not code and ARGV[m + 4] ~= '' and tonumber(ARGV[m + 4]) > now then
         code = 5

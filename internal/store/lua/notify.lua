@@ -53,7 +53,7 @@ local function user()
     local id, head, off, code = ARGV[m], ARGV[m + 3], int(s + 1), 0
     local dup, key = known(id, off, head)
     if dup then
-      off, code = int(dup), 1
+      off, code = place_of(dup), 1
     else
       local made = redis.pcall('XADD', EVENTS, 'MAXLEN', '=', ARGV[2], off .. '-0', 'k', ARGV[m + 2], 'i', id, 'd', ARGV[m + 1])
       if type(made) == 'table' then
