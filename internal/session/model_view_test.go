@@ -80,7 +80,10 @@ func (v *view) take(text string) {
 		v.begin(f)
 		v.live = true
 	case "reset":
-		v.head, v.replacing, v.muteKnown = position(f.Pos), true, false
+		if f.Topic == v.own {
+			v.head, v.muteKnown = position(f.Pos), false
+		}
+		v.replacing = true // also of a segment: one list for all
 		v.resets++
 	case "inbox":
 		v.list(f)
