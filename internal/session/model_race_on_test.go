@@ -2,4 +2,4 @@
 
 package session_test
 
-const playOps = 1_500 // of each Redis; -race makes them several times as slow, and the room runs without it as well
+const playOps = 800 // of each Redis; -race makes them several times as slow, and the room runs without it as well

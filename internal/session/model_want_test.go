@@ -18,7 +18,7 @@ type want struct {
 	came   int               // items that there have been
 	items  []wantItem        // oldest first
 	ids    map[string]bool   // taken for good: of items, and of what was taken back before it came
-	former map[string]string // items that left, to their collapse keys
+	former map[string]string // items that left, to their chains
 	last   map[string]string // collapse key to the last item that came with it
 	waits  []wantNote        // for their time
 	wait   map[string]string // collapse key to the last of those
@@ -37,7 +37,8 @@ type wantNote struct {
 // A wantItem is one that came.
 type wantItem struct {
 	wantNote
-	order                int // of coming
+	order                int    // of coming
+	chain                string // the first of the items that took each other's place, to this one
 	seen, read, archived bool
 	updated              bool
 	version              *int32 // of the last update that had one
@@ -70,9 +71,7 @@ func (w *want) writes(now time.Time) {
 
 func (w *want) drop(id string) {
 	n := w.at(id)
-	if key := w.items[n].key; key != "" {
-		w.former[id] = key
-	}
+	w.former[id] = w.items[n].chain
 	w.items = slices.Delete(w.items, n, n+1)
 }
 
@@ -81,25 +80,18 @@ func (w *want) at(id string) int {
 	return slices.IndexFunc(w.items, func(i wantItem) bool { return i.id == id })
 }
 
-// current is the item that an id means: its own, or the one that has its collapse key now. -1: there is none.
+// current is the item that an id means: its own, or what took its place. -1: there is none.
 func (w *want) current(id string) int {
-	if n := w.at(id); n >= 0 {
-		return n
-	}
-	if key := w.former[id]; key != "" {
-		return w.at(w.last[key])
-	}
-	return -1
+	chain := w.former[id]
+	return slices.IndexFunc(w.items, func(i wantItem) bool { return i.id == id || chain != "" && i.chain == chain })
 }
 
 // notify answers "written", "duplicate", "scheduled", "muted" or "past".
 func (w *want) notify(n wantNote, now time.Time) string {
 	w.writes(now)
 	switch {
-	case w.ids[n.id]:
+	case w.ids[n.id], slices.ContainsFunc(w.waits, func(o wantNote) bool { return o.id == n.id }):
 		return "duplicate"
-	case slices.ContainsFunc(w.waits, func(o wantNote) bool { return o.id == n.id }):
-		return "scheduled"
 	case n.over(now):
 		return "past"
 	case w.mute[n.category] && !n.mandatory:
@@ -118,15 +110,17 @@ func (w *want) notify(n wantNote, now time.Time) string {
 
 // put has an item come: on top, unseen and unread, in the place of the one with its key.
 func (w *want) put(n wantNote) {
+	chain := n.id
 	if n.key != "" {
-		if old := w.last[n.key]; w.at(old) >= 0 {
-			w.drop(old)
+		if at := w.at(w.last[n.key]); at >= 0 {
+			chain = w.items[at].chain
+			w.drop(w.items[at].id)
 		}
 		w.last[n.key] = n.id
 	}
 	w.came++
 	w.ids[n.id] = true
-	w.items = append(w.items, wantItem{wantNote: n, order: w.came})
+	w.items = append(w.items, wantItem{wantNote: n, order: w.came, chain: chain})
 }
 
 func (w *want) trim() {

@@ -28,7 +28,7 @@ type UpdateOf struct {
 	Origin   string
 }
 
-// A RetractOf takes an item back, or one that waits for its time. It is named by exactly one of ID and Collapse; one that waits by its ID alone.
+// A RetractOf takes an item back, or one that waits for its time: by Collapse all of its key. It is named by exactly one of ID and Collapse.
 type RetractOf struct {
 	ID       string
 	Collapse string
@@ -47,7 +47,33 @@ func (s *Store) Update(ctx context.Context, to []notify.Stream, u UpdateOf, leve
 
 // Retract takes an item out of each user's inbox for good: where it is not there it does not come any more. That one is not there is no error, and not Changed.
 func (s *Store) Retract(ctx context.Context, to []notify.Stream, r RetractOf, level Level) []Result {
-	return s.change(ctx, to, &write{change: notify.ChangeRetract}, r.ID, r.Collapse, &notify.Message{Origin: r.Origin}, level)
+	all := make([]Result, len(to))
+	left := make([]int, len(to)) // whose turn it is
+	for i := range left {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		of := make([]notify.Stream, len(left))
+		for i, at := range left {
+			of[i] = to[at]
+		}
+		var again []int
+		for i, got := range s.change(ctx, of, &write{change: notify.ChangeRetract}, r.ID, r.Collapse, &notify.Message{Origin: r.Origin}, level) {
+			at := left[i]
+			if r.Collapse != "" && got.Err == nil && got.Changed { // one goes in a call
+				again = append(again, at)
+			}
+			was := all[at]
+			if all[at] = got; got.Err == nil && was.Changed {
+				all[at].Changed = true
+				if was.Position != (notify.Position{}) {
+					all[at].Position = was.Position
+				}
+			}
+		}
+		left = again
+	}
+	return all
 }
 
 func (s *Store) change(ctx context.Context, to []notify.Stream, w *write, id, collapse string, m *notify.Message, level Level) []Result {

@@ -96,25 +96,26 @@ func TestWhatIsHiddenIsNoneOfAMarkOfAll(t *testing.T) {
 	})
 }
 
-func TestACollapseKeyTakesBackWhatWaitsForItsTime(t *testing.T) {
+func TestARetractionByItsCollapseKeyTakesBackAllThatWait(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
-		for _, id := range []string{"n1", "n2"} {
+		for _, id := range []string{"n1", "n2", "n3"} {
 			m := scheduled(id, "c", time.Hour)
 			m.Terms.Collapse = "k"
 			b.put(m)
 		}
-		b.put(scheduled("n3", "c", time.Hour))
-		if got := b.retract(store.RetractOf{Collapse: "k"}); !got.Changed {
-			b.Errorf("got %+v", got)
+		b.put(collapsing("now", "c", "k"))
+		b.put(scheduled("other", "c", time.Hour))
+		got := b.retract(store.RetractOf{Collapse: "k"})
+		if !got.Changed || got.Position.Offset != 2 {
+			b.Errorf("taken back: %+v", got)
 		}
-		if got := b.retract(store.RetractOf{Collapse: "k"}); got.Changed {
-			b.Errorf("once more: %+v", got)
+		b.wantList(ann, store.Query{}, "")
+		if again := b.retract(store.RetractOf{Collapse: "k"}); again.Changed {
+			b.Errorf("once more: %+v", again)
 		}
-		b.hurry("s", "n1", "n3")
-		if d := b.due(); d.Scheduled != 2 {
-			b.Errorf("got %+v", d)
-		}
-		b.wantList(ann, store.Query{}, "n3 n1")
+		b.hurry("s", "other")
+		b.due()
+		b.wantList(ann, store.Query{}, "other")
 	})
 }
 

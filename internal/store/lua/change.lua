@@ -4,7 +4,7 @@
 --      and 0 for a new one, 13 epoch, 14 offset and 15 Redis' us of its first acknowledgement, 16 program that makes a new one and 17 its number there, 18 ids kept
 -- Answers {code, offset, epoch, history id, now us, id of the item, '' where a collapse key has none}. It makes the meta of a user who has none yet where
 -- something is taken back by its id; codes are 0 done, 1 nothing to do, 2 held, 6 there is no such item, 7 it is of a newer version,
--- 8 what waited for its time does not come: there is no event, -3 late. What was taken back does not come any more, also where it has not come yet.
+-- 8 what waited for its time does not come: there is no event, -3 late. By its collapse key one goes in a call, the item first, then the last of those that wait. What was taken back does not come any more, also where it has not come yet.
 local us = now_us()
 local now = math.floor(us / 1000)
 local what, again, name = ARGV[1], ARGV[11] ~= '', ARGV[3]
@@ -81,7 +81,7 @@ local function retract()
   end
   local waits = TERMS and ARGV[2] == 'k' and call('HGET', COLLAPSE, 'p\0' .. name)
   if ARGV[2] == 'k' and not waits then return 1 end
-  id = waits or name
+  id = waits and string.match(waits, '[^,]+$') or name
   waits = TERMS and unschedule(id)
   if not call('ZSCORE', INDEX, id) then bar(id, s) end
   return waits and 8 or 1

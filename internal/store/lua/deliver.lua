@@ -69,7 +69,10 @@ end
 local function schedule(n, ms, due, member)
   call('HSET', COLLAPSE, 's\0' .. n.id, n.head .. '\0' .. n.escalate .. '\0' .. n.body)
   local key = collapse_of(n.head)
-  if key then call('HSET', COLLAPSE, 'p\0' .. key, n.id) end
+  if key then
+    local others = call('HGET', COLLAPSE, 'p\0' .. key)
+    call('HSET', COLLAPSE, 'p\0' .. key, (others and others .. ',' or '') .. n.id)
+  end
   deadline('s', n.id, ms, due, member)
 end
 

@@ -68,7 +68,8 @@ local function expired(now)
   return out
 end
 
--- What waits for its time is 's\0<id>', <head>\0<escalation>\0<body>, and its collapse key 'p\0<key>', the id of the last one that waits. Takes it out, and answers it.
+-- What waits for its time is 's\0<id>', <head>\0<escalation>\0<body>, and its collapse key 'p\0<key>', the ids of those that wait. Takes it out, and
+-- answers it.
 local function unschedule(id)
   local kept = call('HGET', COLLAPSE, 's\0' .. id)
   if not kept then return end
@@ -76,7 +77,15 @@ local function unschedule(id)
   local key = collapse_of(head)
   call('ZREM', DEADLINES, 's\0' .. id)
   call('HDEL', COLLAPSE, 's\0' .. id)
-  if key and call('HGET', COLLAPSE, 'p\0' .. key) == id then call('HDEL', COLLAPSE, 'p\0' .. key) end
+  local rest = {}
+  for one in string.gmatch(key and call('HGET', COLLAPSE, 'p\0' .. key) or '', '[^,]+') do
+    if one ~= id then rest[#rest + 1] = one end
+  end
+  if #rest > 0 then
+    call('HSET', COLLAPSE, 'p\0' .. key, table.concat(rest, ','))
+  elseif key then
+    call('HDEL', COLLAPSE, 'p\0' .. key)
+  end
   return kept, head
 end
 
