@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -34,6 +33,7 @@ type audiences struct {
 	mu       sync.Mutex // guards the rest, and the fields of lives; nothing is locked while it is held. Sessions' locks come before it
 	live     map[notify.Stream]*live
 	asks     map[*Session]time.Time // since when those wait who must know what their users are members of
+	later    map[*Session]time.Time // those of them who could not be told, until the next look; nil: none
 	telling  map[*Session]struct{}  // those who are told now
 	counting bool                   // some count anew
 }
@@ -46,6 +46,7 @@ type live struct {
 
 	heard int       // sessions
 	stale bool      // only Redis knows what it holds
+	err   error     // for which it could not be read last: its members are told nothing until it can; nil: it was read
 	dirty bool      // its members' counts may be others now
 	ends  time.Time // when the next item is gone; zero: none ends
 }
@@ -146,6 +147,7 @@ func (a *audiences) forget(s *Session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.asks, s)
+	delete(a.later, s)
 }
 
 // run does all that until stop is closed.
@@ -174,10 +176,14 @@ func (a *audiences) run(stop <-chan struct{}) {
 
 // look reads the boards that are stale, and has whoever hears a segment that changed count anew.
 func (a *audiences) look() {
-	_ = a.read(a.stale(nil))
+	a.read(a.stale(nil))
 	now := time.Now()
 	dirty := map[*live]bool{}
 	a.mu.Lock()
+	for s, since := range a.later {
+		a.asks[s] = since
+	}
+	a.later = nil
 	for _, l := range a.live {
 		if !l.ends.IsZero() && !l.ends.After(now) {
 			l.dirty, l.ends = true, l.board.Load().Ends(now)
@@ -209,7 +215,8 @@ func (a *audiences) look() {
 	a.mu.Unlock()
 }
 
-// stale are the boards to be read: of the segments that these sessions hear, of all with nil. What is found out while they are read makes them so again.
+// stale are the boards to be read: of the segments that these sessions hear, but for those that could not be read lately; of all with nil. What is found out while they
+// are read makes them so again.
 func (a *audiences) stale(sessions []*Session) (read []*live) {
 	heard := map[*live]bool{}
 	for _, s := range sessions {
@@ -224,7 +231,7 @@ func (a *audiences) stale(sessions []*Session) (read []*live) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.live {
-		if l.stale && (sessions == nil || heard[l]) {
+		if l.stale && (sessions == nil || heard[l] && l.err == nil) {
 			l.stale = false
 			read = append(read, l)
 		}
@@ -233,7 +240,7 @@ func (a *audiences) stale(sessions []*Session) (read []*live) {
 }
 
 // read reads boards anew; those of which it fails are stale again.
-func (a *audiences) read(stale []*live) error {
+func (a *audiences) read(stale []*live) {
 	for len(stale) > 0 {
 		part := stale[:min(len(stale), readMost)]
 		segments := make([]notify.Stream, len(part))
@@ -241,68 +248,98 @@ func (a *audiences) read(stale []*live) error {
 			segments[i] = l.segment
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), a.opt.RedisWait)
-		boards, err := a.opt.Store.Boards(ctx, segments)
+		boards, errs := a.opt.Store.BoardsEach(ctx, segments)
 		cancel()
 		a.mu.Lock()
-		if err != nil {
-			for _, l := range stale {
-				l.stale = true
-			}
-			a.mu.Unlock()
-			a.failed(err)
-			return err
-		}
 		for i, l := range part {
+			if l.err = errs[i]; l.err != nil {
+				l.stale = true
+				continue
+			}
 			l.takeLocked(boards[i])
 		}
 		a.mu.Unlock()
+		for _, err := range errs {
+			if err != nil {
+				a.failed(err)
+			}
+		}
 		stale = stale[len(part):]
+	}
+}
+
+// unread is why a segment that a session hears could not be read; nil: all were. The session's lock is held.
+func (a *audiences) unread(s *Session) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range s.subs {
+		if c.live != nil && c.live.err != nil {
+			return c.live.err
+		}
 	}
 	return nil
 }
 
-// tell tells sessions what their users are members of; false: nobody waits for that, or Redis does not say.
+// tell tells sessions what their users are members of; false: nobody waits for that, or nobody could be told. Who could not asks again with the next look: one whose
+// segments Redis does not tell holds up no others.
 func (a *audiences) tell() bool {
 	asking, since := a.take()
 	if len(asking) == 0 {
 		return false
 	}
-	failed := a.read(a.stale(asking))
-	visits, of := make([]store.Visit, 0, len(asking)), make([]int, 0, len(asking))
+	a.read(a.stale(asking))
+	visits, of, errs := make([]store.Visit, 0, len(asking)), make([]int, 0, len(asking)), make([]error, len(asking))
 	for i, s := range asking {
 		s.mu.Lock()
-		if v, ok := s.visit(); ok {
-			visits, of = append(visits, v), append(of, i)
+		if errs[i] = a.unread(s); errs[i] == nil {
+			if v, ok := s.visit(); ok {
+				visits, of = append(visits, v), append(of, i)
+			}
 		}
 		s.mu.Unlock()
 	}
-	members, errs := make([]store.Members, len(visits)), make([]error, len(visits))
-	if failed == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), a.opt.RedisWait)
-		defer cancel()
-		members, errs = a.opt.Store.TouchAll(ctx, visits)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), a.opt.RedisWait)
+	defer cancel()
+	members, failed := a.opt.Store.TouchAll(ctx, visits)
+	told := make([]*store.Members, len(asking))
 	for n, i := range of {
-		s, err := asking[i], cmp.Or(errs[n], failed)
+		told[i], errs[i] = &members[n], failed[n]
+	}
+	progress := false
+	for i, s := range asking {
 		s.mu.Lock()
 		switch {
-		case err == nil:
-			s.told(&members[n])
-		case s.batch != nil && s.batch.counting && time.Since(since[i]) > askWait:
-			s.finish(wire.CloseOverload, "unavailable")
-		case s.end == nil:
-			failed = err
-			a.again(s, since[i])
+		case errs[i] != nil:
+			a.failed(errs[i])
+			a.untold(s, since[i])
+		case told[i] != nil:
+			s.told(told[i])
+			progress = true
+		default: // it is gone
+			progress = true
 		}
 		s.mu.Unlock()
-	}
-	if failed != nil {
-		a.failed(failed)
 	}
 	a.mu.Lock()
 	clear(a.telling)
 	a.mu.Unlock()
-	return failed == nil
+	return progress
+}
+
+// untold has a session ask again with the next look, or sends it away where its welcome waits for too long. Its lock is held.
+func (a *audiences) untold(s *Session, since time.Time) {
+	switch {
+	case s.end != nil:
+	case s.batch != nil && s.batch.counting && time.Since(since) > askWait:
+		s.finish(wire.CloseOverload, "unavailable")
+	default:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.later == nil {
+			a.later = map[*Session]time.Time{}
+		}
+		a.later[s] = since
+	}
 }
 
 // take are some of those who ask, and since when.
@@ -323,17 +360,14 @@ func (a *audiences) take() (asking []*Session, since []time.Time) {
 	return asking, since
 }
 
-func (a *audiences) again(s *Session, since time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.asks[s] = since
-}
-
 // busy tells whether a session may be told something yet.
 func (a *audiences) busy(s *Session) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	_, asked := a.asks[s]
+	if _, waits := a.later[s]; waits {
+		asked = true
+	}
 	_, telling := a.telling[s]
 	for _, c := range s.subs {
 		asked = asked || c.live != nil && (c.live.dirty || c.live.stale)

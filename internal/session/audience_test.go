@@ -125,12 +125,15 @@ func TestWhoseMembershipsRedisDoesNotTellIsSentAway(t *testing.T) {
 	a := s.shared.audiences
 	s.batch = &batch{s: s, welcome: true, counting: true, wait: 1}
 	a.ask(s)
-	if a.tell() || s.end != nil || len(a.asks) != 1 {
-		t.Fatalf("ended %v, %d ask", s.end, len(a.asks))
+	if a.tell() || s.end != nil || len(a.asks) != 0 || len(a.later) != 1 {
+		t.Fatalf("ended %v, %d ask, %d later", s.end, len(a.asks), len(a.later))
+	}
+	if a.look(); len(a.asks) != 1 || len(a.later) != 0 {
+		t.Fatalf("%d ask, %d later", len(a.asks), len(a.later))
 	}
 	a.asks[s] = time.Now().Add(-askWait - time.Second)
-	if a.tell(); s.end == nil || s.end.Code != wire.CloseOverload || len(a.asks) != 0 || !c.gone {
-		t.Errorf("ended %v, %d ask", s.end, len(a.asks))
+	if a.tell(); s.end == nil || s.end.Code != wire.CloseOverload || len(a.asks)+len(a.later) != 0 || !c.gone {
+		t.Errorf("ended %v, %d ask, %d later", s.end, len(a.asks), len(a.later))
 	}
 }
 

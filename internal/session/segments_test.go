@@ -138,3 +138,28 @@ func TestAFullQueueTakesNoBadgesAndTheLastOneFollows(t *testing.T) {
 		}
 	}
 }
+
+// A segment that cannot be read keeps those away who hear it, and nobody else: not who comes while they wait, nor who is told of marks.
+func TestASegmentThatCannotBeReadIsNobodyElsesBusiness(t *testing.T) {
+	st := newStage(t, "redis-server")
+	st.tell("bad", notify.Message{ID: "n1"})
+	st.tell("org-7", notify.Message{ID: "n2"})
+	k := st.keys.Segment(notify.Stream{Tenant: "default", Topic: "segment:bad"})
+	st.admin.Del(st.ctx, k.Index)
+	st.admin.Set(st.ctx, k.Index, "x", 0)
+	st.connect("ann", []string{"user=ann", "segments=bad,org-7", "silent"})
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		text, _ := st.admin.Info(st.ctx, "errorstats").Result()
+		return strings.Contains(text, "WRONGTYPE")
+	}, "ann's segment is looked at")
+	st.connect("ben", []string{"user=ben", "segments=org-7", "silent"})
+	testkit.Eventually(t, 4*time.Second, func() bool { return st.clients["ben"].waiting() > 0 }, "the welcome of who does not hear it")
+	if n := st.clients["ann"].waiting(); n != 0 {
+		t.Errorf("%d frames for who hears it", n)
+	}
+	st.admin.Del(st.ctx, k.Index) // and it can be read again
+	testkit.Eventually(t, 10*time.Second, func() bool { return st.clients["ann"].waiting() > 0 }, "the welcome of who hears it")
+	if got := strings.Join(st.clients["ann"].take(), ""); !strings.Contains(got, `"type":"welcome"`) {
+		t.Errorf("got %s", got)
+	}
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -47,13 +48,32 @@ func newBoards(s Segments) *boards {
 // Boards are what segments hold now, at most a few hundred a call. It asks Redis for their positions alone, and for the items of those that moved. Boards are shared, and
 // never change.
 func (s *Store) Boards(ctx context.Context, segments []notify.Stream) ([]*audience.Board, error) {
+	boards, errs := s.BoardsEach(ctx, segments)
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return boards, nil
+}
+
+// BoardsEach is Boards with an error for each segment, nil where its board was read: one that cannot be read is not the others' business.
+func (s *Store) BoardsEach(ctx context.Context, segments []notify.Stream) ([]*audience.Board, []error) {
 	tops, err := s.Tops(ctx, segments)
-	if err != nil {
-		return nil, fmt.Errorf("read segments: %w", err)
+	errs := make([]error, len(segments))
+	if each := (notify.EachError)(nil); errors.As(err, &each) {
+		copy(errs, each)
+	} else if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
 	}
 	out, reads, mine := make([]*audience.Board, len(segments)), make([]*reading, len(segments)), []*reading(nil)
 	for i, st := range segments {
 		var first bool
+		if errs[i] != nil {
+			continue
+		}
 		if out[i], reads[i], first = s.boards.ask(st, tops[i]); first {
 			mine = append(mine, reads[i])
 		}
@@ -66,12 +86,15 @@ func (s *Store) Boards(ctx context.Context, segments []notify.Stream) ([]*audien
 		if out[i] = r.wait(ctx); out[i] == nil || !reaches(out[i], tops[i]) { // of another's call: it ended, or it had begun before we asked
 			r = &reading{segment: segments[i], done: make(chan struct{})}
 			s.readBoards(ctx, []*reading{r})
-			if out[i] = r.board; r.err != nil {
-				return nil, fmt.Errorf("read segments: %w", r.err)
-			}
+			out[i], errs[i] = r.board, r.err
 		}
 	}
-	return out, nil
+	for i, err := range errs {
+		if err != nil {
+			out[i], errs[i] = nil, fmt.Errorf("read segment %s: %w", segments[i].Topic, err)
+		}
+	}
+	return out, errs
 }
 
 // reaches tells whether a board has what stands up to a position.

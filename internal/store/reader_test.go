@@ -137,6 +137,24 @@ func TestSegmentsThatWereLeftAreForgotten(t *testing.T) {
 	}
 }
 
+// Tokens without iat end nothing, and could name another segment each.
+func TestTokensThatEndNothingAreRememberedInABoundedWay(t *testing.T) {
+	onEach(t, store.Options{}, func(b *bench) {
+		var got store.Members
+		for i := range 100 {
+			name := fmt.Sprintf("s%03d", i)
+			var err error
+			got, err = b.Touch(b.ctx, store.Reader{Stream: ann, Segments: []string{name, "same"}}, []store.Joined{{Segment: name, At: at("k3abcd", 1)}, {Segment: "same", At: at("k3abcd", 1)}})
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		if n := len(got.Of); n != 66 || audience.Of(got.Of, "same") == nil || audience.Of(got.Of, "s099") == nil || len(b.members().Of) != n {
+			b.Errorf("%d are remembered, %d in Redis", n, len(b.members().Of))
+		}
+	})
+}
+
 func TestWhatAUserIsAMemberOfLivesAsLongAsAnInbox(t *testing.T) {
 	const day = 24 * time.Hour
 	b := realBench(t, store.Options{Inbox: store.Inbox{Retention: 2 * day}, Segments: store.Segments{Retention: day}})

@@ -222,7 +222,7 @@ func (s *Store) remarkSegments(due []remark) {
 			if slices.ContainsFunc(ops, func(o *op) bool { return o.stream == m.stream }) || len(ops) == batchWrites {
 				rest = append(rest, m)
 			} else if o, left, err := s.remarkSegment(ctx, m); err != nil {
-				s.remark(m) // it is no try
+				s.remark(m.tried(err))
 			} else if o != nil {
 				m.ids = left
 				ops = append(ops, o)
@@ -239,7 +239,7 @@ func (s *Store) remarkSegments(due []remark) {
 			switch {
 			case o.err != nil || o.reply.code == codeMovedMark:
 				m.ids = ops[i].write.ids
-				s.remark(m)
+				s.remark(m.tried(o.err))
 				continue
 			case o.reply.code > 0:
 				s.metrics.replayed(opMark)
@@ -251,6 +251,14 @@ func (s *Store) remarkSegments(due []remark) {
 		}
 		due = rest
 	}
+}
+
+// tried is m after an attempt that ended so: what passes by itself is no try.
+func (m remark) tried(err error) remark {
+	if err != nil && !errors.Is(err, notify.ErrUnavailable) && !errors.Is(err, notify.ErrBusy) {
+		m.tries++
+	}
+	return m
 }
 
 // remarkSegment is a mark that is made again, of the items that are there now; left are the ids of those that are not. Nil: it changes nothing.

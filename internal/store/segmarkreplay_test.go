@@ -88,3 +88,31 @@ func TestALostMarkOfASegmentWaitsForItsItem(t *testing.T) {
 	gateway.Remark(b.ctx)
 	b.wantAll(ann, store.Query{}, "n2/sr n3 n1/sr")
 }
+
+// What cannot be read is no reason to try for ever.
+func TestALostMarkOfASegmentThatCannotBeReadIsGivenUp(t *testing.T) {
+	t.Parallel()
+	b := epochBench(t)
+	gateway := b.another("gateway")
+	b.member(ann, "org-7")
+	b.tell(notification("n1", ""))
+	b.loseAudience(func() {
+		if _, err := gateway.MarkFor(b.ctx, store.Reader{Stream: ann}, store.Mark{Change: notify.ChangeRead, IDs: []string{"n1"}}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	b.tell(notification("n2", "")) // no board of before is good
+	k := b.keys.Segment(org).Index
+	b.rdb.Del(b.ctx, k)
+	b.rdb.Set(b.ctx, k, "x", 0)
+	b.touch(gateway)
+	if n := gateway.Remarks(); n != 1 {
+		t.Fatalf("%d marks wait", n)
+	}
+	for range 8 {
+		gateway.Remark(b.ctx)
+	}
+	if n := gateway.Remarks(); n != 0 {
+		t.Errorf("%d marks wait after eight attempts", n)
+	}
+}

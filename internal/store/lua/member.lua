@@ -62,6 +62,15 @@ for _, segment in ipairs(ends) do
   set(segment, joined .. ' ' .. string.format('%d', now) .. ' ' .. ARGV[1] .. ' ' .. rest)
 end
 
+-- Tokens that do not say when they were issued end nothing: of what they named, and this one does not, no more is remembered than of what was left.
+local others = {}
+for segment, line in pairs(lines) do
+  local _, left, last = parts(line)
+  if not named[segment] and left == '0' then others[#others + 1] = { tonumber(last), segment } end
+end
+table.sort(others, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+for i = 1, #others - most do forget(others[i][2]) end
+
 for i = 1, #gone, 500 do
   call('HDEL', KEYS[2], unpack(gone, i, math.min(i + 499, #gone)))
   call('HDEL', KEYS[3], unpack(gone, i, math.min(i + 499, #gone)))
