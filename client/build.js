@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const LIMIT = 9.25 * 1024; // bytes, gzipped: what a page pays for us; the goal is 6 KiB, socket.io-client alone has 13
+const LIMIT = 9.5 * 1024; // bytes, gzipped: what a page pays for us; the goal is 6 KiB, socket.io-client alone has 13
 const file = new URL("dist/allim.js", import.meta.url);
 
 const { outputFiles } = await build({

@@ -1,6 +1,6 @@
 // inbox.js: the user's notifications and badge: what the gateway said, with the page's own marks laid over it at once.
 import { pieces } from "./frames.js";
-import { effects, keyOf, Mark, overlay } from "./marks.js";
+import { effects, keyOf, Mark, overlay, targetOf } from "./marks.js";
 import { covers, parse } from "./position.js";
 
 const MOST = 1000; // items held; what is older leaves the list, and `hasMore` becomes false
@@ -282,13 +282,14 @@ export class Inbox {
   }
 
   /**
-   * Marks at once here, and at the gateway. Rejects, and is rolled back, when the gateway refuses.
+   * Marks at once here, and at the gateway. Rejects, and is rolled back, when the gateway refuses. What is no target
+   * rejects with a TypeError and changes nothing.
    * @param {MarkName} name
    * @param {MarkTarget} target
    * @returns {Promise<MarkResult>}
    */
   async mark(name, target) {
-    const wish = typeof target === "string" ? { ids: [target] } : target;
+    const wish = targetOf(target);
     const parts = "ids" in wish ? pieces(wish.ids, MARK_IDS).map((ids) => ({ ids })) : [wish];
     const results = await Promise.all(parts.map((part) => this.#send(name, part)));
     const unknown = results.flatMap((result) => result.unknown ?? []);

@@ -17,6 +17,22 @@ export const effects = /** @type {Record<string, Partial<Item> | null>} */ ({
   delete: null,
 });
 
+/**
+ * What a page asks a mark for, as a target.
+ * @param {unknown} asked one id, or a target
+ * @returns {Target}
+ * @throws {TypeError} for anything else: the gateway would refuse it, and until then it would stand in the page's list
+ */
+export function targetOf(asked) {
+  const text = (/** @type {any} */ value) => value && typeof value === "string";
+  const texts = (/** @type {any} */ of) => typeof of === "object" && Object.values(of).every(text);
+  const { ids, upto, all } = text(asked) ? { ids: [asked] } : Object(asked);
+  if (Array.isArray(ids) && texts(ids)) return { ids };
+  if (!ids && upto && (text(upto) || (!Array.isArray(upto) && texts(upto)))) return { upto };
+  if (!ids && !upto && all === true) return { all };
+  throw new TypeError("mark: expected an id, {ids: [id]}, {upto: pos} or {all: true}");
+}
+
 /** One unconfirmed mark. */
 export class Mark {
   /** `ok` came; the mark stays until a frame of the user's stream at or beyond `pos`. */

@@ -245,6 +245,22 @@ test("many ids go out in marks of at most 500, and the answers are summed up", a
   assert.deepEqual(await inbox.read({ ids: [] }), { changed: 0 });
 });
 
+test("a mark of what is no target is refused at once and leaves nothing behind", async (t) => {
+  const { peer, inbox } = await loaded(t);
+  const wrong = [undefined, null, 7, "", ["n1"], {}, { ids: "n1" }, { ids: [7] }, { ids: [""] }, { ids: { 0: "n1" } }, { id: "n1" }];
+  wrong.push({ upto: undefined }, { upto: 7 }, { upto: ["u.3"] }, { upto: { "user:42": 3 } }, { all: false }, { all: "yes" }, { all: true, ids: "n1" });
+  for (const name of ["seen", "read", "unread", "archive", "unarchive", "delete"]) {
+    for (const target of wrong) {
+      await assert.rejects(inbox[name](target), { name: "TypeError", message: /^mark: expected an id, / }, `${name} ${JSON.stringify(target)}`);
+      assert.equal(inbox.badge.unread, 3);
+      assert.deepEqual(ids(inbox.items), ["n3", "n2", "n1"]);
+    }
+  }
+  inbox.read({ ids: ["n1"], upto: undefined }).catch(() => {}); // what is undefined is not there
+  const { ref, type, ...rest } = await peer.take("read"); // the first that was sent
+  assert.deepEqual(rest, { ids: ["n1"] });
+});
+
 test("pages are appended behind the list, once, and frames up to a page's place still count", async (t) => {
   const { peer, inbox, said } = await loaded(t);
   assert.equal(inbox.hasMore, true);

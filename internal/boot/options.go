@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,7 +122,7 @@ func Public(s *settings.Settings) (hosts, origins []string, err error) {
 	}
 	u, err := url.Parse(s.PublicURL)
 	switch {
-	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "*%") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || !goodPort(u.Port()) || strings.ContainsAny(u.Hostname(), "*%") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		errs = append(errs, wrong("public_url", "the gateway's address as browsers see it, such as https://push.example.com"))
 	case production && u.Scheme == "http" && !loopback(s.PublicURL):
 		errs = append(errs, wrong("public_url", "https in production (or mode: development)"))
@@ -129,6 +130,27 @@ func Public(s *settings.Settings) (hosts, origins []string, err error) {
 		hosts, origins = append(hosts, u.Hostname()), append(origins, u.Scheme+"://"+withoutDefaultPort(u))
 	}
 	return hosts, origins, errors.Join(errs...)
+}
+
+// goodPort tells whether text is a port, or none: then it is the scheme's own.
+func goodPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && n > 0
+}
+
+// Listening finds what is no address to listen on among those of the settings. The error joins every mistake.
+func Listening(l settings.Listen) error {
+	var errs []error
+	for field, address := range map[string]string{"public": l.Public, "grpc": l.GRPC, "http": l.HTTP, "ops": l.Ops} {
+		_, port, err := net.SplitHostPort(address)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port) // a number up to 65535, or a service that this machine knows
+		}
+		if address != "" && err != nil {
+			errs = append(errs, wrong("listen."+field, "host:port or :port, the port from 0 (any that is free) to 65535"))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // withoutDefaultPort is a URL's host as browsers write it in an Origin (RFC 6454, section 6.2).

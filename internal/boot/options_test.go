@@ -3,6 +3,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,9 @@ func TestTheOwnAddressIsAHostAndAnOrigin(t *testing.T) {
 		"https://[2001:db8::443]:8443":      "2001:db8::443 https://[2001:db8::443]:8443",
 		"https://[2001:db8::443]":           "2001:db8::443 https://[2001:db8::443]",
 		"https://10.0.0.1:8443":             "10.0.0.1 https://10.0.0.1:8443",
+		"https://push.example.com:65535":    "push.example.com https://push.example.com:65535",
+		"https://push.example.com:65536":    "",
+		"https://push.example.com:0":        "",
 		"https://*.example.com":             "",
 		"https://*":                         "",
 		"https://[fe80::1%25eth0]":          "",
@@ -89,6 +93,17 @@ func TestTheOwnAddressIsAHostAndAnOrigin(t *testing.T) {
 		if err != nil && (strings.Contains(err.Error(), "hunter2") || fmt.Sprint(fields(t, err)) != "[public_url]") {
 			t.Errorf("%s: says %v", address, err)
 		}
+	}
+}
+
+func TestAddressesToListenOnHaveAPort(t *testing.T) {
+	good := settings.Listen{Public: ":8080", GRPC: "127.0.0.1:0", HTTP: "[::1]:65535", Ops: "localhost:http"}
+	if err := Listening(good); err != nil {
+		t.Error(err)
+	}
+	bad := settings.Listen{Public: ":65536", GRPC: "127.0.0.1", HTTP: "::1:80", Ops: "localhost:-1"}
+	if got := fields(t, Listening(bad)); fmt.Sprint(slices.Sorted(slices.Values(got))) != "[listen.grpc listen.http listen.ops listen.public]" {
+		t.Errorf("got %v", got)
 	}
 }
 

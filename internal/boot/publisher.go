@@ -25,7 +25,7 @@ type Publisher struct {
 
 // NewPublisher checks what the settings mean. Its error joins a notify.FieldError for each mistake.
 func NewPublisher(l *settings.Loaded) (c Publisher, err error) {
-	var errs [7]error
+	var errs [8]error
 	c.Keys, errs[0] = keyspace.NewMap(l.Redis.Partitions)
 	c.Classes, _, errs[1] = Classes(l.Topics)
 	c.Outside, errs[2] = NewOutside(l)
@@ -35,6 +35,7 @@ func NewPublisher(l *settings.Loaded) (c Publisher, err error) {
 		errs[5] = wrong("limits.calls_bytes", "at least limits.request, which is %v", l.Limits.Request)
 	}
 	c.Push, c.PushTo, errs[6] = Push(l.Push)
+	errs[7] = Listening(settings.Listen{GRPC: l.Listen.GRPC, HTTP: l.Listen.HTTP, Ops: l.Listen.Ops})
 	return c, errors.Join(errs[:]...)
 }
 

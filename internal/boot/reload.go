@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +65,7 @@ func (r *Reloader) reload(f File) {
 	switch {
 	case err != nil:
 		if r.failing[f.Name] != err.Error() { // the same one every ten seconds helps nobody
-			r.Log.Error("reload_failed", "what", f.Name, "error", err)
+			r.Log.Error("reload_failed", "what", in(f.Name, err), "error", err)
 		}
 		r.results.WithLabelValues(f.Name, "failed").Inc() // every time, so that an alert lasts as long as the fault
 		r.failing[f.Name] = err.Error()
@@ -75,6 +76,20 @@ func (r *Reloader) reload(f File) {
 	default:
 		delete(r.failing, f.Name)
 	}
+}
+
+// in is what of the settings that are read again with the keys cannot be used, where every mistake is in one list; else all that is called name.
+func in(name string, err error) string {
+	var all *settings.Mistakes
+	if !errors.As(err, &all) || len(all.List) == 0 {
+		return name
+	}
+	for _, m := range all.List {
+		if !strings.HasPrefix(m.Path, "webhooks") {
+			return name
+		}
+	}
+	return "webhooks"
 }
 
 // A Live is something made of the settings that are read again while the program runs: keys.

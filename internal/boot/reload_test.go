@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -100,6 +101,29 @@ func TestKeysAreTakenWhileTheProgramRuns(t *testing.T) {
 		}
 		if a() != step.a || b() != step.b || log.count("restart_needed") != step.restartLog {
 			t.Errorf("%s: takes a %v, b %v; restart_needed %d times", step.file, a(), b(), log.count("restart_needed"))
+		}
+	}
+}
+
+func TestAFaultIsCalledAfterWhatItStandsIn(t *testing.T) {
+	p, change, log := process(t)
+	built, err := NewOutside(p.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reloader := NewReloader(p, prometheus.NewRegistry(), File{Name: "keys", Reload: NewLive(p, built, NewOutside).Reload})
+	reloader.failing = map[string]string{}
+	const hook = "webhooks: [{url: 'https://a.example/x', secret: whsec_short}]\n"
+	for _, step := range []struct{ file, what string }{
+		{"keys: [" + first + "]\n" + hook, "webhooks"},
+		{"keys: [{algorithm: HS256, secret: short}]\n" + hook, "keys"},
+		{"keys: [{algorithm: HS256, secret: short}]\n", "keys"},
+	} {
+		said := fmt.Sprintf(`"what":%q`, step.what)
+		before := len(log.b.String()) // nothing else writes
+		change(step.file)
+		if reloader.reload(reloader.Files[0]); !strings.Contains(log.b.String()[before:], said) {
+			t.Errorf("%s: it does not say %s", step.file, said)
 		}
 	}
 }

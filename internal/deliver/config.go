@@ -30,7 +30,7 @@ type Config struct {
 
 // Configure checks what the settings mean. Its error joins a notify.FieldError for each mistake.
 func Configure(l *settings.Loaded) (c Config, err error) {
-	var errs [10]error
+	var errs [11]error
 	var public []notify.Pattern
 	c.Keys, errs[0] = keyspace.NewMap(l.Redis.Partitions)
 	c.Classes, public, errs[1] = boot.Classes(l.Topics)
@@ -42,6 +42,7 @@ func Configure(l *settings.Loaded) (c Config, err error) {
 	errs[7] = boot.Reachable(l.Redis)
 	errs[8] = deflate(l.WebSocket)
 	c.Push, errs[9] = push(l.Push)
+	errs[10] = boot.Listening(settings.Listen{Public: l.Listen.Public, Ops: l.Listen.Ops})
 	return c, errors.Join(errs[:]...)
 }
 

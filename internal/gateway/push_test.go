@@ -56,11 +56,12 @@ func badSubscriptions() map[string]string {
 	good := subscription("https://push.example.com/1")
 	key := strings.Split(good, `"`)[11]
 	return map[string]string{
-		`{}`:                    `400 subscription: expected a browser's PushSubscription`,
-		`{"subscription":null}`: `400 subscription: expected a browser's PushSubscription`,
-		good:                    `400 subscription: expected`,
-		`{"subscription":"x"}`:  `400 body: expected a JSON object such as {\"subscription\":`,
-		`{"subscription":{}}`:   `400 subscription.keys.p256dh: expected base64url`,
+		`{}`:                              `400 subscription: expected a browser's PushSubscription`,
+		`{"subscription":null}`:           `400 subscription: expected a browser's PushSubscription`,
+		good:                              `400 subscription: expected`,
+		`{"subscription":"x"}`:            `400 subscription: expected another kind of value than string, as in {\"subscription\":`,
+		`{"subscription":{"endpoint":7}}`: `400 subscription.endpoint: expected another kind of value than number`,
+		`{"subscription":{}}`:             `400 subscription.keys.p256dh: expected base64url`,
 		`{"subscription":` + subscription("https://192.0.2.1/1") + `}`:             `400 subscription.endpoint: expected https on port 443 of a push service`,
 		`{"subscription":` + strings.Replace(good, key, key[:40], 1) + `}`:         `400 subscription.keys.p256dh: expected 65 bytes`,
 		`{"subscription":` + strings.Replace(good, key, "+"+key[1:], 1) + `}`:      `400 subscription.keys.p256dh: expected base64url`,
@@ -72,7 +73,7 @@ func badSubscriptions() map[string]string {
 func badForgets() map[string]string {
 	return map[string]string{
 		`{"endpoint":""}`: `400 endpoint: expected that of a subscription`,
-		`{"endpoint":["https://push.example.com/1"]}`: `400 body: expected a JSON object such as {\"endpoint\":`,
+		`{"endpoint":["https://push.example.com/1"]}`: `400 endpoint: expected another kind of value than array, as in {\"endpoint\":`,
 	}
 }
 

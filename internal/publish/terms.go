@@ -32,11 +32,11 @@ func (m *mistakes) terms(r *pb.NotifyRequest, into *notify.Message, now time.Tim
 	t := notify.Terms{Collapse: r.CollapseKey, Mandatory: r.Mandatory, Escalate: m.escalate(r, retention)}
 	m.add("collapse_key", notify.CheckCollapse(r.CollapseKey))
 	t.NotBefore = m.time("not_before", r.NotBefore)
-	m.want(!t.NotBefore.After(now.Add(retention)), "not_before", "a time within %v, as long as an inbox is kept (setting inbox.retention)", retention)
+	m.want(!t.NotBefore.After(now.Add(retention)), "not_before", "a time within %s, as long as an inbox is kept (setting inbox.retention)", days(retention))
 	into.ExpiresAt = m.time("expires_at", r.ExpiresAt)
 	if r.ExpiresAt.IsValid() {
 		m.want(into.ExpiresAt.After(now.Add(-expiredFor)), "expires_at", "a time in the future")
-		m.want(!into.ExpiresAt.After(now.Add(retention)), "expires_at", "a time within %v, as long as an inbox is kept (setting inbox.retention)", retention)
+		m.want(!into.ExpiresAt.After(now.Add(retention)), "expires_at", "a time within %s, as long as an inbox is kept (setting inbox.retention)", days(retention))
 		m.want(r.NotBefore == nil || into.ExpiresAt.After(t.NotBefore), "expires_at", "a time after not_before")
 	}
 	if t.NotBefore.After(into.Time) { // what waits is as new as it looks when it comes
@@ -45,6 +45,15 @@ func (m *mistakes) terms(r *pb.NotifyRequest, into *notify.Message, now time.Tim
 	if t != (notify.Terms{}) {
 		into.Terms = &t
 	}
+}
+
+// days writes a duration as its setting does where it is whole days.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
 }
 
 // time reads a time of a request, in milliseconds; the zero one where there is none.
@@ -95,7 +104,7 @@ func (s *Server) reaches(p *auth.Principal, m *notify.Message) error {
 // audience returns the topics of whom a call is for: users, or one segment.
 func (l *Limits) audience(m *mistakes, to *pb.Audience) []notify.Topic {
 	users, segment := to.GetUsers(), to.GetSegment()
-	m.want(to != nil, "to", "an audience")
+	m.want(to != nil, "to", `an audience: {"users":[…]} or {"segment":…}`)
 	if segment != "" {
 		m.want(len(users) == 0, "to", "exactly one of users and segment")
 		m.add("to.segment", notify.CheckSegment(segment))

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,6 +107,11 @@ func (c Connection) parse() (*redis.Options, error) {
 	u, err := url.Parse(c.URL)
 	if err != nil { // its text has parts of the URL, and so perhaps of the password
 		return nil, wrong("redis.url", "a URL such as redis://host:6379/0; in a user or password, write special characters as %%XX")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, wrong("redis.url", "a URL whose port is one, from 1 to 65535")
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(u.Query())) {
 		if slices.Contains(ours, name) {

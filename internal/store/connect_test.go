@@ -39,6 +39,8 @@ func TestMistakesInAConnectionAreNamed(t *testing.T) {
 		c           store.Connection
 	}{
 		{"redis.url", "a URL", store.Connection{}},
+		{"redis.url", "port", store.Connection{URL: "redis://h:65536"}},
+		{"redis.url", "port", store.Connection{URL: "rediss://u:p@[::1]:0/3"}},
 		{"redis.url", "scheme", store.Connection{URL: "http://h"}},
 		{"redis.url", "%XX", store.Connection{URL: "redis://u:sesame/open@h"}},
 		{"redis.url", "%XX", store.Connection{URL: "redis://u:sesame%zz@h"}},

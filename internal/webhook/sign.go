@@ -36,7 +36,7 @@ type Endpoint struct {
 func NewEndpoint(address, secrets string, plain bool) (Endpoint, error) {
 	u, err := url.Parse(address)
 	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
+	case err != nil || u.Hostname() == "" || !goodPort(u.Port()) || u.Scheme != "https" && u.Scheme != "http":
 		return Endpoint{}, &notify.FieldError{Field: "url", Want: "an address such as https://shop.example.com/hooks/allim"}
 	case u.User != nil || u.Fragment != "":
 		return Endpoint{}, &notify.FieldError{Field: "url", Want: "no user, password or # in it"}
@@ -69,6 +69,12 @@ func (e Endpoint) String() string {
 
 // GoString hides what may be secret.
 func (e Endpoint) GoString() string { return strconv.Quote(e.String()) }
+
+// goodPort tells whether text is a port, or none: then it is the scheme's own.
+func goodPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return text == "" || err == nil && n > 0
+}
 
 func loopback(host string) bool {
 	ip := net.ParseIP(host)

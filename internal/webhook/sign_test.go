@@ -51,6 +51,7 @@ func TestWhatIsNoEndpointIsRefusedAndNotQuoted(t *testing.T) {
 		{"http by name on this machine", "http://localhost:99/", theirSecret, false, ""},
 		{"http elsewhere", "http://h.example/hunter2", theirSecret, false, "url"},
 		{"http elsewhere in development", "http://h.example/", theirSecret, true, ""},
+		{"a port that is none", "https://h.example:65536/hunter2", theirSecret, true, "url"},
 		{"no scheme", "h.example/hunter2", theirSecret, true, "url"},
 		{"another scheme", "ftp://h.example/hunter2", theirSecret, true, "url"},
 		{"no host", "https:///hunter2", theirSecret, true, "url"},

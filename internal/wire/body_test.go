@@ -27,4 +27,7 @@ func TestABodyIsAFrameWhoseTypeIsKnown(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", body, err, want)
 		}
 	}
+	if _, err := wire.DecodeAs("seen", []byte(`{"ids":[1]}`)); err == nil || err.Error() != `ids: expected a list of strings, as in {"ids":["n1"]}` {
+		t.Errorf("an example of another field: %v", err)
+	}
 }

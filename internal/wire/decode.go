@@ -122,6 +122,9 @@ func (c *Command) fill(fields map[string]json.RawMessage, takes, example string)
 			continue
 		}
 		if err := c.set(name, v); err != nil {
+			if name == "ids" {
+				example = strings.Replace(example, `"all":true`, `"ids":["n1"]`, 1)
+			}
 			return bad(name, err.Error()+", as in "+example)
 		}
 	}

@@ -110,7 +110,14 @@ func read(r *http.Request, into any, example string) error {
 		return &notify.FieldError{Field: "body", Want: "UTF-8"}
 	}
 	var object map[string]json.RawMessage
-	if json.Unmarshal(b, &object) != nil || object == nil || json.Unmarshal(b, into) != nil {
+	if json.Unmarshal(b, &object) != nil || object == nil {
+		return &notify.FieldError{Field: "body", Want: "a JSON object such as " + example}
+	}
+	var wrong *json.UnmarshalTypeError
+	switch err := json.Unmarshal(b, into); {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return &notify.FieldError{Field: strings.ToLower(wrong.Field), Want: "another kind of value than " + wrong.Value + ", as in " + example}
+	case err != nil:
 		return &notify.FieldError{Field: "body", Want: "a JSON object such as " + example}
 	}
 	return nil
