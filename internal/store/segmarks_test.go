@@ -199,6 +199,21 @@ func TestAListIsOneInTheOrderOfTimeAndItsPagesAreStable(t *testing.T) {
 	})
 }
 
+func TestAPageOfSegmentsHasABoundInBytes(t *testing.T) {
+	b := realBench(t, store.Options{})
+	b.member(ann, "org-7")
+	for i := range 5 {
+		m := notification(fmt.Sprint("n", i), "")
+		m.Data = fmt.Appendf(nil, `"%s"`, strings.Repeat("x", 50_000))
+		b.tell(m)
+	}
+	p := b.wantAll(ann, store.Query{}, "n4 n3")
+	p = b.wantAll(ann, store.Query{Before: p.Before}, "n2 n1")
+	if p = b.wantAll(ann, store.Query{Before: p.Before}, "n0"); p.Before != "" {
+		t.Errorf("behind the last: %q", p.Before)
+	}
+}
+
 // nextMilli waits until Redis' clock shows another millisecond.
 func (b *bench) nextMilli() {
 	b.Helper()

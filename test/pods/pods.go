@@ -136,6 +136,7 @@ func Settings(strict bool) string {
 // A Grant is what a user's token allows, as in the claim `allim`.
 type Grant struct {
 	Subscribe, Hear, Send []string
+	Segments              []string      // that the user is a member of
 	Tenant                string        // "": default
 	Life                  time.Duration // 0: an hour
 }
@@ -144,7 +145,7 @@ type Grant struct {
 func Token(t testing.TB, user string, g Grant) string {
 	t.Helper()
 	allim := map[string]any{}
-	for name, list := range map[string][]string{"subscribe": g.Subscribe, "hear": g.Hear, "send": g.Send} {
+	for name, list := range map[string][]string{"subscribe": g.Subscribe, "hear": g.Hear, "send": g.Send, "segments": g.Segments} {
 		if list != nil {
 			allim[name] = list
 		}
