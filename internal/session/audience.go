@@ -9,6 +9,7 @@ import (
 	"allim/internal/audience"
 	"allim/internal/store"
 	"allim/internal/wire"
+	"allim/pkg/auth"
 	"allim/pkg/notify"
 )
 
@@ -289,8 +290,10 @@ func (a *audiences) tell() bool {
 	}
 	a.read(a.stale(asking))
 	visits, of, errs := make([]store.Visit, 0, len(asking)), make([]int, 0, len(asking)), make([]error, len(asking))
+	who := make([]*auth.Identity, len(asking))
 	for i, s := range asking {
 		s.mu.Lock()
+		who[i] = s.identity
 		if errs[i] = a.unread(s); errs[i] == nil {
 			if v, ok := s.visit(); ok {
 				visits, of = append(visits, v), append(of, i)
@@ -313,7 +316,7 @@ func (a *audiences) tell() bool {
 			a.failed(errs[i])
 			a.untold(s, since[i])
 		case told[i] != nil:
-			s.told(told[i])
+			s.told(told[i], who[i])
 			progress = true
 		default: // it is gone
 			progress = true

@@ -154,3 +154,21 @@ func TestTheFirstNotificationForAllCountsAtOnce(t *testing.T) {
 		t.Error("nobody asks Redis to remember who is there")
 	}
 }
+
+// What Redis tells of the token before is not what the welcome of the next one waits for: it lacks where its segments begin.
+func TestAWelcomeWaitsForWhatItsOwnTokenIsToldOf(t *testing.T) {
+	s, _ := owned(t)
+	was := s.identity
+	is := *was
+	s.identity, s.members = &is, nil
+	b := &batch{s: s, welcome: true, counting: true, counted: true, wait: 1}
+	s.batch = b
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told(&nothing, was); !b.counting || b.done || s.members != nil {
+		t.Error("it takes what the former token is told of")
+	}
+	if s.told(&nothing, s.identity); b.counting || !b.done || s.members == nil {
+		t.Error("it does not take its own")
+	}
+}

@@ -44,9 +44,10 @@ func (s *Session) visit() (v store.Visit, ok bool) {
 	return v, true
 }
 
-// told takes what the user is a member of. The welcome may wait for it, or what came of segments.
-func (s *Session) told(m *store.Members) {
-	if s.end != nil {
+// told takes what the user is a member of, by the token that it was asked with. The welcome may wait for it, or what came of segments. Who has shown another token since
+// asks again with the welcome of that.
+func (s *Session) told(m *store.Members, by *auth.Identity) {
+	if s.end != nil || s.identity != by {
 		return
 	}
 	if has := s.members; has == nil || has.At.Epoch != m.At.Epoch || has.At.Offset <= m.At.Offset { // else a list was read since
