@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,7 +172,8 @@ func TestAKeeperTellsWhoIsThere(t *testing.T) {
 // A frozen one says nothing and then goes on.
 type frozen struct {
 	*store.Store
-	mu sync.RWMutex
+	mu      sync.RWMutex
+	refused atomic.Int64 // times that it was told who is there
 }
 
 var errFrozen = errors.New("frozen")
@@ -186,6 +188,7 @@ func (f *frozen) Present(ctx context.Context, gateway string, lease time.Duratio
 
 func (f *frozen) SayPresence(ctx context.Context, gateway string, debounce time.Duration, all []store.Presence) error {
 	if !f.mu.TryRLock() {
+		f.refused.Add(1)
 		return errFrozen
 	}
 	defer f.mu.RUnlock()
@@ -219,6 +222,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	b.want("online:ann")
 	f.mu.Lock()
 	h.say("+bob +carl")
+	testkit.Eventually(t, 10*time.Second, func() bool { return f.refused.Load() > 0 }, "it was refused")
 	h.say("-bob -ann")
 	f.mu.Unlock()
 	b.want("online:ann", "online:carl", "offline:ann")

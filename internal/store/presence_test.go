@@ -84,9 +84,9 @@ func TestWhoComesBackInTimeWasNeverGone(t *testing.T) {
 		b.present("g1", aLease)
 		b.present("g2", aLease)
 		b.at("g1", time.Hour, "+ann +bob +carl")
-		b.at("g1", time.Hour, "-ann -carl")
-		b.at("g1", 0, "-bob")
-		b.at("g2", time.Hour, "+ann")
+		b.at("g1", time.Hour, "-carl")
+		b.at("g1", 0, "-bob -ann")
+		b.at("g2", time.Hour, "+ann") // before anybody looked
 		b.reaped(1)
 		if n := b.reap().Offline; n != 0 {
 			b.Errorf("%d more are gone", n)

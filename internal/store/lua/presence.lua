@@ -12,8 +12,7 @@ for i = 4, #ARGV do
     call('HSET', online, user, ARGV[1])
     tell(log, meta, now, 'n', user, '', '')
     came = came + 1
-  elseif not without(gateways, ARGV[1]) then
-    if gateways == '' then call('ZREM', waiting, member) end
+  elseif not without(gateways, ARGV[1]) then -- his time to come back, if that runs, comes to nothing (offline.lua)
     call('HSET', online, user, (gateways == '' and '' or gateways .. ' ') .. ARGV[1])
   end
 end
