@@ -140,8 +140,9 @@ type Marking struct {
 	Epoch  string // of the user's own stream now
 }
 
-// An Effect is what a mark did. Meant are the items that it hit, changed or not; Seen those that it was too late for but for that they were seen.
-type Effect struct{ Meant, Changed, Seen []string }
+// An Effect is what a mark did. Meant are the items that it hit, changed or not; Seen those that it was too late for but for that they were seen; New those that nobody
+// had seen before.
+type Effect struct{ Meant, Changed, Seen, New []string }
 
 // Mark does a mark. What it means that is not there for the member is passed over. The record is then of the board's epoch.
 func (r *Record) Mark(b *Board, m Marking, now time.Time) (e Effect) {
@@ -160,12 +161,16 @@ func (r *Record) Mark(b *Board, m Marking, now time.Time) (e Effect) {
 		if again && stamped && r.when(it.Offset, slot).after(m.First, m.Epoch) {
 			if (m.Change == notify.ChangeRead || m.Change == notify.ChangeArchive) && !it.state.Seen {
 				it.state.Seen = true
-				e.Seen = append(e.Seen, it.ID)
+				e.Seen, e.New = append(e.Seen, it.ID), append(e.New, it.ID)
 			}
 			continue
 		}
 		e.Meant = append(e.Meant, it.ID)
+		unseen := !it.state.Seen
 		changed := it.state.mark(m.Change)
+		if unseen && it.state.Seen {
+			e.New = append(e.New, it.ID)
+		}
 		if changed {
 			e.Changed = append(e.Changed, it.ID)
 		}

@@ -21,7 +21,6 @@ type want struct {
 	former map[string]string // items that left, to their chains
 	last   map[string]string // collapse key to the last item that came with it
 	waits  []wantNote        // for their time
-	wait   map[string]string // collapse key to the last of those
 	mute   map[string]bool
 	out    map[string]bool // items that newer ones pushed out: devices are not told
 	badges []string        // the counts since the last write, of which a device may show any
@@ -45,7 +44,7 @@ type wantItem struct {
 }
 
 func newWant(size int) *want {
-	return &want{size: size, ids: map[string]bool{}, former: map[string]string{}, last: map[string]string{}, wait: map[string]string{}, mute: map[string]bool{}, out: map[string]bool{}}
+	return &want{size: size, ids: map[string]bool{}, former: map[string]string{}, last: map[string]string{}, mute: map[string]bool{}, out: map[string]bool{}}
 }
 
 // clone is another one for the other way in which something may have gone.
@@ -53,7 +52,7 @@ func (w *want) clone() *want {
 	c := *w
 	c.items, c.waits, c.badges = slices.Clone(w.items), slices.Clone(w.waits), slices.Clone(w.badges)
 	c.ids, c.mute, c.out = maps.Clone(w.ids), maps.Clone(w.mute), maps.Clone(w.out)
-	c.former, c.last, c.wait = maps.Clone(w.former), maps.Clone(w.last), maps.Clone(w.wait)
+	c.former, c.last = maps.Clone(w.former), maps.Clone(w.last)
 	return &c
 }
 
@@ -98,9 +97,6 @@ func (w *want) notify(n wantNote, now time.Time) string {
 		return "muted"
 	case n.notBefore.After(now):
 		w.waits = append(w.waits, n)
-		if n.key != "" {
-			w.wait[n.key] = n.id
-		}
 		return "scheduled"
 	}
 	w.put(n)
@@ -149,9 +145,6 @@ func (w *want) unschedule(id string) (was bool) {
 	if n < 0 {
 		return false
 	}
-	if key := w.waits[n].key; w.wait[key] == id {
-		delete(w.wait, key)
-	}
 	w.waits = slices.Delete(w.waits, n, n+1)
 	return true
 }
@@ -183,25 +176,35 @@ func (w *want) update(id, key, data string, version *int32, now time.Time) strin
 // retract answers "changed" or "unchanged". One of id and key is "". An id that is not there is taken for good.
 func (w *want) retract(id, key string, now time.Time) string {
 	w.writes(now)
-	n := w.current(id)
 	if key != "" {
-		n = w.at(w.last[key])
+		return w.retractAll(key)
 	}
-	if n >= 0 {
+	if n := w.current(id); n >= 0 {
 		w.drop(w.items[n].id)
 		return "changed"
-	}
-	if key != "" {
-		id = w.wait[key]
-	}
-	if id == "" {
-		return "unchanged"
 	}
 	w.ids[id] = true
 	if w.unschedule(id) {
 		return "changed"
 	}
 	return "unchanged"
+}
+
+// retractAll takes back the item of a collapse key and all that wait with it.
+func (w *want) retractAll(key string) string {
+	answer := "unchanged"
+	if n := w.at(w.last[key]); n >= 0 {
+		w.drop(w.items[n].id)
+		answer = "changed"
+	}
+	for _, n := range slices.Clone(w.waits) {
+		if n.key == key {
+			w.ids[n.id] = true
+			w.unschedule(n.id)
+			answer = "changed"
+		}
+	}
+	return answer
 }
 
 // A wantMark names the items of a mark.

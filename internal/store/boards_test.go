@@ -59,7 +59,7 @@ func TestABoardIsReadWhenItsSegmentMovedAndNotBefore(t *testing.T) {
 		if len(got[0].Bases) != 2 || got[0].Upto(notify.Position{Epoch: "zzzzzz", Offset: 9}) != 4 {
 			b.Errorf("bases are %v", got[0].Bases)
 		}
-		if got[1].Position() != (notify.Position{}) || got[1].Items != nil && len(got[1].Items) > 0 {
+		if got[1].Position() != (notify.Position{}) || len(got[1].Items) > 0 {
 			b.Errorf("no segment is %+v", got[1])
 		}
 		if again := b.boards(org); again[0] != got[0] || got[2] != got[0] {

@@ -201,9 +201,9 @@ func (s *Store) segmarkCall(st notify.Stream, w *write, p *part, m audience.Mark
 		return e, c, nil
 	}
 	c = s.single(segmarkScript, st, []any{string(rune(w.change)), strings.Join(e.Changed, ","), strings.Join(e.Seen, ","), w.of.segment, w.body}, was)
-	k := s.keys.Audience(st)
-	c.keys = append(c.keys, k.Members, k.Exceptions)
-	c.args = append(c.args, p.g, p.q, g, q, s.memberLife().Milliseconds())
+	k, told := s.keys.Audience(st), s.keys.Backend(s.keys.Partition(st), st.Tenant)
+	c.keys = append(c.keys, k.Members, k.Exceptions, told.Events, told.Meta)
+	c.args = append(c.args, p.g, p.q, g, q, s.memberLife().Milliseconds(), strings.Join(e.New, ","))
 	return e, c, nil
 }
 

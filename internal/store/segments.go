@@ -15,7 +15,7 @@ var (
 	changeSegmentScript  = script("lib", "write", "items", "segment", "keep", "fence", "change")
 	dueSegmentScript     = script("lib", "write", "many", "items", "segment", "keep", "deliver", "due")
 	recoverSegmentScript = script("lib", "items", "segment", "recover")
-	segmarkScript        = script("lib", "write", "items", "inbox", "keep", "fence", "segmark")
+	segmarkScript        = script("lib", "write", "items", "inbox", "keep", "fence", "events", "segmark")
 )
 
 // Segments bounds the segments.

@@ -136,6 +136,28 @@ func TestMarksAreToldToWhoWatches(t *testing.T) {
 	})
 }
 
+// What members do to items of segments is told as what they do to their own.
+func TestMarksOfSegmentsAreToldToWhoWatches(t *testing.T) {
+	onEach(t, store.Options{Events: quick}, func(b *bench) {
+		b.member(ann, "org-7")
+		b.notify(ann, "c", "own")
+		for _, id := range []string{"s1", "s2", "s3"} {
+			b.tell(notification(id, "news"))
+		}
+		w := b.watch("g", all)
+		b.markAll(ann, "seen", store.Mark{IDs: []string{"s1"}, Origin: "p9Xk3vQ0aLr7Tz1e"})
+		b.markAll(ann, "read", store.Mark{IDs: []string{"s1", "s2"}})
+		b.markAll(ann, "delete", store.Mark{IDs: []string{"s2"}})
+		b.markAll(ann, "archive", store.Mark{IDs: []string{"s3"}})
+		b.markAll(ann, "unarchive", store.Mark{IDs: []string{"s3"}})
+		b.markAll(ann, "read", store.Mark{All: true})
+		got := w.wantNews("seen:ann:s1 seen:ann:s2 read:ann:s1,s2 seen:ann:s3 seen:ann:own read:ann:own read:ann:s3")
+		if got[0].Origin != "p9Xk3vQ0aLr7Tz1e" || got[0].Topic != "user:ann" {
+			b.Errorf("the first is %+v", got[0])
+		}
+	})
+}
+
 // What is acknowledged does not come again, what is not does, by the same id; and what a group has done with is taken away.
 func TestEventsComeUntilTheyAreAcknowledged(t *testing.T) {
 	onEach(t, store.Options{Events: quick}, func(b *bench) {

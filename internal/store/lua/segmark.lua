@@ -1,7 +1,8 @@
--- lib, write, items, inbox, keep, fence. Keeps what a user did to items of a segment, which who calls has worked out, and tells every device of the user.
--- KEYS as notice.lua, of the user, 16 members, 17 their exceptions: audience.Record
+-- lib, write, items, inbox, keep, fence, events. Keeps what a user did to items of a segment, which who calls has worked out, and tells every device of the user.
+-- KEYS as notice.lua, of the user, 16 members, 17 their exceptions: audience.Record, 18 what backends are told, 19 its meta
 -- ARGV 1 mark, 2 ids that it changed, with commas between them, 3 those that it had only seen, 4 segment, 5 body, and 6 to 18 as change.lua; 19 the member's line and
---      20 its exceptions as they were read, '' for none, 21 and 22 as they shall be, with '?' for when they were marked, 23 ms that both live at least
+--      20 its exceptions as they were read, '' for none, 21 and 22 as they shall be, with '?' for when they were marked, 23 ms that both live at least, 24 ids of those
+--      that nobody had seen before
 -- Answers as mark.lua, without ids: {changed, offset, epoch, history id, now us, '', 0}; changed -2: held, -3: late, -4: they are not any more what was read, and nothing
 -- is done. It makes the meta of a user who has none yet.
 local us = now_us()
@@ -47,4 +48,7 @@ live_together(l, now, tonumber(ARGV[8]), { EVENTS }, 11)
 if s > first then changed(KEYS[12], KEYS[13], ARGV[10], now) end
 for _, p in ipairs(sent) do call(ARGV[9], KEYS[14], envelope(e, p[1], int(s), unread, unseen, by, p[2], p[3], ARGV[5])) end
 if not again then made(ARGV[16], ARGV[17], number, e, s, us, '') end
+local user = string.match(ARGV[10], '^[^:]*:i:(.*)$')
+if ARGV[24] ~= '' then tell(KEYS[18], KEYS[19], now, 's', user, ARGV[24], ARGV[5]) end
+if ARGV[1] == 'r' and ARGV[2] ~= '' then tell(KEYS[18], KEYS[19], now, 'r', user, ARGV[2], ARGV[5]) end
 return answer(number, int(s), e, us)
