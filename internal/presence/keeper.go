@@ -144,8 +144,8 @@ func (k *Keeper) hold(ctx context.Context) {
 				k.walk = 0
 			}
 			k.begun = true
-		default: // its lease was over: who was told under it leaves
-			k.former = ""
+		default: // its lease was over: who was told under it leaves, and so does who was told after a reaper was through with it
+			k.former = k.name
 			k.rename("unknown")
 			continue
 		}

@@ -212,6 +212,41 @@ func TestAGatewayThatWasGoneTellsAllAgain(t *testing.T) {
 	b.want("online:ann", "online:bob", "online:carl", "offline:ann", "offline:bob", "offline:carl", "online:ann", "online:carl", "online:dora", "offline:ann", "offline:carl")
 }
 
+// A gateway wakes when its users are long gone, and tells of one more before it knows of that: she is not online for ever.
+func TestWhatIsToldUnderANameThatIsOverIsTakenBack(t *testing.T) {
+	b := newBed(t)
+	f := &late{Store: b.store("gateway")}
+	h := b.house(quickLease, f)
+	b.listen()
+	h.say("+ann")
+	b.want("online:ann")
+	f.stopped.Store(true)
+	b.want("online:ann", "offline:ann")
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		_, gateways := b.keys.Listened()
+		return b.srv.Client().ZCard(t.Context(), gateways).Val() == 0
+	}, "the name is over")
+	h.say("+dora")
+	b.want("online:ann", "offline:ann", "online:dora")
+	f.stopped.Store(false)
+	b.want("online:ann", "offline:ann", "online:dora", "online:ann")
+	h.say("-dora")
+	b.want("online:ann", "offline:ann", "online:dora", "online:ann", "offline:dora")
+}
+
+// A late one says nothing of its lease.
+type late struct {
+	*store.Store
+	stopped atomic.Bool
+}
+
+func (l *late) Present(ctx context.Context, gateway string, lease time.Duration, begins bool, former string) (bool, []string, error) {
+	if l.stopped.Load() {
+		return false, nil, errFrozen
+	}
+	return l.Store.Present(ctx, gateway, lease, begins, former)
+}
+
 // Redis cannot be told for less than a lease: what changed meanwhile is told then, once.
 func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	b := newBed(t)

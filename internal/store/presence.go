@@ -42,7 +42,10 @@ func (s *Store) Present(ctx context.Context, gateway string, lease time.Duration
 func (s *Store) Absent(ctx context.Context, gateway string) error {
 	start := time.Now()
 	_, gateways := s.keys.Listened()
-	err := s.redis.ZAddXX(ctx, gateways, redis.Z{Score: 1, Member: gateway}).Err()
+	pipe := s.redis.Pipeline()
+	pipe.ZAdd(ctx, gateways, redis.Z{Score: 1, Member: gateway}) // also one that is not there: more may have been told under it since
+	pipe.PExpire(ctx, gateways, 24*time.Hour)
+	_, err := pipe.Exec(ctx)
 	if err != nil {
 		err = classify(err)
 	}
