@@ -140,6 +140,9 @@ func (k *Keeper) hold(ctx context.Context) {
 			k.listen(nil)
 			k.name, k.begun, k.former, k.walk = "", false, "", k.Partitions
 		case known:
+			if !k.begun {
+				k.forget() // what was heard before somebody listened, and may not be so any more: all is told anew
+			}
 			if k.listen(tenants) || !k.begun {
 				k.walk = 0
 			}
@@ -157,6 +160,11 @@ func (k *Keeper) hold(ctx context.Context) {
 func (k *Keeper) rename(why string) {
 	k.name, k.begun, k.walk = rand.Text(), false, k.Partitions
 	k.Metrics.renamed.WithLabelValues(why).Inc()
+	k.forget()
+}
+
+// forget drops what is unsaid.
+func (k *Keeper) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	clear(k.unsaid)
