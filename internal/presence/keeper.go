@@ -140,12 +140,15 @@ func (k *Keeper) hold(ctx context.Context) {
 			k.listen(nil)
 			k.name, k.begun, k.former, k.walk = "", false, "", k.Partitions
 		case known:
+			if !k.begun {
+				k.forget() // what was heard before somebody listened, and may not be so any more: all is told anew
+			}
 			if k.listen(tenants) || !k.begun {
 				k.walk = 0
 			}
 			k.begun = true
-		default: // its lease was over: who was told under it leaves
-			k.former = ""
+		default: // its lease was over: who was told under it leaves, and so does who was told after a reaper was through with it
+			k.former = k.name
 			k.rename("unknown")
 			continue
 		}
@@ -157,6 +160,11 @@ func (k *Keeper) hold(ctx context.Context) {
 func (k *Keeper) rename(why string) {
 	k.name, k.begun, k.walk = rand.Text(), false, k.Partitions
 	k.Metrics.renamed.WithLabelValues(why).Inc()
+	k.forget()
+}
+
+// forget drops what is unsaid.
+func (k *Keeper) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	clear(k.unsaid)

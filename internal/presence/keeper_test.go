@@ -212,6 +212,72 @@ func TestAGatewayThatWasGoneTellsAllAgain(t *testing.T) {
 	b.want("online:ann", "online:bob", "online:carl", "offline:ann", "offline:bob", "offline:carl", "online:ann", "online:carl", "online:dora", "offline:ann", "offline:carl")
 }
 
+// A gateway wakes when its users are long gone, and tells of one more before it knows of that: she is not online for ever.
+func TestWhatIsToldUnderANameThatIsOverIsTakenBack(t *testing.T) {
+	b := newBed(t)
+	f := &late{Store: b.store("gateway")}
+	h := b.house(quickLease, f)
+	b.listen()
+	h.say("+ann")
+	b.want("online:ann")
+	f.stopped.Store(true)
+	b.want("online:ann", "offline:ann")
+	testkit.Eventually(t, 10*time.Second, func() bool {
+		_, gateways := b.keys.Listened()
+		return b.srv.Client().ZCard(t.Context(), gateways).Val() == 0
+	}, "the name is over")
+	h.say("+dora")
+	b.want("online:ann", "offline:ann", "online:dora")
+	f.stopped.Store(false)
+	b.want("online:ann", "offline:ann", "online:dora", "online:ann")
+	h.say("-dora")
+	b.want("online:ann", "offline:ann", "online:dora", "online:ann", "offline:dora")
+}
+
+// A late one says nothing of its lease, or not who is there.
+type late struct {
+	*store.Store
+	stopped, silent, unheard atomic.Bool
+}
+
+func (l *late) SayPresence(ctx context.Context, gateway string, debounce time.Duration, all []store.Presence) error {
+	if l.silent.Load() {
+		return errFrozen
+	}
+	return l.Store.SayPresence(ctx, gateway, debounce, all)
+}
+
+// What could not be told until nobody listened any more is not told to who listens then: it was not heard since whether it is still so.
+func TestWhatIsUnsaidEndsWithWhoListened(t *testing.T) {
+	b := newBed(t)
+	f := &late{Store: b.store("gateway")}
+	b.listen()
+	h := b.house(quickLease, f)
+	h.say("+ann")
+	b.want("online:ann")
+	f.silent.Store(true)
+	h.say("+bob")
+	admin := redis.NewClient(b.srv.Client().Options())
+	defer admin.Close()
+	tenants, _ := b.keys.Listened()
+	until := admin.ZScore(t.Context(), tenants, notify.DefaultTenant).Val()
+	admin.Del(t.Context(), tenants)
+	testkit.Eventually(t, 10*time.Second, f.unheard.Load, "nobody listens")
+	h.say("-bob +carl -ann")
+	f.silent.Store(false)
+	admin.ZAdd(t.Context(), tenants, redis.Z{Score: until, Member: notify.DefaultTenant})
+	b.want("online:ann", "online:carl", "offline:ann")
+}
+
+func (l *late) Present(ctx context.Context, gateway string, lease time.Duration, begins bool, former string) (bool, []string, error) {
+	if l.stopped.Load() {
+		return false, nil, errFrozen
+	}
+	known, tenants, err := l.Store.Present(ctx, gateway, lease, begins, former)
+	l.unheard.Store(err == nil && len(tenants) == 0)
+	return known, tenants, err
+}
+
 // Redis cannot be told for less than a lease: what changed meanwhile is told then, once.
 func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	b := newBed(t)

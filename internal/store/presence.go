@@ -12,10 +12,7 @@ import (
 	"allim/pkg/notify"
 )
 
-const (
-	usersAtOnce = 500 // in one run of a script
-	reapRounds  = 256 // of pipelines for one gateway, each of some 500 users a partition and tenant; then it goes on in the next look
-)
+const usersAtOnce = 500 // in one run of a script
 
 // A Presence is that a user's stream begins to be heard at a gateway, or ends to be.
 type Presence struct {
@@ -42,7 +39,10 @@ func (s *Store) Present(ctx context.Context, gateway string, lease time.Duration
 func (s *Store) Absent(ctx context.Context, gateway string) error {
 	start := time.Now()
 	_, gateways := s.keys.Listened()
-	err := s.redis.ZAddXX(ctx, gateways, redis.Z{Score: 1, Member: gateway}).Err()
+	pipe := s.redis.Pipeline()
+	pipe.ZAdd(ctx, gateways, redis.Z{Score: 1, Member: gateway}) // also one that is not there: more may have been told under it since
+	pipe.PExpire(ctx, gateways, 24*time.Hour)
+	_, err := pipe.Exec(ctx)
 	if err != nil {
 		err = classify(err)
 	}
@@ -174,9 +174,9 @@ func (s *Store) reap(ctx context.Context, gateway string, tenants []string, debo
 			left = append(left, scan{part, tenant, "0"})
 		}
 	}
-	for range reapRounds {
-		if len(left) == 0 {
-			break
+	for len(left) > 0 { // as long as ctx lasts: a bound here would leave out the same tenants in every look
+		if ctx.Err() != nil {
+			return fmt.Errorf("have the users of a gateway leave: %w", ctx.Err())
 		}
 		some := left[:min(len(left), s.keys.Partitions())]
 		left = left[len(some):]
@@ -193,9 +193,6 @@ func (s *Store) reap(ctx context.Context, gateway string, tenants []string, debo
 				left = append(left, scan{some[i].part, some[i].tenant, next})
 			}
 		}
-	}
-	if len(left) > 0 {
-		return nil // the next look begins anew: who has left is not looked at twice for nothing
 	}
 	start := time.Now()
 	_, leases := s.keys.Listened()

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"allim/internal/store"
 	"allim/internal/testkit"
 	"allim/pkg/notify"
@@ -140,6 +142,28 @@ func TestTheUsersOfAGatewayThatIsGoneLeave(t *testing.T) {
 		if known, _, err := b.Present(b.ctx, "g2", aLease, false, ""); err != nil || !known {
 			b.Errorf("the other one is known: %v, %v", known, err)
 		}
+	})
+}
+
+// However many tenants have somebody who listens, the users of all of them leave.
+func TestAGatewayThatIsGoneIsGoneForEveryTenant(t *testing.T) {
+	onEach(t, store.Options{Events: long}, func(b *bench) {
+		w := b.watch("g", all)
+		b.present("g1", aLease)
+		b.at("g1", 0, "+ann")
+		w.wantNews("online:ann")
+		listened, _ := b.keys.Listened()
+		for i := range 300 {
+			b.rdb.ZAdd(b.ctx, listened, redis.Z{Score: float64(time.Now().Add(time.Hour).UnixMilli()), Member: fmt.Sprint("t", i)})
+		}
+		if err := b.Absent(b.ctx, "g1"); err != nil {
+			b.Fatal(err)
+		}
+		if n := b.reap().Gateways; n != 1 {
+			b.Fatalf("%d gateways are gone", n)
+		}
+		b.reaped(1)
+		w.wantNews("offline:ann")
 	})
 }
 

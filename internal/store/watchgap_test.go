@@ -236,6 +236,29 @@ func TestWhatGetsTooOldIsAGap(t *testing.T) {
 	})
 }
 
+// What gets too old while there is no room is one gap with what found none: from the first to the last of both.
+func TestAGapIsOfAllThatWasLeftOut(t *testing.T) {
+	bounds := quick
+	bounds.Age, bounds.Entries = 2*time.Second, 1
+	onEach(t, store.Options{Events: bounds}, func(b *bench) {
+		w := b.watch("g", all)
+		b.event(ann, notify.EventSeen, "n1")
+		first := w.wantNews("seen:ann:n1")[0].Time
+		testkit.Eventually(b, 10*time.Second, func() bool { return time.Since(first) > 50*time.Millisecond }, "it is later")
+		last := time.Now().Truncate(time.Millisecond)
+		b.event(ann, notify.EventSeen, "n2") // there is no room for it
+		var gap notify.Event
+		for gap.ID == "" { // until then the first comes again
+			if got := w.news(); got[len(got)-1].Type == notify.EventGap {
+				gap = got[len(got)-1]
+			}
+		}
+		if gap.From.After(first) || gap.To.Before(last) {
+			b.Errorf("from %v to %v, want %v to %v at least", gap.From, gap.To, first, last)
+		}
+	})
+}
+
 // Redis loses everything: the watcher begins anew, knows that something may be missing, and what comes then comes.
 func TestAWatcherOutlivesARedisThatLosesEverything(t *testing.T) {
 	b := realBench(t, store.Options{Events: quick})

@@ -24,9 +24,10 @@ local function tell_gap(log, meta, m)
   m[4] = false
 end
 
+-- What was left out is one span with what was before, whichever of both is older.
 local function leave_out(meta, m, from, to)
-  if not m[4] then call('HSET', meta, 'f', int(from)) end
-  call('HSET', meta, 't', int(to))
+  m[4], m[5] = int(math.min(from, tonumber(m[4] or from))), int(math.max(to, tonumber(m[5] or to)))
+  call('HSET', meta, 'f', m[4], 't', m[5])
 end
 
 -- An event is left out where there is no room: nothing that a user does fails for it.

@@ -14,7 +14,7 @@ else
   local first = call('XRANGE', log, '-', '+', 'COUNT', '1')[1]
   if first and ms_of(first[1]) < old then
     leave_out(meta, m, ms_of(first[1]), old)
-    m[4], m[5], lost = m[4] or int(ms_of(first[1])), int(old), 1
+    lost = 1
   end
 end
 if old > 0 then call('XTRIM', log, 'MINID', int(old) .. '-0') end
