@@ -633,7 +633,8 @@ func (x *PublishResult) GetReceivers() int32 {
 // NotifyRequest is one notification for several users, or for a segment.
 type NotifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id makes the call idempotent per user: 1 to 64 printable ASCII characters without space and comma. Required.
+	// Id makes the call idempotent per user: 1 to 64 printable ASCII characters without space and comma. Required. An inbox knows those of its items and the newest
+	// 1,000 besides; what was muted is not known, and comes with the same id once the user has unmuted it.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// To whom.
 	To *Audience `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
@@ -642,17 +643,19 @@ type NotifyRequest struct {
 	// Data is one JSON value in UTF-8, at most 16 KiB. title, body, url, icon and actions are the conventional fields.
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// Collapse_key, made of what an id is made of: it takes the place of the notification that came with the same one, on top, unseen, unread and active. The id of
-	// the old one goes on naming it.
+	// the old one goes on naming it. Where that one has left the inbox it begins anew: no earlier id names it.
 	CollapseKey string `protobuf:"bytes,5,opt,name=collapse_key,json=collapseKey,proto3" json:"collapse_key,omitempty"`
 	// Expires_at is when it leaves the inbox by itself, seen or not.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// Not_before is when it comes into the inbox; until then Retract cancels it. In the past, or absent: at once.
+	// Not_before is when it comes into the inbox; until then Retract cancels it, by its id or its collapse_key, and its id again is a
+	// duplicate, whatever time it says. Muted categories are looked at when it is sent and when it comes. In the past, or absent: at once.
 	NotBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	// Mandatory: it comes to whoever muted its category, too.
 	Mandatory bool `protobuf:"varint,8,opt,name=mandatory,proto3" json:"mandatory,omitempty"`
 	// Origin is the secret of the page that caused it.
 	Origin string `protobuf:"bytes,9,opt,name=origin,proto3" json:"origin,omitempty"`
-	// Escalate: who else is told if no device shows it in time. For users, not for segments.
+	// Escalate: who else is told if no device shows it in time, which is what a page marks as seen. It ends when it is seen or read, as asked for, or leaves the
+	// inbox: archived, deleted, replaced, retracted or expired. For users, not for segments.
 	Escalate *NotifyRequest_Escalate `protobuf:"bytes,10,opt,name=escalate,proto3" json:"escalate,omitempty"`
 	// Level says what an OK of a user means.
 	Level         NotifyRequest_Level `protobuf:"varint,11,opt,name=level,proto3,enum=allim.v1.NotifyRequest_Level" json:"level,omitempty"`
@@ -998,6 +1001,7 @@ type UpdateRequest struct {
 	// Data is all of the new data, one JSON value in UTF-8, at most 16 KiB.
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// Version of the data: an older one than the last is refused (FAILED_PRECONDITION, reason OLD_VERSION), the same one changes nothing. Absent: it is the newest.
+	// What takes its place by collapse_key begins anew.
 	Version *int32 `protobuf:"varint,5,opt,name=version,proto3,oneof" json:"version,omitempty"`
 	// Origin is the secret of the page that caused it.
 	Origin string `protobuf:"bytes,6,opt,name=origin,proto3" json:"origin,omitempty"`
@@ -1144,9 +1148,9 @@ func (x *UpdateResponse) GetResults() []*ChangeResult {
 // RetractRequest takes a notification back. It is named by exactly one of id and collapse_key.
 type RetractRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id that the notification came with, or one that it has replaced.
+	// Id that the notification came with, or one that it has replaced. A Notify of this id that comes later is a duplicate, also where there is no inbox yet.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Collapse_key that it came with.
+	// Collapse_key that it came with: what has it is taken back, and all that wait for their time with it.
 	CollapseKey string `protobuf:"bytes,2,opt,name=collapse_key,json=collapseKey,proto3" json:"collapse_key,omitempty"`
 	// To whom it went.
 	To *Audience `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
