@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"allim/internal/store"
 	"allim/pkg/notify"
@@ -131,18 +134,35 @@ func BenchmarkInboxOf(b *testing.B) {
 	}
 }
 
+// commandsOf is how often Redis was asked what, those in scripts among them. The questions about itself do not count.
+func commandsOf(t testing.TB, rdb redis.UniversalClient) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for line := range strings.Lines(rdb.Info(context.Background(), "commandstats").Val()) {
+		var n int
+		name, rest, _ := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":")
+		if _, err := fmt.Sscanf(rest, "calls=%d,", &n); err == nil && name != "info" && name != "ping" {
+			out[name] = n
+		}
+	}
+	return out
+}
+
+// since is how often Redis was asked what between, and altogether.
+func since(before, now map[string]int) (calls map[string]int, sum int) {
+	calls = map[string]int{}
+	for name, n := range now {
+		if n > before[name] {
+			calls[name] = n - before[name]
+			sum += calls[name]
+		}
+	}
+	return calls, sum
+}
+
 // Counts cost Redis as many commands however long the inbox is: what they cost does not depend on its length.
 func TestCountsCostAsManyCommandsForAnyLength(t *testing.T) {
 	b := realBench(t, store.Options{Inbox: store.Inbox{Size: 2000}})
-	commands := func() map[string]string {
-		out := map[string]string{}
-		for line := range strings.Lines(b.rdb.Info(b.ctx, "commandstats").Val()) {
-			if name, rest, ok := strings.Cut(line, ":calls="); ok && !strings.HasSuffix(name, "info") {
-				out[name], _, _ = strings.Cut(rest, ",")
-			}
-		}
-		return out
-	}
 	var want map[string]int
 	for i := range 2000 {
 		if r := b.Publish(b.ctx, []notify.Stream{ann}, sizedItem(i))[0]; r.Err != nil {
@@ -152,17 +172,9 @@ func TestCountsCostAsManyCommandsForAnyLength(t *testing.T) {
 			continue
 		}
 		b.wantCounts(i + 1) // Redis knows the script
-		before := commands()
+		before := commandsOf(b, b.rdb)
 		b.wantCounts(i + 1)
-		got := map[string]int{}
-		for name, n := range commands() {
-			var now, was int
-			_, _ = fmt.Sscan(n, &now)
-			_, _ = fmt.Sscan(before[name], &was)
-			if now > was {
-				got[name] = now - was
-			}
-		}
+		got, _ := since(before, commandsOf(b, b.rdb))
 		if want == nil {
 			want = got
 		}
