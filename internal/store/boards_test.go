@@ -84,11 +84,12 @@ func TestABoardKnowsTheIDsOfReplacedItems(t *testing.T) {
 	onEach(t, store.Options{}, func(b *bench) {
 		b.plant(org, "k3abcd", 12, map[uint64]keyspace.Head{9: {Collapse: "a"}, 12: {}})
 		k := b.keys.Segment(org)
-		fields := []any{"k\x00a", "n9 k3abcd.9.1800000000000000", "k\x00gone", "n5 k3abcd.5.1800000000000000", "l\x00n4", "gone", "l\x00n3", "lost", "s\x00later", "head\x00body"}
-		named := map[string]bool{"n4": true, "n3": true, "later": true}
-		for i := range 1100 { // more than a call of HMGET takes
+		fields := []any{"k\x00a", "n9 k3abcd.9.1800000000000000 o0", "k\x00gone", "n5 k3abcd.5.1800000000000000 n4", "l\x00n4", "n4 gone", "l\x00n3", "n3 lost",
+			"l\x00left", "left a", "s\x00later", "head\x00body"}
+		named := map[string]bool{"n4": true, "n3": true, "later": true, "left": true} // left is of an earlier chain of the same key
+		for i := range 1100 {                                                         // more than a call of HMGET takes
 			id := fmt.Sprint("o", i)
-			fields, named[id] = append(fields, "l\x00"+id, "a"), true
+			fields, named[id] = append(fields, "l\x00"+id, "o0 a"), true
 		}
 		if err := b.rdb.HSet(b.ctx, k.Collapse, fields...).Err(); err != nil {
 			b.Fatal(err)
