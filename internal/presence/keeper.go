@@ -224,10 +224,10 @@ func (k *Keeper) waiting() int {
 
 // flush says all that is unsaid; true: it did. What could not be said is kept, unless something newer is known.
 func (k *Keeper) flush(ctx context.Context) bool {
+	var all map[notify.Stream]bool // nobody else's: an empty one stays what Heard writes to
 	k.mu.Lock()
-	all := k.unsaid
-	if len(all) > 0 {
-		k.unsaid = map[notify.Stream]bool{}
+	if len(k.unsaid) > 0 {
+		all, k.unsaid = k.unsaid, map[notify.Stream]bool{}
 	}
 	k.mu.Unlock()
 	some := make([]store.Presence, 0, min(len(all), mostAtOnce))

@@ -169,6 +169,21 @@ func TestAKeeperTellsWhoIsThere(t *testing.T) {
 	b.want("online:ann", "online:carl", "offline:ann", "online:dora", "offline:dora", "offline:carl")
 }
 
+// Who comes when nothing has been said for a while: what Heard writes to is nobody else's (the race detector sees it).
+func TestWhoComesAfterAWhileIsTold(t *testing.T) {
+	b := newBed(t)
+	b.listen()
+	h := b.house(presence.DefaultLease, b.store("gateway"))
+	var want []string
+	for i := range 3 {
+		user, since := fmt.Sprint("user", i), time.Now()
+		h.say("+" + user)
+		want = append(want, "online:"+user)
+		b.want(want...)
+		testkit.Eventually(t, 10*time.Second, func() bool { return time.Since(since) > 400*time.Millisecond }, "a while passes")
+	}
+}
+
 // A frozen one says nothing and then goes on.
 type frozen struct {
 	*store.Store
