@@ -30,7 +30,7 @@ func TestEveryKeyEndsAndNothingIsLeftThen(t *testing.T) {
 			if err := st.writer.Open(st.ctx); err != nil {
 				t.Fatal(err)
 			}
-			for b.ops < operations && !t.Failed() {
+			for (b.ops < operations || users < 20 && b.ops < 4*operations) && !t.Failed() {
 				rapid.Check(t, b.play)
 				users = max(users, b.keysEnd(retention*5/4))
 			}

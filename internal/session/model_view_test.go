@@ -134,7 +134,7 @@ func (v *view) apply(f *pageFrame) {
 	}
 	v.must(follows, "a hole")
 	v.must(!v.replacing, "a %s between a reset and its list", f.Type)
-	if (f.Type == "message" || f.Type == "update" || f.Type == "preferences") && v.counted == v.head {
+	if (f.Type == "message" || f.Type == "update" || f.Type == "preferences") && (v.counted == v.head || v.counted.Offset+v.head.Offset == 0) {
 		v.counted = pos // they change no counts, and carry none
 	}
 	v.head = pos
