@@ -87,9 +87,9 @@ func program(t *testing.T, srv *testkit.RedisServer, hook string) *exec.Cmd {
 }
 
 // bed is a Redis with a store that writes into it.
-func bed(t *testing.T) (*testkit.RedisServer, *store.Store) {
+func bed(t *testing.T, redisArgs ...string) (*testkit.RedisServer, *store.Store) {
 	t.Helper()
-	srv := testkit.Redis(t)
+	srv := testkit.Redis(t, redisArgs...)
 	client, err := store.Connect(store.Connection{URL: srv.As("publisher")})
 	if err != nil {
 		t.Fatal(err)
@@ -262,19 +262,7 @@ func TestABrowserThatHasEndedIsForgottenInRedis(t *testing.T) {
 
 // What is due is in Redis: a restart with its append file between the notification and its deadline loses nothing.
 func TestADeadlineSurvivesARestartOfRedis(t *testing.T) {
-	srv := testkit.Redis(t, "--appendonly", "yes", "--appendfsync", "always")
-	client, err := store.Connect(store.Connection{URL: srv.As("publisher")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() })
-	st, err := storeOn(client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := st.Open(testkit.Context(t, within)); err != nil {
-		t.Fatal(err)
-	}
+	srv, st := bed(t, "--appendonly", "yes", "--appendfsync", "always")
 	escalating(t, st, "n1", notify.ViaWebhook, time.Second)
 	srv.Stop()
 	srv.Restart()
