@@ -206,6 +206,10 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 			}
 			p := newSite(t, ending).start(program, program, args...)
 			ops := "http://" + p.Addr("ops")
+			testkit.Eventually(t, pods.Within, func() bool {
+				code, _, err := get(ops + "/healthz/ready")
+				return err == nil && code == http.StatusOK
+			}, "it is ready: below, that it is not tells of the first signal")
 			profile := make(chan struct{})
 			go func() { // what is under way delays the end for seconds; it ends with the process
 				defer close(profile)
